@@ -1,0 +1,1 @@
+"""Entropy-gated latent recursion for EleutherAI's lm-evaluation-harness."""

@@ -1,0 +1,207 @@
+"""The data that decoding produces and selection consumes: cells, rollouts, pools.
+
+Everything here is immutable and free of torch, so a pool can be built from any backend's texts,
+pickled between processes and written as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+FinishReason = Literal["stop", "length", "error", "unknown"]
+"""Why a rollout ended: an end-of-sequence token or stop string, the token limit, non-finite logits
+in the model, or not known (texts from elsewhere)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A coordinate of the L × T grid.
+
+    Attributes:
+        span: Number L of top decoder layers applied again at gated tokens; 0 is the plain model.
+        temperature: Sampling temperature; 0 is greedy, ``None`` is unknown (texts from elsewhere).
+        sample: Index among the cells with this span and temperature.
+    """
+
+    span: int = 0
+    temperature: float | None = 0.0
+    sample: int = 0
+
+    def __str__(self) -> str:
+        temperature = "?" if self.temperature is None else f"{self.temperature:g}"
+        return f"L{self.span}/T{temperature}#{self.sample}"
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What decoding one rollout looked like. Means are over generated tokens; NaN where there is none.
+
+    Attributes:
+        mean_entropy: Mean entropy of the plain next-token distribution p_0, nats.
+        mean_logprob: Mean log-probability of the drawn tokens at temperature 1, nats, under the
+            distribution they were drawn from before temperature and truncation.
+        mean_confidence: Mean negative log-probability of the 20 likeliest tokens, nats
+            (DeepConf, arXiv 2508.15260).
+        gated_tokens: Tokens whose position was recursed.
+        recursions: Iterations of the recursion, over all gated tokens.
+        converged_tokens: Gated tokens whose recursion met the tolerance within K_max iterations.
+        plain_layer_tokens: Layer applications of the plain pass (layers × tokens), unshared.
+        recursion_layer_tokens: Layer applications of the recursion (span × iterations).
+        head_evaluations: Final norm and unembedding evaluations, plain and recursed.
+        token_confidences: Per-token confidence in generation order; empty unless traced.
+    """
+
+    mean_entropy: float = math.nan
+    mean_logprob: float = math.nan
+    mean_confidence: float = math.nan
+    gated_tokens: int = 0
+    recursions: int = 0
+    converged_tokens: int = 0
+    plain_layer_tokens: int = 0
+    recursion_layer_tokens: int = 0
+    head_evaluations: int = 0
+    token_confidences: tuple[float, ...] = ()
+
+    @property
+    def converged_share(self) -> float:
+        """Share of gated tokens that converged; NaN if none was gated."""
+        return self.converged_tokens / self.gated_tokens if self.gated_tokens else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One generated continuation of a prompt.
+
+    Attributes:
+        text: The continuation without its stop string.
+        cell: Where in the grid it comes from.
+        finish_reason: Why it ended.
+        tokens: Generated token ids, the end token included; empty if not known.
+        telemetry: How it was decoded; ``None`` if not known.
+        score: A verifier's or any other backend's score; ``None`` if there is none.
+    """
+
+    text: str
+    cell: Cell = field(default_factory=Cell)
+    finish_reason: FinishReason = "unknown"
+    tokens: tuple[int, ...] = ()
+    telemetry: Telemetry | None = None
+    score: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.finish_reason not in get_args(FinishReason):
+            allowed = ", ".join(get_args(FinishReason))
+            raise ValueError(f"finish_reason={self.finish_reason!r}: expected one of {allowed}")
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the token limit cut it off."""
+        return self.finish_reason == "length"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCost:
+    """What decoding a whole pool cost, with work that rollouts shared counted once.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt.
+        tokens: Tokens over all rollouts, as if nothing had been shared.
+        rows: Row-steps that were really run; ``tokens / rows`` is the sharing factor.
+        plain_layer_tokens: Layer applications of the plain pass, prefill included.
+        recursion_layer_tokens: Layer applications of the recursion.
+        head_evaluations: Final norm and unembedding evaluations.
+        flops: Estimated floating-point operations, from the parameter counts of layers and head.
+    """
+
+    prompt_tokens: int = 0
+    tokens: int = 0
+    rows: int = 0
+    plain_layer_tokens: int = 0
+    recursion_layer_tokens: int = 0
+    head_evaluations: int = 0
+    flops: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutPool:
+    """All rollouts of one prompt, in grid order (spans outermost, then temperatures, then samples).
+
+    Attributes:
+        rollouts: The rollouts.
+        prompt: The prompt they continue, as the model saw it.
+        cost: What decoding it cost; ``None`` if not known.
+    """
+
+    rollouts: tuple[Rollout, ...]
+    prompt: str = ""
+    cost: PoolCost | None = None
+
+    def __len__(self) -> int:
+        return len(self.rollouts)
+
+    def __iter__(self) -> Iterator[Rollout]:
+        return iter(self.rollouts)
+
+    def __getitem__(self, index: int) -> Rollout:
+        return self.rollouts[index]
+
+    @classmethod
+    def from_texts(
+        cls, texts: Iterable[str], scores: Iterable[float] | None = None, prompt: str = ""
+    ) -> RolloutPool:
+        """Makes a pool of texts from any backend.
+
+        Args:
+            texts: One continuation per rollout.
+            scores: One score per text, higher is better, if a verifier gave any.
+            prompt: The prompt that the texts continue.
+
+        Raises:
+            ValueError: If the numbers of texts and scores differ.
+            TypeError: If ``texts`` is one string, or holds something else than strings.
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts: expected a sequence of strings, not one string")
+        texts = list(texts)
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"texts[{i}]={text!r}: expected a string")
+        values: Sequence[float | None] = [None] * len(texts) if scores is None else list(scores)
+        if len(values) != len(texts):
+            raise ValueError(f"scores: {len(values)} values for {len(texts)} texts")
+        return cls(
+            tuple(
+                Rollout(text, Cell(span=0, temperature=None, sample=i), score=score)
+                for i, (text, score) in enumerate(zip(texts, values, strict=True))
+            ),
+            prompt,
+        )
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """Returns one JSON-ready mapping per rollout; :func:`rollout_from_record` reads it back."""
+        return [dataclasses.asdict(rollout) for rollout in self.rollouts]
+
+
+def rollout_from_record(record: Mapping[str, Any]) -> Rollout:
+    """Rebuilds a rollout from its record; keys that are no field of a rollout are left alone.
+
+    Raises:
+        KeyError: If ``text`` or ``cell`` is missing.
+    """
+    telemetry = record.get("telemetry")
+    if telemetry is not None:
+        telemetry = Telemetry(
+            **{**telemetry, "token_confidences": tuple(telemetry.get("token_confidences", ()))}
+        )
+    return Rollout(
+        text=record["text"],
+        cell=Cell(**record["cell"]),
+        finish_reason=record.get("finish_reason", "unknown"),
+        tokens=tuple(record.get("tokens", ())),
+        telemetry=telemetry,
+        score=record.get("score"),
+    )
