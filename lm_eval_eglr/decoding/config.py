@@ -1,0 +1,96 @@
+"""Options of decoding, checked once when they are made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Update = Literal["anchored", "damped", "replace"]
+KVPolicy = Literal["keep", "overwrite"]
+Noise = Literal["shared", "independent"]
+
+
+def _check_choice(name: str, value: Any, kind: Any) -> None:
+    if value not in get_args(kind):
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(get_args(kind))}")
+
+
+def _check_number(
+    name: str,
+    value: Any,
+    low: float,
+    high: float = math.inf,
+    *,
+    integer: bool = False,
+    open_low: bool = False,
+) -> None:
+    """Raises ValueError unless ``value`` is a number in [low, high], or in (low, high] if ``open_low``."""
+    kinds: tuple[type, ...] = (int,) if integer else (int, float)
+    good = isinstance(value, kinds) and not isinstance(value, bool) and not math.isnan(value)
+    if good and (low < value if open_low else low <= value) and value <= high:
+        return
+    noun = "an integer" if integer else "a number"
+    relation = ">" if open_low else ">="
+    upper = "" if high == math.inf else f" and <= {high:g}"
+    raise ValueError(f"{name}={value!r}: expected {noun} {relation} {low:g}{upper}")
+
+
+@dataclass(frozen=True, slots=True)
+class RecursionConfig:
+    """How and where the top layers are applied again.
+
+    Attributes:
+        entropy_threshold: Gate τ, nats: a position is recursed iff the entropy of its plain next-token
+            distribution exceeds it. ``inf`` never recurses.
+        max_recursions: Most iterations K_max at a position; 0 never recurses.
+        tolerance: ε, nats: stop when KL(p_k ‖ p_{k-1}) falls below it.
+        update: Input rule of an iteration, see :mod:`lm_eval_eglr.decoding.recursion`.
+        strength: α of the rules ``anchored`` and ``damped``, from 0 (the plain model) to 1.
+        kv: ``keep`` leaves the plain pass in the key-value cache; ``overwrite`` replaces the position's
+            entries in the top layers by those of the last iteration.
+    """
+
+    entropy_threshold: float = 0.5
+    max_recursions: int = 4
+    tolerance: float = 1e-3
+    update: Update = "anchored"
+    strength: float = 0.2
+    kv: KVPolicy = "keep"
+
+    def __post_init__(self) -> None:
+        _check_number("entropy_threshold", self.entropy_threshold, 0)
+        _check_number("max_recursions", self.max_recursions, 0, integer=True)
+        _check_number("tolerance", self.tolerance, 0)
+        _check_choice("update", self.update, Update)
+        _check_number("strength", self.strength, 0, 1)
+        _check_choice("kv", self.kv, KVPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingConfig:
+    """How the next token is drawn from a distribution, apart from its temperature.
+
+    Truncation is transformers' own, in its order: top_k, top_p, min_p, all after the temperature.
+
+    Attributes:
+        top_p: Keep the smallest set of likeliest tokens whose mass reaches it; 1 keeps all.
+        top_k: Keep that many likeliest tokens; 0 keeps all.
+        min_p: Keep tokens at least this many times as likely as the likeliest; 0 keeps all.
+        seed: Seed of all draws.
+        noise: ``shared`` gives the cells of a temperature column the same uniforms whatever their span
+            (common random numbers); ``independent`` lets the span enter the seed.
+    """
+
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int = 0
+    noise: Noise = "shared"
+
+    def __post_init__(self) -> None:
+        _check_number("top_p", self.top_p, 0, 1, open_low=True)
+        _check_number("top_k", self.top_k, 0, integer=True)
+        _check_number("min_p", self.min_p, 0, 1)
+        _check_number("seed", self.seed, 0, integer=True)
+        _check_choice("noise", self.noise, Noise)

@@ -1,0 +1,395 @@
+"""The decode loop: a pool is a trie of rows, each run once, that fork where their cells draw apart."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from eglr_selectors.pool import PoolCost, RolloutPool
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from lm_eval_eglr.decoding.attention import RowAttention
+from lm_eval_eglr.decoding.config import RecursionConfig, SamplingConfig
+from lm_eval_eglr.decoding.layer_stack import LayerStack
+from lm_eval_eglr.decoding.noise import DrawStream
+from lm_eval_eglr.decoding.recursion import Refinement, entropy, recurse
+from lm_eval_eglr.decoding.row_cache import RowCache
+from lm_eval_eglr.decoding.rows import Branch, Job, Request, Row, TokenRecord
+from lm_eval_eglr.decoding.sampling import draw, truncation
+
+PREFILL_CHUNK = 512  # positions per prefill pass
+PREFILL_TOKENS = 8192  # rows × positions per prefill pass, which bounds its activations
+CONFIDENCE_TOKENS = 20  # DeepConf, arXiv 2508.15260, section 3
+
+
+@dataclass(slots=True)
+class _Distributions:
+    """The distributions of a step: the plain ones first, then one per gated row and distinct span."""
+
+    logprobs: Tensor  # [entries, vocab]
+    entropies: list[float]  # per entry, nats; NaN where the model gave no finite distribution
+    index: dict[tuple[int, int], int]
+    refinement: Refinement | None
+    plain: int  # number of plain entries
+
+    def entry(self, row: int, span: int) -> int:
+        """Which distribution a cell draws from: its span's, or the plain one where it was not recursed."""
+        return self.index.get((row, span), self.index[row, 0])
+
+
+class Engine:
+    """Decodes requests into pools with continuous batching.
+
+    Args:
+        stack: The model.
+        tokenizer: Its tokenizer.
+        recursion: The recursion's options.
+        sampling: The draws' options.
+        max_rows: Most rows alive at once. A request needs as many as it has cells.
+        eos_token_ids: Tokens that end a rollout.
+        share: Whether cells with equal prefixes share a row. The rollouts are the same either way.
+        trace: Whether telemetry keeps its per-token values.
+    """
+
+    def __init__(
+        self,
+        stack: LayerStack,
+        tokenizer: PreTrainedTokenizerBase,
+        recursion: RecursionConfig,
+        sampling: SamplingConfig,
+        *,
+        max_rows: int,
+        eos_token_ids: frozenset[int],
+        share: bool = True,
+        trace: bool = False,
+    ) -> None:
+        self.stack = stack
+        self.tokenizer = tokenizer
+        self.recursion = recursion
+        self.sampling = sampling
+        self.max_rows = max_rows
+        self.eos_token_ids = eos_token_ids
+        self.share = share
+        self.trace = trace
+        self.rows: list[Row] = []
+        self._cache = RowCache()
+        self._warpers = truncation(sampling)
+        self._attention = RowAttention(stack.model)
+
+    def run(
+        self, requests: Iterable[Request], progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[tuple[int, RolloutPool]]:
+        """Decodes all requests.
+
+        Args:
+            requests: Taken one by one as room is made, so they may be a generator.
+            progress: Called after each step with the tokens and the rollouts that it finished.
+
+        Yields:
+            Each pool with the number of its request, in the order in which pools finish.
+
+        Raises:
+            ValueError: If a request has more cells than there may be rows.
+        """
+        waiting = _Waiting(requests, self.max_rows)
+        while True:
+            # Not around the yield: whoever takes the pools may use the model in between.
+            with torch.no_grad(), self._attention(), self.stack.recording():
+                self._admit(waiting)
+                if not self.rows:
+                    return
+                tokens = sum(len(row.branches) for row in self.rows)
+                done = self.step()
+            if progress is not None:
+                progress(tokens, done.rollouts)
+            for job in done.jobs:
+                yield job.number, self._pool(job)
+
+    def step(self) -> _Done:
+        """Decodes one token of every live cell."""
+        plain = self._forward()
+        distributions = self._refine(plain)
+        drawn = self._draw(distributions)
+        return self._advance(drawn, distributions)
+
+    def _admit(self, waiting: _Waiting) -> None:
+        """Moves waiting requests into free rows and runs their prompts but for the last token."""
+        room = self.max_rows - sum(len(row.branches) for row in self.rows)
+        admitted: list[Row] = []
+        while (job := waiting.next_job(room)) is not None:
+            branches = [
+                Branch(cell, order, DrawStream(self.sampling, job.request.document, cell))
+                for order, cell in enumerate(job.request.cells)
+            ]
+            room -= len(branches)
+            groups = [branches] if self.share else [[branch] for branch in branches]
+            prompt = job.request.tokens
+            admitted += [Row(job, group, prompt[-1], len(prompt) - 1) for group in groups]
+        if admitted:
+            self._prefill(admitted)
+
+    def _prefill(self, admitted: list[Row]) -> None:
+        """Fills the cache with all prompt tokens but the last, which the next step runs."""
+        start = len(self.rows)
+        self.rows += admitted
+        longest = max(row.position for row in admitted)
+        self._cache.reserve(len(self.rows), longest + 1)
+        for column in range(0, longest, PREFILL_CHUNK):
+            queries = min(PREFILL_CHUNK, longest - column)
+            batch = max(1, PREFILL_TOKENS // queries)
+            for first in range(0, len(admitted), batch):
+                rows = admitted[first : first + batch]
+                tokens = torch.zeros(len(rows), queries, dtype=torch.long)
+                for i, row in enumerate(rows):
+                    # Padding on the right is never attended to, and overwritten as the row grows.
+                    part = row.job.request.tokens[column : min(column + queries, row.position)]
+                    tokens[i, : len(part)] = torch.tensor(part, dtype=torch.long)
+                positions = torch.arange(column, column + queries).expand(len(rows), -1)
+                slots = slice(start + first, start + first + len(rows))
+                self._cache.begin_prefill(slots, column, queries)
+                self.stack.forward(tokens, positions, self._cache)
+        for row in admitted:
+            row.job.plain_layer_tokens += self.stack.depth * row.position
+
+    def _forward(self) -> Tensor:
+        """Runs the newest token of every row; returns plain log-probabilities, ``[rows, vocab]``."""
+        positions = torch.tensor([row.position for row in self.rows])
+        tokens = torch.tensor([[row.token] for row in self.rows])
+        self._cache.reserve(len(self.rows), int(positions.max()) + 1)
+        self._cache.begin_step(positions)
+        normed = self.stack.forward(tokens, positions[:, None], self._cache)
+        for row in self.rows:
+            row.job.row_steps += 1
+            row.job.plain_layer_tokens += self.stack.depth
+            row.job.head_evaluations += 1
+        return self.stack.unembed(normed[:, 0]).log_softmax(-1)
+
+    def _refine(self, plain: Tensor) -> _Distributions:
+        """Recurses gated rows once per distinct span among their cells."""
+        entropies: list[float] = entropy(plain).tolist()
+        gated = [
+            number
+            for number, value in enumerate(entropies)
+            if value > self.recursion.entropy_threshold and self.recursion.max_recursions > 0
+        ]
+        source = list(range(len(self.rows)))
+        if self.recursion.kv == "overwrite":
+            source += self._fork_spans(gated)
+            gated = [number for number, origin in enumerate(source) if origin in set(gated)]
+        index = {(row, 0): source[row] for row in range(len(self.rows))}
+        items = [(row, span) for row in gated for span in self.rows[row].spans() if span > 0]
+        for number, (row, span) in enumerate(items):
+            index[row, span] = len(plain) + number
+        if not items:
+            return _Distributions(plain, entropies, index, None, len(plain))
+
+        slots = torch.tensor([row for row, _ in items])
+        origins = torch.tensor([source[row] for row, _ in items])
+        refinement = recurse(
+            self.stack,
+            self._cache,
+            plain[origins],
+            [span for _, span in items],
+            rows=origins,
+            slots=slots,
+            positions=torch.tensor([self.rows[row].position for row, _ in items]),
+            config=self.recursion,
+        )
+        for (row, span), iterations in zip(items, refinement.iterations, strict=True):
+            self.rows[row].job.recursion_layer_tokens += span * iterations
+            self.rows[row].job.head_evaluations += iterations
+        entropies += entropy(refinement.logprobs).tolist()
+        logprobs = torch.cat([plain, refinement.logprobs])
+        return _Distributions(logprobs, entropies, index, refinement, len(plain))
+
+    def _fork_spans(self, gated: list[int]) -> list[int]:
+        """Gives each span of a gated row a row of its own, since each will write its own cache entries.
+
+        Returns:
+            The origins of the rows that were added, in order.
+        """
+        origins: list[int] = []
+        for number in gated:
+            row = self.rows[number]
+            for span in row.spans()[1:]:
+                branches = [branch for branch in row.branches if branch.cell.span == span]
+                row.branches = [branch for branch in row.branches if branch.cell.span != span]
+                self.rows.append(Row(row.job, branches, row.token, row.position))
+                origins.append(number)
+        if origins:
+            length = max(self.rows[number].position for number in origins) + 1
+            self._cache.reserve(len(self.rows), length)
+            targets = range(len(self.rows) - len(origins), len(self.rows))
+            self._cache.copy_rows(origins, targets, length)
+        return origins
+
+    def _draw(self, distributions: _Distributions) -> dict[tuple[int, int], int]:
+        """Draws tokens: (row, place of the cell in it) to token id.
+
+        A cell whose distribution is not finite gets none.
+        """
+        drawn: dict[tuple[int, int], int] = {}
+        greedy: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        sampled: dict[tuple[int, float], list[tuple[int, int]]] = defaultdict(list)
+        for number, row in enumerate(self.rows):
+            for place, branch in enumerate(row.branches):
+                entry = distributions.entry(number, branch.cell.span)
+                temperature = branch.cell.temperature
+                if math.isnan(distributions.entropies[entry]):
+                    continue
+                if temperature:
+                    sampled[entry, temperature].append((number, place))
+                else:
+                    greedy[entry].append((number, place))
+        logprobs = distributions.logprobs
+        if greedy:
+            tokens = logprobs[list(greedy)].argmax(-1).tolist()
+            for token, cells in zip(tokens, greedy.values(), strict=True):
+                drawn.update(dict.fromkeys(cells, token))
+        if sampled:
+            most = max(len(cells) for cells in sampled.values())
+            uniforms = torch.zeros(len(sampled), most, dtype=torch.float64)
+            for i, cells in enumerate(sampled.values()):
+                for j, (number, place) in enumerate(cells):
+                    branch = self.rows[number].branches[place]
+                    uniforms[i, j] = branch.stream.uniform(len(branch.tokens))
+            entries = [entry for entry, _ in sampled]
+            temperatures = torch.tensor([temperature for _, temperature in sampled], device=logprobs.device)
+            table = draw(logprobs[entries], temperatures, uniforms.to(logprobs.device), self._warpers).tolist()
+            for line, cells in zip(table, sampled.values(), strict=True):
+                for token, cell in zip(line, cells, strict=False):
+                    drawn[cell] = token
+        return drawn
+
+    def _advance(self, drawn: dict[tuple[int, int], int], distributions: _Distributions) -> _Done:
+        """Appends the drawn tokens, retires finished cells, forks rows and closes the holes."""
+        done = _Done(jobs=[], rollouts=0)
+        self._record(drawn, distributions)
+        forks: list[tuple[int, Row]] = []
+        dead: list[int] = []
+        for number, row in enumerate(self.rows):
+            groups: dict[int, list[Branch]] = defaultdict(list)
+            for place, branch in enumerate(row.branches):
+                self._finish(row, branch, done, failed=(number, place) not in drawn)
+                if branch.finish_reason is None:
+                    groups[branch.tokens[-1] if self.share else place].append(branch)
+            row.position += 1
+            if not groups:
+                dead.append(number)
+                continue
+            first, *others = groups.values()
+            row.branches, row.token = first, first[0].tokens[-1]
+            forks += [(number, Row(row.job, group, group[0].tokens[-1], row.position)) for group in others]
+        self._place(forks, dead)
+        return done
+
+    def _record(self, drawn: dict[tuple[int, int], int], distributions: _Distributions) -> None:
+        """Appends each cell's token and its telemetry."""
+        logprobs = distributions.logprobs
+        confidences = (-logprobs.topk(min(CONFIDENCE_TOKENS, logprobs.shape[-1])).values.mean(-1)).tolist()
+        cells = list(drawn)
+        entries = [distributions.entry(n, self.rows[n].branches[place].cell.span) for n, place in cells]
+        chosen = logprobs[entries, [drawn[cell] for cell in cells]].tolist()
+        for (number, place), entry, logprob in zip(cells, entries, chosen, strict=True):
+            branch = self.rows[number].branches[place]
+            item = entry - distributions.plain
+            refinement = distributions.refinement if item >= 0 else None
+            branch.tokens.append(drawn[number, place])
+            branch.records.append(
+                TokenRecord(
+                    entropy=distributions.entropies[distributions.entry(number, 0)],
+                    logprob=logprob,
+                    confidence=confidences[entry],
+                    iterations=refinement.iterations[item] if refinement else 0,
+                    converged=refinement.converged[item] if refinement else False,
+                )
+            )
+
+    def _finish(self, row: Row, branch: Branch, done: _Done, failed: bool) -> None:
+        """Ends a cell whose newest token ends it, or that got none, and its job with the last of its cells."""
+        request = row.job.request
+        if failed:
+            branch.finish_reason = "error"
+        elif branch.tokens[-1] in self.eos_token_ids or request.stop.reached(self.tokenizer, branch.tokens):
+            branch.finish_reason = "stop"
+        elif len(branch.tokens) >= request.max_new_tokens:
+            branch.finish_reason = "length"
+        else:
+            return
+        text = request.stop.cut(self.tokenizer.decode(branch.tokens, skip_special_tokens=True))
+        row.job.finished.append((branch.order, branch.rollout(text, self.stack.depth, self.trace)))
+        row.job.live -= 1
+        done.rollouts += 1
+        if not row.job.live:
+            done.jobs.append(row.job)
+
+    def _place(self, forks: list[tuple[int, Row]], dead: list[int]) -> None:
+        """Gives forked rows the slots of dead ones, then new ones, and closes the holes that are left."""
+        if forks:
+            targets = dead[: len(forks)]
+            targets += range(len(self.rows), len(self.rows) + len(forks) - len(targets))
+            length = max(row.position for _, row in forks)
+            self._cache.reserve(max(len(self.rows), max(targets) + 1), length)
+            # A dead row is no fork's source, so the order of the copies does not matter.
+            self._cache.copy_rows([number for number, _ in forks], targets, length)
+            for (_, row), target in zip(forks, targets, strict=True):
+                if target < len(self.rows):
+                    self.rows[target] = row
+                else:
+                    self.rows.append(row)
+        for hole in sorted(dead[len(forks) :], reverse=True):
+            last = len(self.rows) - 1
+            if hole < last:
+                self._cache.copy_rows([last], [hole], self.rows[last].position)
+                self.rows[hole] = self.rows[last]
+            self.rows.pop()
+
+    def _pool(self, job: Job) -> RolloutPool:
+        rollouts = tuple(rollout for _, rollout in sorted(job.finished, key=lambda entry: entry[0]))
+        layer, head = self.stack.layer_parameters(), self.stack.head_parameters()
+        cost = PoolCost(
+            prompt_tokens=len(job.request.tokens),
+            tokens=sum(len(rollout.tokens) for rollout in rollouts),
+            rows=job.row_steps,
+            plain_layer_tokens=job.plain_layer_tokens,
+            recursion_layer_tokens=job.recursion_layer_tokens,
+            head_evaluations=job.head_evaluations,
+            flops=2.0
+            * (layer * (job.plain_layer_tokens + job.recursion_layer_tokens) + head * job.head_evaluations),
+        )
+        return RolloutPool(rollouts, job.request.prompt, cost)
+
+
+@dataclass(slots=True)
+class _Done:
+    """What a step finished."""
+
+    jobs: list[Job]
+    rollouts: int
+
+
+class _Waiting:
+    """Requests that wait for rows, read from their source one ahead."""
+
+    def __init__(self, requests: Iterable[Request], max_rows: int) -> None:
+        self._source = enumerate(requests)
+        self._max_rows = max_rows
+        self._next: deque[tuple[int, Request]] = deque()
+
+    def next_job(self, room: int) -> Job | None:
+        """The next request as a job if its cells fit into ``room`` rows."""
+        if not self._next:
+            self._next.extend(pair for pair in [next(self._source, None)] if pair is not None)
+        if not self._next:
+            return None
+        number, request = self._next[0]
+        if len(request.cells) > self._max_rows:
+            raise ValueError(f"max_rows={self._max_rows}: a request has {len(request.cells)} cells")
+        if len(request.cells) > room:
+            return None
+        self._next.popleft()
+        return Job(request, number, live=len(request.cells))

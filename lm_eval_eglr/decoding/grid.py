@@ -1,0 +1,112 @@
+"""The L × T grid: reading spans and temperatures as users write them, and listing the cells."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from eglr_selectors.pool import Cell
+
+DEFAULT_SPANS = "0:2:4:8"
+DEFAULT_TEMPERATURES = "0:0.7x3"
+# Below this depth the default spans are shares of the depth, at most half of it: the depth up to which
+# the anchored rule was seen to converge.
+SHALLOW_DEPTH = 16
+SHALLOW_SPANS = "0:12.5%:25%:50%"
+
+Items = str | int | float | Sequence[str | int | float]
+
+
+def _items(name: str, value: Items) -> list[str]:
+    """Splits "a:b:c", a single value or a sequence into strings."""
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        parts = str(value).split(":")
+    elif isinstance(value, Sequence):
+        parts = [str(item) for item in value]
+    else:
+        raise ValueError(f'{name}={value!r}: expected values separated by colons, such as "0:2:4"')
+    if any(not part.strip() for part in parts) or not parts:
+        raise ValueError(f'{name}={value!r}: expected values separated by colons, such as "0:2:4"')
+    return [part.strip() for part in parts]
+
+
+def parse_spans(value: Items | None, depth: int) -> tuple[int, ...]:
+    """Reads spans such as ``"0:2:4:8"``, ``[0, 2]`` or ``"0:25%"`` (a share of the depth, at least 1).
+
+    Args:
+        value: What the user wrote; ``None`` takes the defaults for this depth.
+        depth: Number of decoder layers of the model.
+
+    Returns:
+        The spans in the order given.
+
+    Raises:
+        ValueError: If a span is no integer from 0 to ``depth``, or occurs twice.
+    """
+    if value is None:
+        value = DEFAULT_SPANS if depth >= SHALLOW_DEPTH else _distinct_shares(SHALLOW_SPANS, depth)
+    spans = [_span(item, depth) for item in _items("spans", value)]
+    repeated = [span for span, count in Counter(spans).items() if count > 1]
+    if repeated:
+        raise ValueError(f"spans={value!r}: span {repeated[0]} occurs twice at depth {depth}")
+    return tuple(spans)
+
+
+def _distinct_shares(text: str, depth: int) -> list[int]:
+    """The default shares on a very shallow model, where several may round to the same span."""
+    return sorted({_span(item, depth) for item in text.split(":")})
+
+
+def _span(item: str, depth: int) -> int:
+    share = re.fullmatch(r"(\d+(?:\.\d+)?)%", item)
+    if share:
+        percent = float(share[1])
+        span = max(1, round(depth * percent / 100)) if percent else 0
+    elif re.fullmatch(r"\d+", item):
+        span = int(item)
+    else:
+        raise ValueError(f"spans: {item!r} is neither a number of layers nor a percentage of the depth")
+    if span > depth:
+        raise ValueError(f"spans: {item!r} is deeper than the model, which has {depth} layers")
+    return span
+
+
+def parse_temperatures(value: Items | None) -> tuple[float, ...]:
+    """Reads temperatures such as ``"0:0.7:0.7"``, ``"0:0.7x3"`` or ``[0, 0.7]``.
+
+    Returns:
+        The temperatures in the order given, repetitions written out.
+
+    Raises:
+        ValueError: If one is no finite number ≥ 0, or 0 occurs twice (its rollouts would be equal).
+    """
+    if value is None:
+        value = DEFAULT_TEMPERATURES
+    temperatures: list[float] = []
+    for item in _items("temperatures", value):
+        number, _, times = item.partition("x")
+        try:
+            temperature, count = float(number), int(times or 1)
+        except ValueError:
+            temperature, count = -1.0, 0
+        if not (0 <= temperature < math.inf) or count < 1:
+            raise ValueError(
+                f'temperatures: {item!r} is neither a number >= 0 nor a repetition such as "0.7x3"'
+            )
+        temperatures += [temperature + 0.0] * count
+    if temperatures.count(0.0) > 1:
+        raise ValueError(f"temperatures={value!r}: 0 occurs twice, and greedy rollouts would be equal")
+    return tuple(temperatures)
+
+
+def grid_cells(spans: Sequence[int], temperatures: Sequence[float]) -> tuple[Cell, ...]:
+    """Lists the cells of the grid, spans outermost; equal temperatures are numbered as samples."""
+    cells = []
+    for span in spans:
+        seen: Counter[float] = Counter()
+        for temperature in temperatures:
+            cells.append(Cell(span, temperature, seen[temperature]))
+            seen[temperature] += 1
+    return tuple(cells)

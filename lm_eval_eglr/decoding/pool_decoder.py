@@ -1,0 +1,241 @@
+"""The Python interface: prompts in, pools of rollouts out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from eglr_selectors.pool import Cell, RolloutPool
+from tqdm import tqdm
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from lm_eval_eglr.decoding.config import RecursionConfig, SamplingConfig
+from lm_eval_eglr.decoding.engine import Engine
+from lm_eval_eglr.decoding.grid import Items, grid_cells, parse_spans, parse_temperatures
+from lm_eval_eglr.decoding.layer_stack import LayerStack
+from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.stopping import StopRule
+
+RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionConfig))
+SAMPLING_OPTIONS = tuple(field.name for field in dataclasses.fields(SamplingConfig))
+DEFAULT_ROWS = 64
+
+Prompt = str | Sequence[Mapping[str, str]]
+
+
+class PoolDecoder:
+    """Decodes the L × T pool of each prompt with a frozen causal LM.
+
+    Example:
+        >>> decoder = PoolDecoder.from_pretrained("Qwen/Qwen2.5-0.5B-Instruct", spans="0:2:4")
+        >>> pools = decoder.generate(["What is 17 * 23?"], max_new_tokens=64)
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        spans: Items | None = None,
+        temperatures: Items | None = None,
+        max_rows: int = DEFAULT_ROWS,
+        max_length: int | None = None,
+        share: bool = True,
+        trace: bool = False,
+        **options: Any,
+    ) -> None:
+        """Wraps a loaded model.
+
+        Args:
+            model: A decoder-only causal LM of transformers.
+            tokenizer: Its tokenizer.
+            spans: Spans L, layers: ``"0:2:4:8"``, a list, or shares of the depth such as ``"25%"``.
+            temperatures: Temperatures: ``"0:0.7x3"`` or a list.
+            max_rows: Rows decoded at once; never fewer than the cells of one pool.
+            max_length: Context length, tokens; by default the model's.
+            share: Whether cells with equal prefixes are computed once. Changes no rollout.
+            trace: Whether telemetry keeps its per-token values.
+            **options: Fields of :class:`RecursionConfig` and :class:`SamplingConfig`.
+
+        Raises:
+            ValueError: For an unknown option or a bad value; the message names what is allowed.
+            UnsupportedModelError: If the model cannot be decoded.
+        """
+        recursion, sampling = split_options(options)
+        if not isinstance(max_rows, int) or max_rows < 1:
+            raise ValueError(f"max_rows={max_rows!r}: expected an integer >= 1")
+        self.stack = LayerStack(model)
+        self.tokenizer = tokenizer
+        self.cells = grid_cells(parse_spans(spans, self.stack.depth), parse_temperatures(temperatures))
+        self.max_length = max_length or getattr(
+            model.config.get_text_config(), "max_position_embeddings", None
+        )
+        self.engine = Engine(
+            self.stack,
+            tokenizer,
+            recursion,
+            sampling,
+            max_rows=max(max_rows, len(self.cells)),
+            eos_token_ids=eos_token_ids(model, tokenizer),
+            share=share,
+            trace=trace,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, *, model_kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> PoolDecoder:
+        """Loads a model and its tokenizer with transformers, then as the constructor.
+
+        Args:
+            name: Hub name or folder.
+            model_kwargs: For ``AutoModelForCausalLM.from_pretrained``, such as ``dtype``, ``device_map``,
+                ``revision`` or ``gguf_file``; the last two also go to the tokenizer.
+            **options: As of the constructor.
+        """
+        split_options({k: v for k, v in options.items() if k not in CONSTRUCTOR_OPTIONS})
+        kwargs = dict(model_kwargs or {})
+        shared = {key: kwargs[key] for key in ("revision", "gguf_file", "subfolder") if key in kwargs}
+        tokenizer = AutoTokenizer.from_pretrained(name, **shared)
+        model = AutoModelForCausalLM.from_pretrained(name, **kwargs).eval()
+        return cls(model, tokenizer, **options)
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        *,
+        max_new_tokens: int = 512,
+        until: Sequence[str] = (),
+        cells: Sequence[Cell] | None = None,
+        progress: bool = True,
+    ) -> list[RolloutPool]:
+        """Decodes one pool per prompt.
+
+        Args:
+            prompts: Texts, taken as they are, or lists of chat messages, to which the tokenizer's chat
+                template is applied.
+            max_new_tokens: Length limit of a rollout, tokens; less where the context ends before.
+            until: Stop strings; the text ends before them.
+            cells: Grid cells to decode instead of the whole grid.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            The pools in the order of the prompts.
+
+        Raises:
+            ValueError: If a prompt is empty or fills the context.
+        """
+        if isinstance(prompts, str) or (prompts and isinstance(prompts[0], Mapping)):
+            prompts = [prompts]  # type: ignore[list-item]
+        if isinstance(until, str):
+            until = (until,)
+        stop = StopRule(tuple(until))
+        grid = self.cells if cells is None else tuple(cells)
+        documents = DocumentKeys()
+        requests = []
+        for prompt in prompts:
+            text, tokens = self._encode(prompt)  # type: ignore[arg-type]
+            requests.append(self.request(tokens, grid, max_new_tokens, stop, documents.key(tokens), text))
+        pools = dict(self.decode(requests, progress=progress, rollouts=len(requests) * len(grid)))
+        return [pools[number] for number in range(len(requests))]
+
+    def request(
+        self,
+        tokens: Sequence[int],
+        cells: Sequence[Cell],
+        max_new_tokens: int,
+        stop: StopRule,
+        document: str,
+        prompt: str = "",
+    ) -> Request:
+        """Makes a checked request, its length limit cut to the context.
+
+        Raises:
+            ValueError: If the prompt is empty or fills the context, or the limit is below 1.
+        """
+        if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens={max_new_tokens!r}: expected an integer >= 1")
+        if not tokens:
+            raise ValueError("prompt: expected at least one token, got an empty prompt")
+        if self.max_length is not None:
+            if len(tokens) >= self.max_length:
+                raise ValueError(
+                    f"prompt: {len(tokens)} tokens leave no room in the context of {self.max_length} tokens"
+                )
+            max_new_tokens = min(max_new_tokens, self.max_length - len(tokens))
+        return Request(tuple(tokens), tuple(cells), max_new_tokens, stop, document, prompt)
+
+    def decode(
+        self, requests: Iterable[Request], *, progress: bool = False, rollouts: int | None = None
+    ) -> Iterator[tuple[int, RolloutPool]]:
+        """Decodes requests as room is made; yields pools with their request's number as they finish.
+
+        Args:
+            requests: May be a generator; it is read only as far as there is room.
+            progress: Whether to show a bar of rollouts and tokens.
+            rollouts: Total number of rollouts, for the bar.
+        """
+        with tqdm(total=rollouts, unit="rollout", desc="Decoding pools", disable=not progress) as bar:
+            tokens = 0
+
+            def advance(new_tokens: int, finished: int) -> None:
+                nonlocal tokens
+                tokens += new_tokens
+                bar.set_postfix_str(f"{tokens} tokens", refresh=False)
+                bar.update(finished)
+
+            yield from self.engine.run(requests, advance)
+
+    def _encode(self, prompt: Prompt) -> tuple[str, list[int]]:
+        if isinstance(prompt, str):
+            return prompt, self.tokenizer(prompt).input_ids
+        text = self.tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+        # The template writes its own special tokens.
+        return text, self.tokenizer(text, add_special_tokens=False).input_ids
+
+
+CONSTRUCTOR_OPTIONS = ("spans", "temperatures", "max_rows", "max_length", "share", "trace")
+
+
+class DocumentKeys:
+    """Keys of the draws: equal prompts get equal keys, repetitions of a prompt keys of their own."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def key(self, tokens: Sequence[int]) -> str:
+        """The key of a prompt's next occurrence: a digest of its token ids and the occurrence's number."""
+        digest = hashlib.blake2b(",".join(map(str, tokens)).encode(), digest_size=16).hexdigest()
+        self._seen[digest] += 1
+        return f"{digest}:{self._seen[digest] - 1}"
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[RecursionConfig, SamplingConfig]:
+    """Makes the two configurations from options by name.
+
+    Raises:
+        ValueError: If an option is in neither.
+    """
+    for key, value in options.items():
+        if key not in RECURSION_OPTIONS + SAMPLING_OPTIONS:
+            allowed = ", ".join(sorted((*CONSTRUCTOR_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS)))
+            raise ValueError(f"{key}={value!r}: unknown option; expected one of {allowed}")
+    return (
+        RecursionConfig(**{key: value for key, value in options.items() if key in RECURSION_OPTIONS}),
+        SamplingConfig(**{key: value for key, value in options.items() if key in SAMPLING_OPTIONS}),
+    )
+
+
+def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """End-of-sequence tokens of the generation config and of the tokenizer."""
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in (*ids, tokenizer.eos_token_id) if token is not None)

@@ -1,0 +1,151 @@
+"""Key-value cache of the live rows: dense, preallocated, each row at a length of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+
+@dataclass(slots=True)
+class _Access:
+    """Which rows and columns the running pass reads and writes."""
+
+    rows: slice | Tensor  # a slice in the plain pass, row numbers [items] in a recursion
+    offsets: Tensor  # position of each row's first query, [rows]
+    queries: int
+    width: int  # columns that are read
+    column: int  # first column of a prefill, whose rows are in step
+    writes: bool = True
+
+
+class RowCache(Cache):
+    """Keys and values of all layers, ``[capacity, key_heads, length, dim]`` each; column = position.
+
+    Live rows fill the slots 0..n-1 without holes, so the plain pass reads views and copies nothing.
+    Before a pass the caller says with :meth:`begin_prefill`, :meth:`begin_step` or
+    :meth:`begin_recursion` which rows take part; the model's layers then call :meth:`update`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+        self._keys: dict[int, Tensor] = {}
+        self._values: dict[int, Tensor] = {}
+        self._rows = 0
+        self._length = 0
+        self._access: _Access | None = None
+        self._joined = 0
+        self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def reserve(self, rows: int, length: int) -> None:
+        """Makes room for that many rows and positions; what is stored stays. Growth is geometric."""
+        if rows <= self._rows and length <= self._length:
+            return
+        self._rows = max(rows, self._rows)
+        if length > self._length:
+            self._length = max(length, min(2 * self._length, self._length + 1024))
+        for store in (self._keys, self._values):
+            for layer, old in store.items():
+                new = old.new_zeros(self._rows, old.shape[1], self._length, old.shape[3])
+                new[: old.shape[0], :, : old.shape[2]] = old
+                store[layer] = new
+
+    def begin_prefill(self, rows: slice, column: int, queries: int) -> None:
+        """The rows of ``rows`` read positions ``column .. column + queries - 1``."""
+        offsets = torch.full((rows.stop - rows.start,), column)
+        self._begin(_Access(rows, offsets, queries, column + queries, column))
+
+    def begin_step(self, positions: Tensor) -> None:
+        """All live rows read one token, row i at ``positions[i]``."""
+        width = int(positions.max()) + 1
+        self._begin(_Access(slice(0, len(positions)), positions, 1, width, -1))
+
+    def begin_recursion(self, rows: Tensor, positions: Tensor, width: int, writes: bool) -> None:
+        """Item i runs again at the newest position of row ``rows[i]``.
+
+        Its key and value take the place of the plain pass's own in what it attends to; they are stored
+        only if ``writes``. ``width`` must be that of the step whose masks are used again.
+        """
+        self._begin(_Access(rows, positions, 1, width, -1, writes))
+
+    def limit_items(self, count: int) -> None:
+        """Only the first ``count`` items of the recursion have joined the layers that run next."""
+        self._joined = count
+
+    @property
+    def width(self) -> int:
+        """Columns that the current pass reads."""
+        assert self._access is not None
+        return self._access.width
+
+    def _begin(self, access: _Access) -> None:
+        self._access = access
+        self._joined = len(access.offsets)
+        self._on_device = {}
+
+    def _indices(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Row numbers and positions of the current pass on ``device``, made once per pass."""
+        if device not in self._on_device:
+            access = self._access
+            assert access is not None
+            rows = access.rows
+            if isinstance(rows, slice):
+                rows = torch.arange(rows.start, rows.stop)
+            self._on_device[device] = (rows.to(device), access.offsets.to(device))
+        rows, positions = self._on_device[device]
+        return rows[: self._joined], positions[: self._joined]
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Stores ``[rows, key_heads, queries, dim]`` and returns what the queries attend to."""
+        if layer_idx not in self._keys:
+            for store, states in ((self._keys, key_states), (self._values, value_states)):
+                store[layer_idx] = states.new_zeros(
+                    self._rows, states.shape[1], self._length, states.shape[3]
+                )
+        return (
+            self._store_and_read(self._keys[layer_idx], key_states),
+            self._store_and_read(self._values[layer_idx], value_states),
+        )
+
+    def _store_and_read(self, store: Tensor, states: Tensor) -> Tensor:
+        access = self._access
+        assert access is not None
+        if isinstance(access.rows, slice) and access.queries > 1:
+            store[access.rows, :, access.column : access.column + access.queries] = states
+            return store[access.rows, :, : access.width]
+        rows, positions = self._indices(store.device)
+        if access.writes:
+            store[rows, :, positions] = states[:, :, 0]
+        if isinstance(access.rows, slice):
+            return store[access.rows, :, : access.width]
+        read = store[:, :, : access.width].index_select(0, rows)
+        if not access.writes:
+            read[torch.arange(len(rows), device=store.device), :, positions] = states[:, :, 0]
+        return read
+
+    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """Copies the first ``length`` positions of each source row to its target row."""
+        for store in (self._keys, self._values):
+            for tensor in store.values():
+                for source, target in zip(sources, targets, strict=True):
+                    tensor[target, :, :length] = tensor[source, :, :length]
+
+    # What transformers' mask code asks of a cache.
+
+    def get_query_offset(self, layer_idx: int = 0) -> Tensor:  # type: ignore[override]
+        """Position of each row's first query, ``[rows]``."""
+        assert self._access is not None
+        return self._access.offsets
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        """Number of columns read, and the first of them."""
+        return self.width, 0
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Longest row of the current pass; positions are always passed explicitly."""
+        return self.width if self._access is not None else 0

@@ -1,0 +1,106 @@
+"""What is alive during decoding: jobs, the cells of a job, and the rows that cells share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from eglr_selectors.pool import Cell, FinishReason, Rollout, Telemetry
+
+from lm_eval_eglr.decoding.noise import DrawStream
+from lm_eval_eglr.decoding.stopping import StopRule
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt and how to continue it.
+
+    Attributes:
+        tokens: Prompt token ids, at least one.
+        cells: The grid cells to decode.
+        max_new_tokens: Length limit, tokens.
+        stop: Stop strings.
+        document: Key of the draws; equal keys give equal draws.
+        prompt: The prompt's text, kept for the pool.
+    """
+
+    tokens: tuple[int, ...]
+    cells: tuple[Cell, ...]
+    max_new_tokens: int
+    stop: StopRule
+    document: str
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """Telemetry of one generated token; see :class:`eglr_selectors.pool.Telemetry` for the terms."""
+
+    entropy: float
+    logprob: float
+    confidence: float
+    iterations: int
+    converged: bool
+
+
+@dataclass(slots=True)
+class Branch:
+    """One cell of a job while it is decoded."""
+
+    cell: Cell
+    order: int  # place of the cell in the request
+    stream: DrawStream
+    tokens: list[int] = field(default_factory=list)
+    records: list[TokenRecord] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+    def rollout(self, text: str, depth: int, trace: bool) -> Rollout:
+        """The finished rollout; ``depth`` is the model's number of layers."""
+        assert self.finish_reason is not None
+        records = self.records
+        iterations = sum(record.iterations for record in records)
+
+        def mean(values: list[float]) -> float:
+            return math.fsum(values) / len(values) if values else math.nan
+
+        telemetry = Telemetry(
+            mean_entropy=mean([record.entropy for record in records]),
+            mean_logprob=mean([record.logprob for record in records]),
+            mean_confidence=mean([record.confidence for record in records]),
+            gated_tokens=sum(record.iterations > 0 for record in records),
+            recursions=iterations,
+            converged_tokens=sum(record.converged for record in records),
+            plain_layer_tokens=depth * len(records),
+            recursion_layer_tokens=self.cell.span * iterations,
+            head_evaluations=len(records) + iterations,
+            token_confidences=tuple(record.confidence for record in records) if trace else (),
+        )
+        return Rollout(text, self.cell, self.finish_reason, tuple(self.tokens), telemetry)
+
+
+@dataclass(slots=True)
+class Job:
+    """A request while it is decoded, with the cost of its shared work."""
+
+    request: Request
+    number: int
+    live: int  # cells that are not finished
+    finished: list[tuple[int, Rollout]] = field(default_factory=list)
+    row_steps: int = 0
+    plain_layer_tokens: int = 0
+    recursion_layer_tokens: int = 0
+    head_evaluations: int = 0
+
+
+@dataclass(slots=True)
+class Row:
+    """A distinct prefix: the cells of one job that have drawn the same tokens so far."""
+
+    job: Job
+    branches: list[Branch]
+    token: int  # the newest token, not yet run
+    position: int  # its position
+
+    def spans(self) -> list[int]:
+        """The distinct spans among the row's cells, ascending."""
+        return sorted({branch.cell.span for branch in self.branches})

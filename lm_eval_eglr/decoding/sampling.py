@@ -1,0 +1,42 @@
+"""Drawing tokens from distributions by given uniforms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from lm_eval_eglr.decoding.config import SamplingConfig
+
+
+def truncation(sampling: SamplingConfig) -> LogitsProcessorList:
+    """transformers' own truncation of a tempered distribution, in the order of its ``generate``."""
+    warpers = LogitsProcessorList()
+    if sampling.top_k > 0:
+        warpers.append(TopKLogitsWarper(top_k=sampling.top_k))
+    if sampling.top_p < 1.0:
+        warpers.append(TopPLogitsWarper(top_p=sampling.top_p))
+    if sampling.min_p > 0.0:
+        warpers.append(MinPLogitsWarper(min_p=sampling.min_p))
+    return warpers
+
+
+def draw(logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warpers: LogitsProcessorList) -> Tensor:
+    """Draws tokens by inverting the cumulative distribution: the first token whose cumulative mass exceeds u.
+
+    Args:
+        logprobs: Log-probabilities at temperature 1, ``[items, vocab]``.
+        temperatures: One per item, above 0, ``[items]``.
+        uniforms: Draws per item, in [0, 1), ``[items, draws]``.
+        warpers: Truncation, from :func:`truncation`.
+
+    Returns:
+        Token ids, ``[items, draws]``. A token of probability 0 is never drawn.
+    """
+    scores = logprobs / temperatures[:, None]
+    probs = warpers(torch.empty(0, dtype=torch.long), scores).softmax(-1)
+    cumulative = probs.cumsum(-1)
+    total = cumulative[:, -1:]
+    # The product may round up to the total, beyond which there is no token.
+    targets = torch.minimum(uniforms.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, targets, right=True)

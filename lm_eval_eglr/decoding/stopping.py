@@ -1,0 +1,64 @@
+"""Where a rollout's text ends: stop strings, also across token and byte boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from transformers import PreTrainedTokenizerBase
+
+# Tokens decoded before the first one that could belong to a stop string, so that a character whose
+# bytes are several tokens, or a tokenizer that drops a leading space, does not disturb it.
+LEAD_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """Stop strings of a request.
+
+    Attributes:
+        strings: Generation stops at the token that completes one of them.
+        after: If given, stop strings count only after this string has been written, so that a model's
+            thinking part is never cut.
+    """
+
+    strings: tuple[str, ...] = ()
+    after: str | None = None
+
+    def __post_init__(self) -> None:
+        for string in self.strings:
+            if not isinstance(string, str):
+                raise ValueError(f"until={string!r}: expected strings")
+
+    @cached_property
+    def active(self) -> tuple[str, ...]:
+        """The strings without empty ones, which would stop at once."""
+        return tuple(string for string in self.strings if string)
+
+    @cached_property
+    def window(self) -> int:
+        """Tokens that a completed stop string can reach back: one per byte, at most."""
+        return max((len(s.encode()) for s in self.active), default=0) + LEAD_TOKENS
+
+    def reached(self, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> bool:
+        """Whether the newest token completed a stop string."""
+        if not self.active:
+            return False
+        tail = tokenizer.decode(tokens[-self.window :], skip_special_tokens=False)
+        if not any(string in tail for string in self.active):
+            return False
+        # A hit in the tail may be an old one before `after`, or not be in the text as a whole.
+        text = tokenizer.decode(tokens, skip_special_tokens=False)
+        return self.cut(text) != text
+
+    def cut(self, text: str) -> str:
+        """Returns the text up to its first stop string (after ``after``, if that is set)."""
+        start = 0
+        if self.after is not None:
+            found = text.rfind(self.after)
+            if found < 0:
+                return text
+            start = found + len(self.after)
+        ends = [text.find(string, start) for string in self.active]
+        return text[: min([end for end in ends if end >= 0], default=len(text))]
