@@ -1,4 +1,4 @@
-"""Safe grading of mathematical answers: find the answer, compare it with a gold, sort answers into classes."""
+"""Safe grading of mathematical answers: find the answer, compare it with a gold, sort into classes."""
 
 from eglr_selectors.grading.answer import Answer, extract
 from eglr_selectors.grading.grade import classes, classes_many, grade, grade_many

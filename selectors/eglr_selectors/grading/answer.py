@@ -11,7 +11,9 @@ Origin = Literal["boxed", "hash", "phrase", "last_number", "given"]
 
 _THINK = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _BOX_TOKEN = re.compile(r"(?:\\|\x08)(?:boxed|oxed|fbox|framebox)(?![A-Za-z])\s*(\{?)|\\.|[{}]", re.DOTALL)
-_BARE_BOX = re.compile(r"[-+]?[\w.,/^]+|\\[A-Za-z]+")
+_VISIBLE = re.compile(r"\S")
+_LINE_END = re.compile(r"[$\n]")
+_BARE_BOX = re.compile(r"[-+]?\w+(?:[.,/^]\w+)*|\\[A-Za-z]+")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _PHRASE = re.compile(r"\banswer(?:\s+is|\s*:)(?:\s*:)?[ \t*]*", re.IGNORECASE)
 _PHRASE_END = re.compile(r"\n|\.(?=\s|$)|;|\s+(?:because|since|which|where|so)\b", re.IGNORECASE)
@@ -42,13 +44,14 @@ class Answer:
 def extract(text: str, *, fallbacks: Sequence[str] = ()) -> Answer | None:
     r"""Finds the final answer of a model's output.
 
-    The last balanced, non-empty ``\boxed`` or ``\fbox`` after the thinking part counts, the outer one of nested
-    boxes. A box that was never closed counts only if there is no balanced one and all braces inside it are closed.
+    The last balanced, non-empty ``\boxed`` or ``\fbox`` after the thinking part counts, the outer one
+    of nested boxes. A box that was never closed counts only if there is no balanced one and all braces
+    inside it are closed; it then ends with its line.
 
     Args:
         text: The whole output.
-        fallbacks: What to try, in this order, where there is no box: ``hash`` (a ``####`` line), ``phrase`` ("the
-            answer is"), ``last_number``.
+        fallbacks: What to try, in this order, where there is no box: ``hash`` (a ``####`` line),
+            ``phrase`` ("the answer is"), ``last_number``.
 
     Returns:
         The answer, or ``None`` if there is none.
@@ -76,7 +79,8 @@ def extract(text: str, *, fallbacks: Sequence[str] = ()) -> Answer | None:
 def without_thinking(text: str) -> str:
     """Returns the output without its thinking parts.
 
-    A part that is never closed runs to the end; a closing tag that nothing opened ends one that began with the text.
+    A part that is never closed runs to the end; a closing tag that nothing opened ends one that began
+    with the text.
     """
     kept: list[str] = []
     start, thinking = 0, False
@@ -97,35 +101,43 @@ def without_thinking(text: str) -> str:
 def _last_box(text: str) -> str:
     """One pass with a stack of open braces; the text can be any length and need not be balanced."""
     stack: list[tuple[int, bool]] = []
-    best = (-1, "")
+    best = (0, 0)
     for token in _BOX_TOKEN.finditer(text):
         if token[1] is not None:
             if token[1]:
                 stack.append((token.end(), True))
             elif bare := _BARE_BOX.match(text, token.end()):
-                best = (bare.end(), bare[0].rstrip(".,"))
+                best = bare.span()
         elif token[0] == "{":
             stack.append((token.end(), False))
         elif token[0] == "}" and stack:
             start, box = stack.pop()
-            if box and text[start : token.start()].strip():
-                best = (token.end(), text[start : token.start()])
-    if best[0] < 0 and stack and stack[-1][1]:
-        return _unboxed(re.split(r"[$\n]", text[stack[-1][0] :], maxsplit=1)[0])
-    return _unboxed(best[1])
+            visible = _VISIBLE.search(text, start) if box else None
+            if visible and visible.start() < token.start():
+                best = (start, token.start())
+    if best == (0, 0) and stack and stack[-1][1]:
+        start = stack[-1][0]
+        end = _LINE_END.search(text, start)
+        best = (start, end.start() if end else len(text))
+    return _unboxed(text[best[0] : best[1]])
 
 
 def _unboxed(content: str) -> str:
-    """Takes boxes off from around the content and out of it."""
-    while True:
-        inner = re.sub(r"\\(?:boxed|fbox|framebox)\s*\{([^{}]*)\}", r"\1", content)
-        if inner == content:
-            break
-        content = inner
-    stripped = content.strip()
-    while (match := re.match(r"\\(?:boxed|fbox)\s*\{", stripped)) and stripped.endswith("}"):
-        stripped = stripped[match.end() : -1].strip()
-    return stripped
+    """Takes inner boxes away and leaves what they hold."""
+    kept: list[str] = []
+    stack: list[bool] = []
+    start = 0
+    for token in _BOX_TOKEN.finditer(content):
+        box = bool(token[1])
+        if box or token[0] == "{":
+            stack.append(box)
+        elif token[0] == "}":
+            box = bool(stack) and stack.pop()
+        if box:
+            kept.append(content[start : token.start()])
+            start = token.end()
+    kept.append(content[start:])
+    return "".join(kept).strip()
 
 
 def _hash(text: str) -> str:

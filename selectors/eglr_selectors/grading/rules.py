@@ -16,12 +16,12 @@ class Rules:
     """What counts as equal, checked when made.
 
     Attributes:
-        form: What an answer may be. ``integer`` and ``number`` take exact numbers only (with thousands marks, units
-            and percent signs) and never ask math-verify; ``text`` compares words.
+        form: What an answer may be. ``integer`` and ``number`` take exact numbers only (with thousands
+            marks, units and percent signs) and never ask math-verify; ``text`` compares words.
         relative_tolerance: Largest |answer − gold| / |gold| between two numbers; 0 is exact.
         percent: ``either`` lets 50 % equal both 0.5 and 50; ``strict`` only 0.5.
-        units: ``known`` takes words, currency and unit names after a number for a unit, but a single unmarked letter
-            for a variable; ``any`` takes such a letter (12 m) for a unit too.
+        units: ``known`` takes words, currency and unit names after a number for a unit, but a single
+            unmarked letter for a variable; ``any`` takes such a letter (12 m) for a unit too.
         unordered: Whether parentheses around several values are read as no order at all.
     """
 
@@ -69,5 +69,6 @@ PRESETS = {
     "quantity": Rules(relative_tolerance=0.01, units="any"),
     "text": Rules(form="text"),
 }
-"""``math`` for MATH-500 and AMC, ``olympiad`` for OlympiadBench, ``integer`` for AIME and GSM8K, ``number`` for SVAMP,
-``quantity`` for Minerva (1 % as in its paper, arXiv 2206.14858), ``text`` for word answers."""
+"""``math`` for MATH-500 and AMC, ``olympiad`` for OlympiadBench, ``integer`` for AIME and GSM8K,
+``number`` for SVAMP, ``quantity`` for Minerva (1 % as in its paper, arXiv 2206.14858), ``text`` for
+word answers."""

@@ -7,8 +7,9 @@ from typing import Literal, get_args
 
 Outcome = Literal["correct", "wrong", "no_answer", "ungraded"]
 Path = Literal["none", "string", "number", "text", "structure", "numeric", "rule", "hazard", "math-verify"]
-"""Which step decided: no answer at all, equal strings, exact numbers, words, parts compared one by one, values at
-fixed points, a rule of the benchmark, the hazard filter (only equal strings count), or math-verify."""
+"""Which step decided: no answer at all, equal strings, exact numbers, words, parts compared one by one,
+values at fixed points, a rule of the benchmark, the hazard filter (only equal strings count), or
+math-verify."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +17,8 @@ class Verdict:
     """The result of comparing one answer with one gold.
 
     Attributes:
-        outcome: ``no_answer`` is a wrong answer that never came; ``ungraded`` is not known to be either: time or
-            memory ran out, or the comparing process died.
+        outcome: ``no_answer`` is a wrong answer that never came; ``ungraded`` is not known to be either:
+            time or memory ran out, or the comparing process died.
         path: Which step decided.
         reason: Why, in words, short enough for a log and never quoting the answer.
     """
