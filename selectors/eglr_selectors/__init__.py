@@ -1,5 +1,6 @@
 """Selection from pools of rollouts: pools, answers, selectors. Imports neither torch nor lm_eval."""
 
+from eglr_selectors.grading import Answer, Rules, Verdict, extract, grade
 from eglr_selectors.parsed import ParsedPool, parse_pool, parse_pools
 from eglr_selectors.pool import (
     Cell,
@@ -22,19 +23,24 @@ from eglr_selectors.specification import split_specifications
 from eglr_selectors.voting import choose, undefined, vote
 
 __all__ = [
+    "Answer",
     "Cell",
     "FinishReason",
     "ParsedPool",
     "PoolCost",
     "Rollout",
     "RolloutPool",
+    "Rules",
     "Selection",
     "Selector",
     "SelectorInfo",
     "Telemetry",
+    "Verdict",
     "available_selectors",
     "choose",
+    "extract",
     "get_selector",
+    "grade",
     "parse_pool",
     "parse_pools",
     "register_selector",

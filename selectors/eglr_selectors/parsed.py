@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
-from eglr_selectors._answers import Answer, Rules, classes_many, extract, grade_many
+from eglr_selectors.grading import DEFAULT, Answer, Rules, classes_many, extract, grade_many
 from eglr_selectors.pool import Rollout, RolloutPool
-
-DEFAULT_RULES = Rules()
 
 
 class _Grades:
@@ -126,7 +124,7 @@ class ParsedPool:
 def parse_pool(
     pool: RolloutPool,
     reference: str | None = None,
-    rules: Rules = DEFAULT_RULES,
+    rules: Rules = DEFAULT,
     fallbacks: Sequence[str] = (),
     *,
     problem: str | None = None,
@@ -139,7 +137,7 @@ def parse_pool(
 def parse_pools(
     pools: Sequence[RolloutPool],
     references: Sequence[str | None] | None = None,
-    rules: Rules = DEFAULT_RULES,
+    rules: Rules = DEFAULT,
     fallbacks: Sequence[str] = (),
     *,
     problems: Sequence[str] | None = None,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from eglr_selectors._answers import Rules
-from eglr_selectors.parsed import DEFAULT_RULES, ParsedPool, parse_pool
+from eglr_selectors.grading import DEFAULT, Rules
+from eglr_selectors.parsed import ParsedPool, parse_pool
 from eglr_selectors.pool import RolloutPool
 
 
@@ -45,7 +45,7 @@ def select(
     selector: str | Callable[[ParsedPool], Selection | int | None] = "majority",
     reference: str | None = None,
     *,
-    rules: Rules = DEFAULT_RULES,
+    rules: Rules = DEFAULT,
     fallbacks: Sequence[str] = (),
     **options: Any,
 ) -> Selection:
