@@ -1,5 +1,7 @@
-"""Selection from pools of rollouts: pools, safe answer grading, selectors. Imports neither torch nor lm_eval."""
+"""Selection from pools of rollouts: pools, answers, selectors. Imports neither torch nor lm_eval."""
 
+from eglr_selectors.grading import Answer, Rules, Verdict, extract, grade
+from eglr_selectors.parsed import ParsedPool, parse_pool, parse_pools
 from eglr_selectors.pool import (
     Cell,
     FinishReason,
@@ -9,13 +11,42 @@ from eglr_selectors.pool import (
     Telemetry,
     rollout_from_record,
 )
+from eglr_selectors.registry import (
+    Selector,
+    SelectorInfo,
+    available_selectors,
+    get_selector,
+    register_selector,
+)
+from eglr_selectors.selection import Selection, select
+from eglr_selectors.specification import split_specifications
+from eglr_selectors.voting import choose, undefined, vote
 
 __all__ = [
+    "Answer",
     "Cell",
     "FinishReason",
+    "ParsedPool",
     "PoolCost",
     "Rollout",
     "RolloutPool",
+    "Rules",
+    "Selection",
+    "Selector",
+    "SelectorInfo",
     "Telemetry",
+    "Verdict",
+    "available_selectors",
+    "choose",
+    "extract",
+    "get_selector",
+    "grade",
+    "parse_pool",
+    "parse_pools",
+    "register_selector",
     "rollout_from_record",
+    "select",
+    "split_specifications",
+    "undefined",
+    "vote",
 ]

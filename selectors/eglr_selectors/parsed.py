@@ -1,0 +1,180 @@
+"""A pool whose answers have been read once, so that many selectors can look at them for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+
+from eglr_selectors.grading import DEFAULT, Answer, Rules, classes_many, extract, grade_many
+from eglr_selectors.pool import Rollout, RolloutPool
+
+
+class _Grades:
+    """Grades of many pools, made in one call of the grader when the first of them is asked for."""
+
+    def __init__(
+        self, references: Sequence[str | None], answers: Sequence[Sequence[Answer | None]], rules: Rules
+    ):
+        self._references, self._answers, self._rules = references, answers, rules
+        self._verdicts: dict[tuple[str, str], bool | None] | None = None
+
+    def of_pool(self, position: int) -> tuple[bool | None, ...]:
+        reference = self._references[position]
+        if reference is None:
+            return (None,) * len(self._answers[position])
+        if self._verdicts is None:
+            self._verdicts = self._grade()
+        # No answer solves nothing, but `answers` still tells it from a wrong one.
+        return tuple(a is not None and self._verdicts[reference, a.text] for a in self._answers[position])
+
+    def _grade(self) -> dict[tuple[str, str], bool | None]:
+        # Equality of answers is not transitive, so a class's representative may not speak for its
+        # members against the reference: every distinct text is graded itself.
+        pairs = {
+            (reference, answer.text): answer
+            for reference, answers in zip(self._references, self._answers, strict=True)
+            if reference is not None
+            for answer in answers
+            if answer is not None
+        }
+        verdicts = grade_many([(reference, answer) for (reference, _), answer in pairs.items()], self._rules)
+        return {pair: verdict.correct for pair, verdict in zip(pairs, verdicts, strict=True)}
+
+
+@dataclass(frozen=True, eq=False)
+class ParsedPool:
+    """A pool of rollouts together with the answers read from them.
+
+    It is a sequence of its rollouts, in grid order.
+
+    Attributes:
+        pool: The rollouts.
+        answers: The answer read from each rollout; ``None`` where there is none.
+        classes: Equivalence class of each answer, the same number for equal answers; -1 for none.
+        reference: The reference answer; ``None`` if it is not known, or hidden from a selector.
+        problem: The problem as stated; the pool's prompt unless the caller said otherwise.
+    """
+
+    pool: RolloutPool
+    answers: tuple[Answer | None, ...]
+    classes: tuple[int, ...]
+    reference: str | None = None
+    problem: str = ""
+    _graded: Callable[[], tuple[bool | None, ...]] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("answers", "classes"):
+            if len(getattr(self, name)) != len(self.pool):
+                raise ValueError(f"{name}: {len(getattr(self, name))} values for {len(self.pool)} rollouts")
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def __iter__(self) -> Iterator[Rollout]:
+        return iter(self.pool)
+
+    def __getitem__(self, index: int) -> Rollout:
+        return self.pool[index]
+
+    @cached_property
+    def correct(self) -> tuple[bool | None, ...]:
+        """Whether each rollout's answer equals the reference.
+
+        ``None`` is undefined: no reference, or the grader could not decide. A rollout without an
+        answer is ``False``; :attr:`answers` tells it from one with a wrong answer.
+        """
+        return (None,) * len(self) if self._graded is None else self._graded()
+
+    @cached_property
+    def answered(self) -> tuple[int, ...]:
+        """Indices of the rollouts that have an answer."""
+        return tuple(i for i, c in enumerate(self.classes) if c >= 0)
+
+    @cached_property
+    def blind(self) -> ParsedPool:
+        """The same pool without its reference: what a selector sees that is not an oracle."""
+        return self if self.reference is None else replace(self, reference=None, _graded=None)
+
+    def tokens_of(self, indices: Iterable[int]) -> int | None:
+        """Returns how many tokens these rollouts have, ``None`` if one of them does not know."""
+        lengths = [len(self.pool.rollouts[i].tokens) for i in indices]
+        return sum(lengths) if all(lengths) else None
+
+    def subset(self, keep: Callable[[Rollout], bool] | Iterable[int]) -> ParsedPool:
+        """Returns the pool of some of the rollouts; answers, classes and grades are not read again.
+
+        Args:
+            keep: Indices in the wanted order, or a predicate of a rollout.
+        """
+        if callable(keep):
+            indices = [i for i, rollout in enumerate(self) if keep(rollout)]
+        else:
+            indices = [range(len(self))[i] for i in keep]
+        return ParsedPool(
+            replace(self.pool, rollouts=tuple(self.pool[i] for i in indices), cost=None),
+            tuple(self.answers[i] for i in indices),
+            tuple(self.classes[i] for i in indices),
+            self.reference,
+            self.problem,
+            None if self.reference is None else partial(_correct_at, self, indices),
+        )
+
+
+def parse_pool(
+    pool: RolloutPool,
+    reference: str | None = None,
+    rules: Rules = DEFAULT,
+    fallbacks: Sequence[str] = (),
+    *,
+    problem: str | None = None,
+) -> ParsedPool:
+    """Reads the answers of a pool; :func:`parse_pools` with one pool."""
+    problems = None if problem is None else [problem]
+    return parse_pools([pool], [reference], rules, fallbacks, problems=problems)[0]
+
+
+def parse_pools(
+    pools: Sequence[RolloutPool],
+    references: Sequence[str | None] | None = None,
+    rules: Rules = DEFAULT,
+    fallbacks: Sequence[str] = (),
+    *,
+    problems: Sequence[str] | None = None,
+) -> list[ParsedPool]:
+    """Reads the answers of many pools, with one call of the grader for all classes and, once the
+    first grade is asked for, one for all grades.
+
+    Args:
+        pools: The pools.
+        references: One reference answer per pool, ``None`` where there is none.
+        rules: When two answers are equal.
+        fallbacks: Where else to look for an answer, as in :func:`eglr_selectors.grading.extract`.
+        problems: One problem statement per pool; their prompts by default.
+
+    Raises:
+        ValueError: If there is not one reference and one problem per pool.
+    """
+    golds = [None] * len(pools) if references is None else list(references)
+    statements = [pool.prompt for pool in pools] if problems is None else list(problems)
+    for name, values in (("references", golds), ("problems", statements)):
+        if len(values) != len(pools):
+            raise ValueError(f"{name}: {len(values)} values for {len(pools)} pools")
+    answers = [tuple(extract(rollout.text, fallbacks=fallbacks) for rollout in pool) for pool in pools]
+    numbers = classes_many(answers, rules)
+    grades = _Grades(golds, answers, rules)
+    return [
+        ParsedPool(
+            pool,
+            answers[i],
+            tuple(numbers[i]),
+            golds[i],
+            statements[i],
+            None if golds[i] is None else partial(grades.of_pool, i),
+        )
+        for i, pool in enumerate(pools)
+    ]
+
+
+def _correct_at(parsed: ParsedPool, indices: Sequence[int]) -> tuple[bool | None, ...]:
+    return tuple(parsed.correct[i] for i in indices)

@@ -1,0 +1,125 @@
+"""Selectors by name: registering one, looking one up, listing them all."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from eglr_selectors.factories import Entry, Registry
+from eglr_selectors.parsed import ParsedPool
+from eglr_selectors.selection import Selection
+from eglr_selectors.specification import Specification, parse_specification
+from eglr_selectors.voting import choose, undefined
+
+Choice = Callable[[ParsedPool], Selection | int | None]
+"""A selector: a parsed pool in, a selection or the index of the chosen rollout out; ``None`` is undefined."""
+
+SelectorInfo = Entry
+"""What :func:`available_selectors` says of one: uses_reference, options, description, origin."""
+
+_REGISTRY = Registry("selector", group="eglr_selectors", builtin="eglr_selectors.strategies")
+
+Factory = TypeVar("Factory", bound=Callable[..., Choice])
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A selector with its options, ready to be called on pools.
+
+    Attributes:
+        name: Its registered name, or the callable's own.
+        choice: The callable.
+        uses_reference: Whether it is shown the reference; the others get the pool without it.
+        options: The options it was made with.
+        label: What it was asked for as, for tables.
+    """
+
+    name: str
+    choice: Choice
+    uses_reference: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    def __call__(self, parsed: ParsedPool) -> Selection:
+        """Selects from one pool.
+
+        Raises:
+            ValueError: If the callable returns an index that is not in the pool.
+            TypeError: If it returns anything but a selection, an index or ``None``.
+        """
+        chosen = self.choice(parsed if self.uses_reference else parsed.blind)
+        if chosen is None:
+            return undefined(parsed, f"{self.name} made no choice")
+        if not isinstance(chosen, Selection):
+            chosen = choose(parsed, self._index(chosen, len(parsed)))
+        return replace(chosen, uses_reference=True) if self.uses_reference else chosen
+
+    def _index(self, chosen: Any, size: int) -> int:
+        try:
+            if isinstance(chosen, bool):
+                raise TypeError
+            index = operator.index(chosen)
+        except TypeError as error:
+            expected = "a Selection, the index of a rollout or None"
+            raise TypeError(f"selector {self.name} returned {chosen!r}: expected {expected}") from error
+        if not 0 <= index < size:
+            raise ValueError(f"selector {self.name} returned index {index}: the pool has {size} rollouts")
+        return index
+
+
+def register_selector(name: str, uses_reference: bool = False) -> Callable[[Factory], Factory]:
+    """Registers a factory of selectors; its keyword-only parameters are the selector's options.
+
+    Args:
+        name: What users call it: letters, digits and underscores.
+        uses_reference: Whether it looks at the reference answer, and so is an oracle.
+
+    Raises:
+        ValueError: If the name is taken or the factory has other parameters.
+    """
+
+    def register(factory: Factory) -> Factory:
+        _REGISTRY.register(name, factory, uses_reference)
+        return factory
+
+    return register
+
+
+def get_selector(name: str, **options: Any) -> Selector:
+    """Makes a registered selector.
+
+    Args:
+        name: Its name, with options if there are any: ``"entropy_weighted(beta=2)"``.
+        **options: Its options, too.
+
+    Raises:
+        ValueError: If the name or an option is unknown, or an option is out of range.
+    """
+    specification = parse_specification(name)
+    entry = _REGISTRY.entry(specification.name)
+    merged = _REGISTRY.options_of(entry, specification, options)
+    label = str(Specification(entry.name, specification.positional, {**specification.options, **options}))
+    return Selector(entry.name, entry.factory(**merged), entry.uses_reference, merged, label)
+
+
+def available_selectors() -> dict[str, SelectorInfo]:
+    """Returns every selector by name: ours, those registered here, those of installed packages."""
+    return _REGISTRY.entries()
+
+
+def bind(selector: str | Choice, **options: Any) -> Selector:
+    """Makes a selector of a name or of any callable.
+
+    Raises:
+        ValueError: If a callable is given options: it has its own.
+    """
+    if isinstance(selector, str):
+        return get_selector(selector, **options)
+    if options:
+        raise ValueError(f"{next(iter(options))}: a callable selector takes no options here")
+    if isinstance(selector, Selector):
+        return selector
+    name = getattr(selector, "__name__", type(selector).__name__)
+    return Selector(name, selector, label=name)

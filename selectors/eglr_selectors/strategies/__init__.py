@@ -1,0 +1,5 @@
+"""The selectors that come with the library, one module per family; importing it registers them."""
+
+from eglr_selectors.strategies import best_of_n, cells, confidence, oracles, votes
+
+__all__ = ["best_of_n", "cells", "confidence", "oracles", "votes"]
