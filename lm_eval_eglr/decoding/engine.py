@@ -13,17 +13,20 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.attention import RowAttention
-from lm_eval_eglr.decoding.config import RecursionConfig, SamplingConfig
+from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.layer_stack import LayerStack
 from lm_eval_eglr.decoding.noise import DrawStream
 from lm_eval_eglr.decoding.recursion import Refinement, entropy, recurse
 from lm_eval_eglr.decoding.row_cache import RowCache
 from lm_eval_eglr.decoding.rows import Branch, Job, Request, Row, TokenRecord
-from lm_eval_eglr.decoding.sampling import draw, truncation
+from lm_eval_eglr.decoding.sampling import Truncation, draw, truncation, truncation_key
 
 PREFILL_CHUNK = 512  # positions per prefill pass
 PREFILL_TOKENS = 8192  # rows × positions per prefill pass, which bounds its activations
 CONFIDENCE_TOKENS = 20  # DeepConf, arXiv 2508.15260, section 3
+
+
+_Place = tuple[int, int]  # a cell as (number of its row, place in the row's branches)
 
 
 @dataclass(slots=True)
@@ -48,7 +51,6 @@ class Engine:
         stack: The model.
         tokenizer: Its tokenizer.
         recursion: The recursion's options.
-        sampling: The draws' options.
         max_rows: Most rows alive at once. A request needs as many as it has cells.
         eos_token_ids: Tokens that end a rollout.
         share: Whether cells with equal prefixes share a row. The rollouts are the same either way.
@@ -60,7 +62,6 @@ class Engine:
         stack: LayerStack,
         tokenizer: PreTrainedTokenizerBase,
         recursion: RecursionConfig,
-        sampling: SamplingConfig,
         *,
         max_rows: int,
         eos_token_ids: frozenset[int],
@@ -70,15 +71,15 @@ class Engine:
         self.stack = stack
         self.tokenizer = tokenizer
         self.recursion = recursion
-        self.sampling = sampling
         self.max_rows = max_rows
         self.eos_token_ids = eos_token_ids
         self.share = share
         self.trace = trace
         self.rows: list[Row] = []
         self._cache = RowCache()
-        self._warpers = truncation(sampling)
         self._attention = RowAttention(stack.model)
+        self._layer_parameters = stack.layer_parameters()
+        self._head_parameters = stack.head_parameters()
 
     def run(
         self, requests: Iterable[Request], progress: Callable[[int, int], None] | None = None
@@ -122,7 +123,7 @@ class Engine:
         admitted: list[Row] = []
         while (job := waiting.next_job(room)) is not None:
             branches = [
-                Branch(cell, order, DrawStream(self.sampling, job.request.document, cell))
+                Branch(cell, order, DrawStream(job.request.sampling, job.request.document, cell))
                 for order, cell in enumerate(job.request.cells)
             ]
             room -= len(branches)
@@ -227,14 +228,16 @@ class Engine:
             self._cache.copy_rows(origins, targets, length)
         return origins
 
-    def _draw(self, distributions: _Distributions) -> dict[tuple[int, int], int]:
+    def _draw(self, distributions: _Distributions) -> dict[_Place, int]:
         """Draws tokens: (row, place of the cell in it) to token id.
 
         A cell whose distribution is not finite gets none.
         """
-        drawn: dict[tuple[int, int], int] = {}
-        greedy: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        sampled: dict[tuple[int, float], list[tuple[int, int]]] = defaultdict(list)
+        drawn: dict[_Place, int] = {}
+        greedy: dict[int, list[_Place]] = defaultdict(list)
+        sampled: dict[Truncation, dict[tuple[int, float], list[_Place]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
         for number, row in enumerate(self.rows):
             for place, branch in enumerate(row.branches):
                 entry = distributions.entry(number, branch.cell.span)
@@ -242,7 +245,8 @@ class Engine:
                 if math.isnan(distributions.entropies[entry]):
                     continue
                 if temperature:
-                    sampled[entry, temperature].append((number, place))
+                    key = truncation_key(row.job.request.sampling)
+                    sampled[key][entry, temperature].append((number, place))
                 else:
                     greedy[entry].append((number, place))
         logprobs = distributions.logprobs
@@ -250,22 +254,25 @@ class Engine:
             tokens = logprobs[list(greedy)].argmax(-1).tolist()
             for token, cells in zip(tokens, greedy.values(), strict=True):
                 drawn.update(dict.fromkeys(cells, token))
-        if sampled:
-            most = max(len(cells) for cells in sampled.values())
-            uniforms = torch.zeros(len(sampled), most, dtype=torch.float64)
-            for i, cells in enumerate(sampled.values()):
-                for j, (number, place) in enumerate(cells):
-                    branch = self.rows[number].branches[place]
-                    uniforms[i, j] = branch.stream.uniform(len(branch.tokens))
-            entries = [entry for entry, _ in sampled]
-            temperatures = torch.tensor([temperature for _, temperature in sampled], device=logprobs.device)
-            table = draw(logprobs[entries], temperatures, uniforms.to(logprobs.device), self._warpers).tolist()
-            for line, cells in zip(table, sampled.values(), strict=True):
-                for token, cell in zip(line, cells, strict=False):
-                    drawn[cell] = token
+        for key, groups in sampled.items():
+            uniforms = self._uniforms(list(groups.values())).to(logprobs.device)
+            entries = [entry for entry, _ in groups]
+            temperatures = torch.tensor([temperature for _, temperature in groups], device=logprobs.device)
+            table = draw(logprobs[entries], temperatures, uniforms, truncation(key)).tolist()
+            for line, cells in zip(table, groups.values(), strict=True):
+                drawn.update(zip(cells, line, strict=False))  # shorter groups were padded
         return drawn
 
-    def _advance(self, drawn: dict[tuple[int, int], int], distributions: _Distributions) -> _Done:
+    def _uniforms(self, groups: list[list[_Place]]) -> Tensor:
+        """The cells' uniforms for this step, ``[groups, cells of the largest group]``."""
+        uniforms = torch.zeros(len(groups), max(map(len, groups)), dtype=torch.float64)
+        for i, cells in enumerate(groups):
+            for j, (number, place) in enumerate(cells):
+                branch = self.rows[number].branches[place]
+                uniforms[i, j] = branch.stream.uniform(len(branch.tokens))
+        return uniforms
+
+    def _advance(self, drawn: dict[_Place, int], distributions: _Distributions) -> _Done:
         """Appends the drawn tokens, retires finished cells, forks rows and closes the holes."""
         done = _Done(jobs=[], rollouts=0)
         self._record(drawn, distributions)
@@ -287,7 +294,7 @@ class Engine:
         self._place(forks, dead)
         return done
 
-    def _record(self, drawn: dict[tuple[int, int], int], distributions: _Distributions) -> None:
+    def _record(self, drawn: dict[_Place, int], distributions: _Distributions) -> None:
         """Appends each cell's token and its telemetry."""
         logprobs = distributions.logprobs
         confidences = (-logprobs.topk(min(CONFIDENCE_TOKENS, logprobs.shape[-1])).values.mean(-1)).tolist()
@@ -310,7 +317,7 @@ class Engine:
             )
 
     def _finish(self, row: Row, branch: Branch, done: _Done, failed: bool) -> None:
-        """Ends a cell whose newest token ends it, or that got none, and its job with the last of its cells."""
+        """Ends a cell whose newest token ends it or that got none, and its job with its last cell."""
         request = row.job.request
         if failed:
             branch.finish_reason = "error"
@@ -350,18 +357,23 @@ class Engine:
 
     def _pool(self, job: Job) -> RolloutPool:
         rollouts = tuple(rollout for _, rollout in sorted(job.finished, key=lambda entry: entry[0]))
-        layer, head = self.stack.layer_parameters(), self.stack.head_parameters()
+        tokens = sum(len(rollout.tokens) for rollout in rollouts)
+        prefill = len(job.request.tokens) - 1
         cost = PoolCost(
             prompt_tokens=len(job.request.tokens),
-            tokens=sum(len(rollout.tokens) for rollout in rollouts),
+            tokens=tokens,
             rows=job.row_steps,
             plain_layer_tokens=job.plain_layer_tokens,
             recursion_layer_tokens=job.recursion_layer_tokens,
             head_evaluations=job.head_evaluations,
-            flops=2.0
-            * (layer * (job.plain_layer_tokens + job.recursion_layer_tokens) + head * job.head_evaluations),
+            flops=self._flops(job.plain_layer_tokens + job.recursion_layer_tokens, job.head_evaluations),
+            plain_flops=self._flops(self.stack.depth * (prefill + tokens), tokens),
         )
         return RolloutPool(rollouts, job.request.prompt, cost)
+
+    def _flops(self, layer_tokens: int, head_evaluations: int) -> float:
+        """Two operations per parameter and application; attention over the context is left out."""
+        return 2.0 * (layer_tokens * self._layer_parameters + head_evaluations * self._head_parameters)
 
 
 @dataclass(slots=True)

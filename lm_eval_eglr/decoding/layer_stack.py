@@ -149,7 +149,7 @@ class LayerStack:
         return hidden[:, 0]
 
     def _take(self, call: tuple[tuple[Any, ...], dict[str, Any]], rows: Tensor, count: int) -> Any:
-        """A recorded call's arguments for the first ``count`` of ``rows``; tensors are taken once per pass."""
+        """A recorded call's arguments for the first ``count`` of ``rows``; each tensor is taken once."""
         total = len(self.hidden)
 
         def take(value: Any) -> Any:
@@ -169,7 +169,10 @@ class LayerStack:
 
         args, kwargs = call
         # The first argument is the hidden state, which the caller replaces.
-        return (args[:1] + take(args[1:]), {k: v if k == "hidden_states" else take(v) for k, v in kwargs.items()})
+        return (
+            args[:1] + take(args[1:]),
+            {k: v if k == "hidden_states" else take(v) for k, v in kwargs.items()},
+        )
 
     def begin_rows(self) -> None:
         """Forgets taken arguments: the items of the next recursion are others."""
@@ -250,7 +253,9 @@ def refuse_unsupported(model: PreTrainedModel) -> None:
     if getattr(model, "_is_stateful", False):
         raise UnsupportedModelError(f"{name} is a state-space model; expected attention layers only")
     if not getattr(model, "_supports_attention_backend", False):
-        raise UnsupportedModelError(f"{name} does not take its attention from transformers' attention interface")
+        raise UnsupportedModelError(
+            f"{name} does not take its attention from transformers' attention interface"
+        )
 
 
 def _decoder_layers(decoder: nn.Module, model: PreTrainedModel) -> nn.ModuleList:

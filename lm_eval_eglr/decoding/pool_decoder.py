@@ -73,6 +73,7 @@ class PoolDecoder:
         if not isinstance(max_rows, int) or max_rows < 1:
             raise ValueError(f"max_rows={max_rows!r}: expected an integer >= 1")
         self.stack = LayerStack(model)
+        self.sampling = sampling
         self.tokenizer = tokenizer
         self.cells = grid_cells(parse_spans(spans, self.stack.depth), parse_temperatures(temperatures))
         self.max_length = max_length or getattr(
@@ -82,7 +83,6 @@ class PoolDecoder:
             self.stack,
             tokenizer,
             recursion,
-            sampling,
             max_rows=max(max_rows, len(self.cells)),
             eos_token_ids=eos_token_ids(model, tokenizer),
             share=share,
@@ -155,8 +155,9 @@ class PoolDecoder:
         stop: StopRule,
         document: str,
         prompt: str = "",
+        sampling: SamplingConfig | None = None,
     ) -> Request:
-        """Makes a checked request, its length limit cut to the context.
+        """Makes a checked request, its length limit cut to the context; ``sampling`` replaces the default.
 
         Raises:
             ValueError: If the prompt is empty or fills the context, or the limit is below 1.
@@ -171,7 +172,9 @@ class PoolDecoder:
                     f"prompt: {len(tokens)} tokens leave no room in the context of {self.max_length} tokens"
                 )
             max_new_tokens = min(max_new_tokens, self.max_length - len(tokens))
-        return Request(tuple(tokens), tuple(cells), max_new_tokens, stop, document, prompt)
+        return Request(
+            tuple(tokens), tuple(cells), max_new_tokens, stop, sampling or self.sampling, document, prompt
+        )
 
     def decode(
         self, requests: Iterable[Request], *, progress: bool = False, rollouts: int | None = None

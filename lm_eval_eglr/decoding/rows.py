@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from eglr_selectors.pool import Cell, FinishReason, Rollout, Telemetry
 
+from lm_eval_eglr.decoding.config import SamplingConfig
 from lm_eval_eglr.decoding.noise import DrawStream
 from lm_eval_eglr.decoding.stopping import StopRule
 
@@ -20,6 +21,7 @@ class Request:
         cells: The grid cells to decode.
         max_new_tokens: Length limit, tokens.
         stop: Stop strings.
+        sampling: How tokens are drawn.
         document: Key of the draws; equal keys give equal draws.
         prompt: The prompt's text, kept for the pool.
     """
@@ -28,6 +30,7 @@ class Request:
     cells: tuple[Cell, ...]
     max_new_tokens: int
     stop: StopRule
+    sampling: SamplingConfig
     document: str
     prompt: str = ""
 

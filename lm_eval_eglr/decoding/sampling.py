@@ -8,16 +8,24 @@ from transformers import LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper
 
 from lm_eval_eglr.decoding.config import SamplingConfig
 
+Truncation = tuple[int, float, float]
 
-def truncation(sampling: SamplingConfig) -> LogitsProcessorList:
+
+def truncation_key(sampling: SamplingConfig) -> Truncation:
+    """What decides whether two cells can be drawn in one call of :func:`draw`."""
+    return (sampling.top_k, sampling.top_p, sampling.min_p)
+
+
+def truncation(key: Truncation) -> LogitsProcessorList:
     """transformers' own truncation of a tempered distribution, in the order of its ``generate``."""
+    top_k, top_p, min_p = key
     warpers = LogitsProcessorList()
-    if sampling.top_k > 0:
-        warpers.append(TopKLogitsWarper(top_k=sampling.top_k))
-    if sampling.top_p < 1.0:
-        warpers.append(TopPLogitsWarper(top_p=sampling.top_p))
-    if sampling.min_p > 0.0:
-        warpers.append(MinPLogitsWarper(min_p=sampling.min_p))
+    if top_k > 0:
+        warpers.append(TopKLogitsWarper(top_k=top_k))
+    if top_p < 1.0:
+        warpers.append(TopPLogitsWarper(top_p=top_p))
+    if min_p > 0.0:
+        warpers.append(MinPLogitsWarper(min_p=min_p))
     return warpers
 
 

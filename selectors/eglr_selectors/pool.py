@@ -115,6 +115,8 @@ class PoolCost:
         recursion_layer_tokens: Layer applications of the recursion.
         head_evaluations: Final norm and unembedding evaluations.
         flops: Estimated floating-point operations, from the parameter counts of layers and head.
+        plain_flops: The same for plain sampling of these rollouts: one prefill, nothing else shared, no
+            recursion. ``flops / plain_flops`` is what the grid costs over temperature alone.
     """
 
     prompt_tokens: int = 0
@@ -124,6 +126,7 @@ class PoolCost:
     recursion_layer_tokens: int = 0
     head_evaluations: int = 0
     flops: float = 0.0
+    plain_flops: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,17 @@
+"""``python -m lm_eval_eglr``: lm_eval's command line with the plugin, also where no ``.pth`` file runs."""
+
+from __future__ import annotations
+
+from lm_eval_eglr import harness
+
+
+def main() -> None:
+    """Runs lm_eval's command line."""
+    harness.install()
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""The model class ``hf-eglr``: lm_eval's HFLM whose generation decodes pools of rollouts."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+from pathlib import Path
+from typing import Any
+
+from eglr_selectors import Cell, Rollout, RolloutPool, get_selector, parse_pool
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+
+from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.decoding.grid import Items, parse_temperatures
+from lm_eval_eglr.decoding.memory import rows_that_fit
+from lm_eval_eglr.decoding.pool_decoder import (
+    RECURSION_OPTIONS,
+    SAMPLING_OPTIONS,
+    DocumentKeys,
+    split_options,
+)
+from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.stopping import StopRule
+from lm_eval_eglr.loader_options import refuse_unknown
+from lm_eval_eglr.response import PoolRequest, PoolResponse
+from lm_eval_eglr.rollout_file import RolloutFile
+
+logger = logging.getLogger(__name__)
+
+OWN_OPTIONS = ("spans", "temperatures", "rollouts", "selector", *RECURSION_OPTIONS, *SAMPLING_OPTIONS)
+GREEDY = Cell(span=0, temperature=0.0, sample=0)
+# Tasks that know nothing of pools have their answers anywhere, so a selector looks everywhere.
+FALLBACKS = ("hash", "phrase", "last_number")
+DRAW_OPTIONS = ("top_p", "top_k", "min_p")
+GENERATION_OPTIONS = ("do_sample", "temperature", *DRAW_OPTIONS, "until", "max_gen_toks")
+# Settings of a generation config that change greedy text and that the engine does not know.
+UNAPPLIED = (
+    "repetition_penalty",
+    "encoder_repetition_penalty",
+    "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size",
+    "bad_words_ids",
+    "sequence_bias",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "min_length",
+    "min_new_tokens",
+    "guidance_scale",
+    "num_beams",
+)
+NEUTRAL = (None, 0, 1, [], {})
+
+
+class EGLRLM(HFLM):
+    """HFLM whose ``generate_until`` decodes pools with entropy-gated latent recursion.
+
+    Every HFLM argument keeps its meaning and loglikelihood tasks run as with ``--model hf``. A task of
+    this project gets the whole L × T pool of each problem; any other task gets one text, by default that
+    of plain greedy decoding, which is what ``--model hf`` gives.
+    """
+
+    def __init__(
+        self,
+        pretrained: Any,
+        spans: Items | None = None,
+        temperatures: Items | None = None,
+        rollouts: str | None = None,
+        selector: str = "greedy",
+        **kwargs: Any,
+    ) -> None:
+        """Checks the options, then loads the model, then checks what depends on it.
+
+        Args:
+            pretrained: Model name, folder, or a loaded model.
+            spans: Spans L, layers; see :func:`lm_eval_eglr.decoding.grid.parse_spans`.
+            temperatures: Temperatures; see :func:`lm_eval_eglr.decoding.grid.parse_temperatures`.
+            rollouts: JSONL file that gets every rollout.
+            selector: Whose text a task gets that knows nothing of pools. ``greedy`` decodes one rollout;
+                any other decodes the pool.
+            **kwargs: Fields of RecursionConfig and SamplingConfig, and everything that HFLM takes.
+
+        Raises:
+            ValueError: For an unknown option or a bad value.
+        """
+        own = {key: kwargs.pop(key) for key in (*RECURSION_OPTIONS, *SAMPLING_OPTIONS) if key in kwargs}
+        hflm = [
+            name for name in inspect.signature(HFLM.__init__).parameters if name not in ("self", "kwargs")
+        ]
+        refuse_unknown(kwargs, OWN_OPTIONS, hflm)
+        split_options(own)
+        parse_temperatures(temperatures)
+        self._selector = get_selector(selector)
+        self._rollout_file = None if rollouts is None else RolloutFile(Path(rollouts))
+        super().__init__(pretrained, **kwargs)
+        if self.backend != "causal":
+            raise ValueError(
+                f"pretrained={pretrained!r}: an encoder-decoder model; hf-eglr takes decoder-only models"
+            )
+        self._decoder = PoolDecoder(
+            self.model.get_base_model() if self.peft else self.model,
+            self.tokenizer,
+            spans=spans,
+            temperatures=temperatures,
+            max_length=self.max_length,
+            **own,
+        )
+        generation = self.model.generation_config
+        self._unapplied = [name for name in UNAPPLIED if getattr(generation, name, None) not in NEUTRAL]
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Answers each request with a :class:`PoolResponse`: the selected text, with its pool.
+
+        Raises:
+            ValueError: If a request for a pool has generation options that the engine does not know.
+        """
+        theirs = [number for number, request in enumerate(requests) if self._is_left_to_hflm(request)]
+        ours = [number for number in range(len(requests)) if number not in set(theirs)]
+        responses: dict[int, PoolResponse] = {}
+        if theirs:
+            texts = super().generate_until([requests[number] for number in theirs], disable_tqdm)
+            for number, text in zip(theirs, texts, strict=True):
+                pool = RolloutPool((Rollout(text, GREEDY),), requests[number].args[0])
+                responses[number] = self._keep(requests[number], pool, text)
+        responses |= self._decode({number: requests[number] for number in ours}, disable_tqdm)
+        return [responses[number] for number in range(len(requests))]
+
+    def _decode(self, requests: dict[int, Instance], disable_tqdm: bool) -> dict[int, PoolResponse]:
+        documents = DocumentKeys()
+        plans = {number: self._plan(request, documents) for number, request in requests.items()}
+        if self._unapplied and plans:
+            logger.warning(
+                "the model's generation config sets %s, which pools are decoded without",
+                ", ".join(self._unapplied),
+            )
+        self._warn_cut(plans, requests)
+        self._decoder.engine.max_rows = self._rows(list(plans.values()))
+        numbers = list(plans)
+        responses = {}
+        for place, pool in self._decoder.decode(
+            plans.values(),
+            progress=not disable_tqdm and self.rank == 0,
+            rollouts=sum(len(plan.cells) for plan in plans.values()),
+        ):
+            request = requests[numbers[place]]
+            text = self._text(request, plans[numbers[place]], pool)
+            responses[numbers[place]] = self._keep(request, pool, text)
+            self.cache_hook.add_partial("generate_until", request.args, responses[numbers[place]])
+        return responses
+
+    def _keep(self, request: Instance, pool: RolloutPool, text: str) -> PoolResponse:
+        if self._rollout_file is not None:
+            self._rollout_file.append(request, pool)
+        return PoolResponse.of(text, pool)
+
+    def _wants_pool(self, request: Instance) -> bool:
+        return isinstance(request, PoolRequest) or self._selector.name != "greedy"
+
+    def _is_left_to_hflm(self, request: Instance) -> bool:
+        """Whether a request needs one text under settings that only transformers' own generate knows."""
+        if self._wants_pool(request):
+            return False
+        return bool(self._unapplied) or any(
+            key not in GENERATION_OPTIONS for key in normalize_gen_kwargs(request.args[1], self.max_gen_toks)
+        )
+
+    def _plan(self, request: Instance, documents: DocumentKeys) -> Request:
+        """Turns lm_eval's request into the engine's; the prompt is cut on the left as HFLM does."""
+        context, gen_kwargs = request.args
+        options = normalize_gen_kwargs(gen_kwargs, self.max_gen_toks)
+        for key, value in options.items():
+            if key not in GENERATION_OPTIONS:
+                allowed = ", ".join(GENERATION_OPTIONS)
+                raise ValueError(f"generation_kwargs {key}={value!r}: expected one of {allowed}")
+        if self._wants_pool(request):
+            cells = self._decoder.cells
+            for key in ("temperature", *DRAW_OPTIONS):
+                if options.get(key):
+                    raise ValueError(
+                        f"generation_kwargs {key}={options[key]!r}: a pool has its own; "
+                        f"set it in --model_args ({'temperatures' if key == 'temperature' else key}=...)"
+                    )
+        else:
+            cells = (dataclasses.replace(GREEDY, temperature=float(options["temperature"])),)
+        drawing = {key: options[key] for key in DRAW_OPTIONS if key in options}
+        tokens = self.tok_encode(context)
+        limit = self._limit(int(options["max_gen_toks"]))
+        tokens = tokens[-(self.max_length - limit) :]
+        return self._decoder.request(
+            tokens,
+            cells,
+            limit,
+            StopRule(
+                tuple(handle_stop_sequences(list(options["until"]), eos=self._eos)),
+                self.think_end_token if isinstance(self.think_end_token, str) else None,
+            ),
+            documents.key(tokens),
+            context,
+            dataclasses.replace(self._decoder.sampling, **drawing),
+        )
+
+    def _limit(self, max_gen_toks: int) -> int:
+        """The length limit, at most half of a context that has no room for all of it."""
+        return max_gen_toks if max_gen_toks < self.max_length else self.max_length // 2
+
+    @property
+    def _eos(self) -> str | None:
+        eos = self.eot_token_id
+        return None if eos is None else self.tok_decode(eos, skip_special_tokens=False)
+
+    def _warn_cut(self, plans: dict[int, Request], requests: dict[int, Instance]) -> None:
+        """Says how many prompts lost their beginning; HFLM says it per batch."""
+        cut = [n for n, plan in plans.items() if len(plan.tokens) == self.max_length - plan.max_new_tokens]
+        lost = [n for n in cut if len(self.tok_encode(requests[n].args[0])) > len(plans[n].tokens)]
+        if lost:
+            logger.warning(
+                "%d of %d prompts were cut on the left to fit a context of %d tokens with max_gen_toks (first: "
+                "document %s)",
+                len(lost),
+                len(plans),
+                self.max_length,
+                requests[lost[0]].doc_id,
+            )
+
+    def _rows(self, plans: list[Request]) -> int:
+        """``batch_size`` as a number of live rows; a pool's cells are always decoded together."""
+        cells = max((len(plan.cells) for plan in plans), default=1)
+        if str(self.batch_size).startswith("auto"):
+            longest = max((len(plan.tokens) + plan.max_new_tokens for plan in plans), default=1)
+            return max(cells, rows_that_fit(self.model, longest))
+        return max(cells, int(self.batch_size))
+
+    def _text(self, request: Instance, plan: Request, pool: RolloutPool) -> str:
+        """The selected rollout's text as HFLM would give it: without its thinking part."""
+        parsed = parse_pool(pool, fallbacks=FALLBACKS)
+        index = self._selector(parsed).index if len(pool) > 1 else 0
+        rollout = pool[index or 0]
+        text, end = rollout.text, self.think_end_token
+        if isinstance(end, int) and end in rollout.tokens:
+            last = len(rollout.tokens) - rollout.tokens[::-1].index(end)
+            text = self.tok_decode(list(rollout.tokens[last:])).lstrip()
+        marker = end if isinstance(end, str) else None
+        return postprocess_generated_text(text, list(plan.stop.strings), marker)

@@ -1,0 +1,39 @@
+"""What passes through lm_eval between a task and the model: a request for a pool, a text that carries one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eglr_selectors import RolloutPool
+from lm_eval.api.instance import Instance
+
+
+@dataclass
+class PoolRequest(Instance):
+    """A request that wants the whole pool; to any other model it is an ordinary request.
+
+    Attributes:
+        reference: The reference answer, written beside the rollouts; no model looks at it.
+    """
+
+    reference: str | None = None
+
+
+class PoolResponse(str):
+    """The selected rollout's text, with the pool it was selected from.
+
+    A str subclass with a one-argument constructor survives lm_eval's filters, metrics, response cache
+    and gathering, which a tuple or a dataclass does not.
+
+    Attributes:
+        pool: The rollouts; ``None`` only if the response was rebuilt from its text.
+    """
+
+    pool: RolloutPool | None = None
+
+    @classmethod
+    def of(cls, text: str, pool: RolloutPool) -> PoolResponse:
+        """Joins a text and its pool."""
+        response = cls(text)
+        response.pool = pool
+        return response
