@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def _missing(row: Any) -> str:
-    keys: Sequence[str] = row if isinstance(row, dict) else ()
+    keys = row.keys() if isinstance(row, dict) else ()
     return ", ".join(key for key in REQUIRED if key not in keys)
 
 

@@ -1,4 +1,4 @@
-"""The filter ``eglr_select``: reduces each document's pool of responses to the text of the selected rollout."""
+"""The filter ``eglr_select``: reduces each document's responses to the text of the selected rollout."""
 
 from __future__ import annotations
 

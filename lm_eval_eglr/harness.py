@@ -77,7 +77,7 @@ def add_tasks(module: ModuleType) -> None:
         self.include_path = given
 
     __init__._lm_eval_eglr = True  # type: ignore[attr-defined]
-    module.TaskManager.__init__ = __init__  # type: ignore[method-assign]
+    module.TaskManager.__init__ = __init__
 
 
 def accept_selector_lists(module: ModuleType) -> None:

@@ -53,7 +53,7 @@ UNAPPLIED = (
     "guidance_scale",
     "num_beams",
 )
-NEUTRAL = (None, 0, 1, [], {})
+NEUTRAL: tuple[Any, ...] = (None, 0, 1, [], {})
 
 
 class EGLRLM(HFLM):
@@ -88,10 +88,7 @@ class EGLRLM(HFLM):
             ValueError: For an unknown option or a bad value.
         """
         own = {key: kwargs.pop(key) for key in (*RECURSION_OPTIONS, *SAMPLING_OPTIONS) if key in kwargs}
-        hflm = [
-            name for name in inspect.signature(HFLM.__init__).parameters if name not in ("self", "kwargs")
-        ]
-        refuse_unknown(kwargs, OWN_OPTIONS, hflm)
+        refuse_unknown(kwargs, OWN_OPTIONS, inspect.signature(HFLM.__init__).parameters)
         split_options(own)
         parse_temperatures(temperatures)
         self._selector = get_selector(selector)
@@ -218,8 +215,8 @@ class EGLRLM(HFLM):
         lost = [n for n in cut if len(self.tok_encode(requests[n].args[0])) > len(plans[n].tokens)]
         if lost:
             logger.warning(
-                "%d of %d prompts were cut on the left to fit a context of %d tokens with max_gen_toks (first: "
-                "document %s)",
+                "%d of %d prompts were cut on the left to fit a context of %d tokens with max_gen_toks "
+                "(first: document %s)",
                 len(lost),
                 len(plans),
                 self.max_length,

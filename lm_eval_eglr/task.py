@@ -76,7 +76,8 @@ class EGLRTask(ConfigurableTask):
         """Drops what lm_eval repeated to even out the processes, then runs the pipelines."""
         for instance in self._instances or ():
             del instance.resps[instance.repeats :]
-        return super().apply_filters()  # type: ignore[no-any-return]
+        filtered: list[Instance] | None = super().apply_filters()
+        return filtered
 
     def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, float]:
         """Scores what one pipeline made of one document."""
@@ -84,7 +85,7 @@ class EGLRTask(ConfigurableTask):
 
 
 def chosen_selectors(value: Any) -> list[str]:
-    """The selectors of ``--metadata selectors=...``: text such as ``majority,oracle``, or a list; all by default.
+    """The selectors that ``--metadata selectors=...`` names, as ``majority,oracle`` or a list; else all.
 
     Raises:
         ValueError: If one is unknown or its options are wrong.

@@ -26,10 +26,10 @@ def _check_number(
     open_low: bool = False,
 ) -> None:
     """Raises ValueError unless ``value`` is a number in [low, high], or in (low, high] if ``open_low``."""
-    kinds: tuple[type, ...] = (int,) if integer else (int, float)
-    good = isinstance(value, kinds) and not isinstance(value, bool) and not math.isnan(value)
-    if good and (low < value if open_low else low <= value) and value <= high:
-        return
+    number = isinstance(value, int) if integer else isinstance(value, (int, float))
+    if number and not isinstance(value, bool):  # comparisons with NaN are false
+        if (low < value if open_low else low <= value) and value <= high:
+            return
     noun = "an integer" if integer else "a number"
     relation = ">" if open_low else ">="
     upper = "" if high == math.inf else f" and <= {high:g}"

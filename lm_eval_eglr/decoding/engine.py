@@ -20,6 +20,7 @@ from lm_eval_eglr.decoding.recursion import Refinement, entropy, recurse
 from lm_eval_eglr.decoding.row_cache import RowCache
 from lm_eval_eglr.decoding.rows import Branch, Job, Request, Row, TokenRecord
 from lm_eval_eglr.decoding.sampling import Truncation, draw, truncation, truncation_key
+from lm_eval_eglr.decoding.stopping import decode_text
 
 PREFILL_CHUNK = 512  # positions per prefill pass
 PREFILL_TOKENS = 8192  # rows × positions per prefill pass, which bounds its activations
@@ -327,7 +328,7 @@ class Engine:
             branch.finish_reason = "length"
         else:
             return
-        text = request.stop.cut(self.tokenizer.decode(branch.tokens, skip_special_tokens=True))
+        text = request.stop.cut(decode_text(self.tokenizer, branch.tokens, skip_special_tokens=True))
         row.job.finished.append((branch.order, branch.rollout(text, self.stack.depth, self.trace)))
         row.job.live -= 1
         done.rollouts += 1

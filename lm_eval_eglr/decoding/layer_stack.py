@@ -54,8 +54,7 @@ class LayerStack:
     @property
     def device(self) -> torch.device:
         """Device of the input embeddings, where token ids go."""
-        device: torch.device = self.model.get_input_embeddings().weight.device
-        return device
+        return next(self.model.get_input_embeddings().parameters()).device
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -168,11 +167,9 @@ class LayerStack:
             return value
 
         args, kwargs = call
-        # The first argument is the hidden state, which the caller replaces.
-        return (
-            args[:1] + take(args[1:]),
-            {k: v if k == "hidden_states" else take(v) for k, v in kwargs.items()},
-        )
+        # The hidden state, the first argument or this keyword, is replaced by the caller.
+        named = {name: value if name == "hidden_states" else take(value) for name, value in kwargs.items()}
+        return args[:1] + take(args[1:]), named
 
     def begin_rows(self) -> None:
         """Forgets taken arguments: the items of the next recursion are others."""
@@ -187,12 +184,12 @@ class LayerStack:
         output = self._output_class(last_hidden_state=normed[:, None])
         had_forward = "forward" in self.decoder.__dict__
         before = self.decoder.__dict__.get("forward")
-        self.decoder.forward = lambda *args, **kwargs: output  # type: ignore[method-assign]
+        self.decoder.forward = lambda *args, **kwargs: output
         try:
             logits: Tensor = self.model(input_ids=None, use_cache=False).logits
         finally:
             if had_forward:
-                self.decoder.forward = before  # type: ignore[method-assign,assignment]
+                self.decoder.forward = before  # type: ignore[assignment]
             else:
                 del self.decoder.__dict__["forward"]
         return logits[:, 0].float()
@@ -223,7 +220,7 @@ class LayerStack:
         return after[0][0], type(output)
 
     def layer_parameters(self) -> float:
-        """Mean number of parameters of a layer that take part in one token (of a mixture, the routed share)."""
+        """Mean number of parameters of a layer that work on a token; of a mixture, the routed share."""
         config = self.model.config.get_text_config()
         experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
         share = config.num_experts_per_tok / experts if experts else 1.0

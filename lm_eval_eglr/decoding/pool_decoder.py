@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from eglr_selectors.pool import Cell, RolloutPool
 from tqdm import tqdm
@@ -134,7 +134,7 @@ class PoolDecoder:
             ValueError: If a prompt is empty or fills the context.
         """
         if isinstance(prompts, str) or (prompts and isinstance(prompts[0], Mapping)):
-            prompts = [prompts]  # type: ignore[list-item]
+            prompts = cast("Sequence[Prompt]", [prompts])
         if isinstance(until, str):
             until = (until,)
         stop = StopRule(tuple(until))
@@ -142,7 +142,7 @@ class PoolDecoder:
         documents = DocumentKeys()
         requests = []
         for prompt in prompts:
-            text, tokens = self._encode(prompt)  # type: ignore[arg-type]
+            text, tokens = self._encode(cast("Prompt", prompt))
             requests.append(self.request(tokens, grid, max_new_tokens, stop, documents.key(tokens), text))
         pools = dict(self.decode(requests, progress=progress, rollouts=len(requests) * len(grid)))
         return [pools[number] for number in range(len(requests))]
@@ -199,10 +199,15 @@ class PoolDecoder:
 
     def _encode(self, prompt: Prompt) -> tuple[str, list[int]]:
         if isinstance(prompt, str):
-            return prompt, self.tokenizer(prompt).input_ids
-        text = self.tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-        # The template writes its own special tokens.
-        return text, self.tokenizer(text, add_special_tokens=False).input_ids
+            text, special = prompt, True
+        else:
+            messages = [dict(message) for message in prompt]
+            text = cast(
+                "str",
+                self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True),
+            )
+            special = False  # the template has written them
+        return text, list(self.tokenizer(text, add_special_tokens=special).input_ids)
 
 
 CONSTRUCTOR_OPTIONS = ("spans", "temperatures", "max_rows", "max_length", "share", "trace")

@@ -23,7 +23,7 @@ def entropy(logprobs: Tensor) -> Tensor:
 
 
 def kl_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """KL(p ‖ q) = Σ p (ln p − ln q) in nats, p from ``logprobs``, q from ``reference``: ``[..., vocab]`` to ``[...]``."""
+    """KL(p ‖ q) = Σ p (ln p − ln q) in nats, ``logprobs`` is ln p: ``[..., vocab]`` to ``[...]``."""
     probs = logprobs.exp()
     return torch.where(probs > 0, probs * (logprobs - reference), 0.0).sum(-1).clamp_min(0.0)
 
@@ -36,7 +36,8 @@ def rms(hidden: Tensor) -> Tensor:
 def recursion_input(update: Update, strength: float, anchor: Tensor, hidden: Tensor) -> Tensor:
     """z_k, what the top layers are applied to in iteration k.
 
-    ``replace`` and ``damped``: h_{k-1}. ``anchored``: (1−α) x_{N−L} + α h_{k−1} · rms(x_{N−L}) / rms(h_{k−1}).
+    ``replace`` and ``damped``: h_{k−1}.
+    ``anchored``: (1−α) x_{N−L} + α h_{k−1} · rms(x_{N−L}) / rms(h_{k−1}).
 
     Args:
         anchor: x_{N−L}, the span's input in the plain pass, ``[items, dim]``.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -42,7 +44,9 @@ def draw(logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warpers: Logi
         Token ids, ``[items, draws]``. A token of probability 0 is never drawn.
     """
     scores = logprobs / temperatures[:, None]
-    probs = warpers(torch.empty(0, dtype=torch.long), scores).softmax(-1)
+    no_history = cast("torch.LongTensor", torch.empty(0, dtype=torch.long))
+    kept = warpers(no_history, cast("torch.FloatTensor", scores))
+    probs = kept.softmax(-1)
     cumulative = probs.cumsum(-1)
     total = cumulative[:, -1:]
     # The product may round up to the total, beyond which there is no token.

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
 # Tokens decoded before the first one that could belong to a stop string, so that a character whose
 # bytes are several tokens, or a tokenizer that drops a leading space, does not disturb it.
 LEAD_TOKENS = 8
+
+
+def decode_text(
+    tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], skip_special_tokens: bool = False
+) -> str:
+    """Decodes one sequence of token ids."""
+    return cast("str", tokenizer.decode(list(tokens), skip_special_tokens=skip_special_tokens))
 
 
 @dataclass(frozen=True)
@@ -45,11 +53,11 @@ class StopRule:
         """Whether the newest token completed a stop string."""
         if not self.active:
             return False
-        tail = tokenizer.decode(tokens[-self.window :], skip_special_tokens=False)
+        tail = decode_text(tokenizer, tokens[-self.window :])
         if not any(string in tail for string in self.active):
             return False
         # A hit in the tail may be an old one before `after`, or not be in the text as a whole.
-        text = tokenizer.decode(tokens, skip_special_tokens=False)
+        text = decode_text(tokenizer, tokens)
         return self.cut(text) != text
 
     def cut(self, text: str) -> str:
