@@ -27,9 +27,9 @@ def _check_number(
 ) -> None:
     """Raises ValueError unless ``value`` is a number in [low, high], or in (low, high] if ``open_low``."""
     number = isinstance(value, int) if integer else isinstance(value, (int, float))
-    if number and not isinstance(value, bool):  # comparisons with NaN are false
-        if (low < value if open_low else low <= value) and value <= high:
-            return
+    above = number and (low < value if open_low else low <= value)  # comparisons with NaN are false
+    if above and value <= high and not isinstance(value, bool):
+        return
     noun = "an integer" if integer else "a number"
     relation = ">" if open_low else ">="
     upper = "" if high == math.inf else f" and <= {high:g}"
