@@ -247,12 +247,6 @@ def refuse_unsupported(model: PreTrainedModel) -> None:
             f"{name} has layers of type {', '.join(sorted(kinds))}; "
             f"expected {', '.join(sorted(SUPPORTED_LAYER_TYPES))} only"
         )
-    if getattr(model, "_is_stateful", False):
-        raise UnsupportedModelError(f"{name} is a state-space model; expected attention layers only")
-    if not getattr(model, "_supports_attention_backend", False):
-        raise UnsupportedModelError(
-            f"{name} does not take its attention from transformers' attention interface"
-        )
 
 
 def _decoder_layers(decoder: nn.Module, model: PreTrainedModel) -> nn.ModuleList:

@@ -22,6 +22,7 @@ from lm_eval_eglr.decoding.engine import Engine
 from lm_eval_eglr.decoding.grid import Items, grid_cells, parse_spans, parse_temperatures
 from lm_eval_eglr.decoding.layer_stack import LayerStack
 from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.self_check import check_stack
 from lm_eval_eglr.decoding.stopping import StopRule
 
 RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionConfig))
@@ -73,6 +74,7 @@ class PoolDecoder:
         if not isinstance(max_rows, int) or max_rows < 1:
             raise ValueError(f"max_rows={max_rows!r}: expected an integer >= 1")
         self.stack = LayerStack(model)
+        check_stack(self.stack)
         self.sampling = sampling
         self.tokenizer = tokenizer
         self.cells = grid_cells(parse_spans(spans, self.stack.depth), parse_temperatures(temperatures))
