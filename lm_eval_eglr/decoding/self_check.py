@@ -27,7 +27,7 @@ def check_stack(stack: LayerStack) -> None:
     Raises:
         UnsupportedModelError: If they differ by more than rounding.
     """
-    vocabulary = stack.model.get_input_embeddings().weight.shape[0]
+    vocabulary = next(stack.model.get_input_embeddings().parameters()).shape[0]
     tokens = (torch.arange(2 * LENGTH) * 7919 + 1).remainder(vocabulary).view(2, LENGTH)
     name = type(stack.model).__name__
     try:
