@@ -200,10 +200,10 @@ class Evaluation:
             return self._constant(tree[1])
         if kind == "apply":
             # An unknown function of a known argument: any fixed function will do.
-            frequency = self.values[f"{tree[1]}()"]
-            argument = self.value(tree[2]) * frequency.numerator / frequency.denominator
+            parameter = self.values[f"{tree[1]}()"]
+            argument = self.value(tree[2]) + context.mpf(parameter.numerator) / parameter.denominator
             self._small(argument)
-            return self._noted(context.cos(argument) + 2 + context.sin(argument * argument) / 3)
+            return self._noted(context.cos(argument) + context.sqrt(2) + context.sin(argument * argument) / 3)
         value = self._operation(kind, [self.value(part) for part in tree[1:]])
         # What sums and functions leave of a cancellation is noise, and no small part of the formula.
         return self._noted(value, small=kind in ("^", "*", "inverse", "exp"))

@@ -216,7 +216,9 @@ def _compare_trees(left: Tree, right: Tree, tolerance: float = 0.0) -> Compariso
         one, other = exact(left), exact(right)
     except TooLargeError:
         return Comparison(False, "hazard", "too large to compute: only equal strings count")
-    except (IrrationalError, ZeroDivisionError):
+    except ZeroDivisionError:
+        return Comparison(False, "number", "undefined value")
+    except IrrationalError:
         pass
     else:
         if one == other:

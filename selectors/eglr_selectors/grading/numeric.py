@@ -47,12 +47,13 @@ def same_value(left: Tree, right: Tree) -> bool | None:
     integers = stepwise(left) or stepwise(right)
     agreed = differed = 0
     for number in range(1, _POINTS + 1 if names else 2):
-        same = _same_at(left, right, point(names, number, integers))
+        values = point(names, number, integers)
+        same = _same_at(left, right, values)
         if same is None:
             continue
         if not same:
             # At points of mixed sign, roots and logarithms may differ by the branch alone.
-            if number <= 2 or integers:
+            if number <= 2 or integers or _real_at(left, right, values):
                 return False
             differed += 1
         agreed += same
@@ -113,6 +114,11 @@ def _same_at(left: Tree, right: Tree, values: dict[str, Any]) -> bool | None:
         if spread + 2 * _GUARD_DIGITS > _MAX_DIGITS:
             return None
         digits = int(spread) + 3 * _GUARD_DIGITS
+
+
+def _real_at(left: Tree, right: Tree, values: dict[str, Any]) -> bool:
+    found = _values(left, right, values, _DIGITS)
+    return found is not None and not found[0].imag and not found[1].imag
 
 
 def _values(

@@ -175,11 +175,11 @@ class Reader:
             return Group("set", tuple(relations.expanded(items)))
         if len(items) == 1:
             return items[0] if left + right in ("()", "[]", "{}") else Opaque(text)
-        if left + right in (r"\langle\rangle", "{}"):
-            return Group("()", items)
-        if left == right or len(items) != 2:
-            return Group("()" if left == "(" else "[]", items)
-        return relations.interval(left, items[0], items[1], right) or Group(left + right, items)
+        if left + right in ("()", "[]", "{}", r"\langle\rangle"):
+            return Group("[]" if left == "[" else "()", items)
+        if len(items) != 2:
+            return Opaque(text, final=True)
+        return relations.interval(left, items[0], items[1], right) or Opaque(text)
 
     def _matrix(self, body: str, depth: int) -> Reading:
         rows = [row for row in _LINE_END.split(body) if row.strip()]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from eglr_selectors.grading.answer import unboxed
+
 _SIGNS = {
     **dict.fromkeys("−–—‐‑﹣－", "-"),
     **dict.fromkeys("×⋅·∙∗", "*"),
@@ -83,6 +85,7 @@ _ESCAPES = {
 _COMMAND = re.compile(r"\\(?:([A-Za-z]+)(?:\*(?=\{))?\.?|(.))", re.DOTALL)
 _THOUSANDS = re.compile(r"(?<=\d)(?:,\\!\s*|\{,\}\s*|\\,)(?=\d{3}(?!\d))")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d])(?:\.\d+)?")
+_MARKUP = re.compile(r"\s*(\*\*|`+|__)([^*`]+)\1\s*\.?\s*")
 _SPACES = re.compile(r"\s+")
 _CIRCLE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)")
 
@@ -95,7 +98,11 @@ def respelt(text: str) -> str:
         text = unicodedata.normalize("NFKC", text.translate(_SIGN_TABLE)).translate(_SIGN_TABLE)
     else:
         text = text.replace("\x00", "")
+    if "boxed" in text:
+        text = unboxed(text)
     text = _THOUSANDS.sub("", text)
+    if markup := _MARKUP.fullmatch(text):
+        text = markup[2]
     # A dollar sign is a delimiter unless it is escaped.
     text = re.sub(r"(?<!\\)\$", "", text).replace("~", " ").replace("**", "^")
     text = _COMMAND.sub(_one_name, text)

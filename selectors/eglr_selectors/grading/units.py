@@ -45,6 +45,7 @@ _NOT_UNITS = frozenset(
 
 _PREFIX = re.compile(r"([-+]?)\s*([$£€¥₹])\s*(.+)", re.DOTALL)
 _DEGREES = re.compile(r"(.*\S)\s*\^\\circ\s*(?:\\text\s*\{\s*)?([CFK])?(?:\s*\})?", re.DOTALL)
+_FUNCTION = re.compile(r"(?:\b|\\)(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _PERCENT = re.compile(r"(.*\S)\s*(?:%|\\text\s*\{\s*(?:%|percent)\s*\}|\bpercent)", re.DOTALL | re.IGNORECASE)
 _MARKED = re.compile(
     r"(.*?[^\s*/^_])\s*((?:\\text\s*\{[^{}]*\}\s*(?:\^\s*(?:\{\s*-?\d\s*\}|\d))?\s*[/*]?\s*)+)", re.DOTALL
@@ -67,7 +68,7 @@ def split_unit(text: str, lone_letters: bool = False) -> tuple[str, str, bool]:
         return match[1] + match[3], _CURRENCY[match[2]], False
     if match := _PERCENT.fullmatch(text):
         return match[1], "", True
-    if "circ" in text and (match := _DEGREES.fullmatch(text)):
+    if "circ" in text and (match := _DEGREES.fullmatch(text)) and not _FUNCTION.search(match[1]):
         return match[1], f"degree {match[2] or ''}".strip(), False
     if r"\text" in text and (match := _MARKED.fullmatch(text)):
         unit = unit_name(re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", match[2]))
