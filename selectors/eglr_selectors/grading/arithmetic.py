@@ -72,6 +72,8 @@ def _sized(value: Fraction) -> Fraction:
 
 
 def _power(base: Fraction, exponent: Fraction) -> Fraction:
+    if base == 0 and exponent <= 0:
+        raise ZeroDivisionError("zero to the power of zero")
     if exponent.denominator != 1:
         return _root(base, exponent)
     bits = max(base.numerator.bit_length(), base.denominator.bit_length())

@@ -14,8 +14,8 @@ def classes(answers: Sequence[Answer | str | None], rules: Rules = DEFAULT) -> l
     """Numbers the equivalence classes of answers by first appearance.
 
     Two answers of one class grade each other as correct. Equality is not transitive where rules are lenient
-    (12 m, 12 and 12 cm): such an answer joins one class only, whichever comes first in an order of the answers
-    that has nothing to do with their places, so classes do not depend on the order or on repeats.
+    (12 m, 12 and 12 cm): such an answer joins one class only, whichever comes first in an order of the
+    answers that has nothing to do with their places, so classes do not depend on the order or on repeats.
 
     Args:
         answers: Answers, bare strings, or ``None`` where there is none.

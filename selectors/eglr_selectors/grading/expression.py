@@ -2,7 +2,8 @@ r"""Reads LaTeX or plain formulas into small trees, within bounds; never evaluat
 
 A tree is a tuple: ``("number", Fraction)``, ``("symbol", name)``, ``("constant", name)``, or an operation
 ``("+", a, b, ...)``, ``("*", a, b, ...)``, ``("inverse", a)``, ``("neg", a)``, ``("^", a, b)``, or a
-function's name and its arguments. Sums and products are flat, so that no tree is deeper than its brackets. What the grammar does not cover raises :class:`UnreadableError`; math-verify may read it.
+function's name and its arguments. Sums and products are flat, so that no tree is deeper than its brackets.
+What the grammar does not cover raises :class:`UnreadableError`; math-verify may read it.
 """
 
 from __future__ import annotations
@@ -19,17 +20,19 @@ MAX_DIGITS = 600
 """Below the least limit that Python can be told for turning digits into integers (640)."""
 MAX_DECIMAL_EXPONENT = 3000
 
-FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln exp log lg max min gcd lcm abs sqrt".split()
+_FUNCTION_NAMES = (
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln exp log lg max min gcd lcm abs sqrt"
 )
+FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
 _WORD_NAMES = {"pi": ("constant", "pi"), "infinity": ("constant", "infty"), "inf": ("constant", "infty")}
 _CONSTANTS = {"pi": "pi", "infty": "infty"}
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon phi"
-    " chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega hbar ell partial nabla".split()
+_GREEK_NAMES = (
+    "alpha beta gamma delta epsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon"
+    " phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega hbar ell partial nabla"
 )
-_ACCENTS = frozenset("dot ddot bar hat vec tilde overline overrightarrow".split())
+_GREEK = frozenset(_GREEK_NAMES.split())
+_ACCENTS = frozenset(["dot", "ddot", "bar", "hat", "vec", "tilde", "overline", "overrightarrow"])
 _FUNCTION_LETTERS = frozenset("fghFGHPuδ")
 _CLOSING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 

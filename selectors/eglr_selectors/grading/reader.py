@@ -71,6 +71,15 @@ def signed(digits: str) -> object:
     return -number(digits[1:]) if digits[0] == "-" else number(digits.lstrip("+"))
 
 
+def _plain(words: str) -> str:
+    return " ".join(re.sub(r"[^a-z0-9 ]", " ", re.sub(r"['’]", "", words.casefold())).split())
+
+
+def _are_words(text: str, words: list[str], marked: bool) -> bool:
+    """Three letters or fewer may be a product (abc), unless they are marked as upright or name a number."""
+    return any(len(word) > 3 for word in words) or (marked and bool(words)) or _plain(text) in _NUMBER_WORDS
+
+
 class Reader:
     """The rules of reading, tried from the most particular form to the most general one."""
 
@@ -110,12 +119,11 @@ class Reader:
         marked = r"\text" in text
         bare = " ".join(_TEXT.sub(r" \1 ", text).split()) if marked else text
         words = _PROSE.findall(bare)
-        if _WORDS.fullmatch(bare) and (any(len(word) > 3 for word in words) or (marked and words)):
+        if _WORDS.fullmatch(bare) and _are_words(bare, words, marked):
             parts = [part for part in re.split(r",|\band\b|\bor\b", bare) if part.strip()]
-            if 1 < len(parts) and len(words) <= 3 * len(parts):
+            if len(parts) > 1 and len(words) <= 3 * len(parts):
                 return Group("list", tuple(self.read(rf"\text{{{part}}}", depth + 1) for part in parts))
-            plain = re.sub(r"[^a-z0-9 ]", " ", bare.casefold().replace("'", "").replace("’", ""))
-            plain = " ".join(plain.split())
+            plain = _plain(bare)
             if plain in _NUMBER_WORDS:
                 return Value(("number", number(str(_NUMBER_WORDS[plain]))))
             return Words(plain)

@@ -1,4 +1,4 @@
-"""math-verify inside a worker, and the guards on its True. Imports sympy: never import this in a host process."""
+"""math-verify inside a worker, and the guards on its True. Imports sympy: not for a host process."""
 
 from __future__ import annotations
 

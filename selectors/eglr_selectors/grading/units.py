@@ -38,11 +38,11 @@ _KNOWN = {
     for word in words.split()
 }
 _CURRENCY = {"$": "dollar", "£": "pound sterling", "€": "euro", "¥": "yen", "₹": "rupee"}
-_NOT_UNITS = frozenset(
+_OTHER_WORDS = (
     "and or if for where when with is are the to in sin cos tan log ln exp sqrt mod let so all any only than"
-    " pm am".split()
+    " pm am"
 )
-
+_NOT_UNITS = frozenset(_OTHER_WORDS.split())
 _PREFIX = re.compile(r"([-+]?)\s*([$£€¥₹])\s*(.+)", re.DOTALL)
 _DEGREES = re.compile(r"(.*\S)\s*\^\\circ\s*(?:\\text\s*\{\s*)?([CFK])?(?:\s*\})?", re.DOTALL)
 _FUNCTION = re.compile(r"(?:\b|\\)(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
@@ -58,7 +58,7 @@ _UNMARKED = re.compile(
 
 
 def split_unit(text: str, lone_letters: bool = False) -> tuple[str, str, bool]:
-    """Splits a respelt text into the part before its unit, the unit's one name, and whether it is a percentage.
+    """Splits a respelt text into the part before its unit, the unit's one name, and whether it is a percent.
 
     Args:
         text: The text; without a unit it comes back as it is, with an empty unit.

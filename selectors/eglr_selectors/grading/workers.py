@@ -1,13 +1,14 @@
-"""The shared pool of comparing processes: started when first needed, used from any thread, gone with the host.
+"""The shared pool of comparing processes: started when needed, used from any thread, gone with the host.
 
-Processes are launched with pipes and speak JSON lines. ``multiprocessing`` is not used: its spawn imports the
-host's main module again, which needs an ``if __name__`` guard, and its fork would copy an accelerator's state.
-Each worker has one job in flight, so one that dies takes nothing with it but that job.
+Processes are launched with pipes and speak JSON lines. ``multiprocessing`` is not used: its spawn imports
+the host's main module again, which needs an ``if __name__`` guard, and its fork would copy an accelerator's
+state. Each worker has one job in flight, so one that dies takes nothing with it but that job.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import selectors
@@ -92,10 +93,8 @@ class _Worker:
 
     def _write(self, record: object) -> None:
         # A broken pipe is seen as the end of the output.
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.stdin.write(json.dumps(record).encode() + b"\n")
-        except BrokenPipeError:
-            pass
 
 
 class WorkerPool:
