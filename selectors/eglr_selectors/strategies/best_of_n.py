@@ -11,8 +11,8 @@ from eglr_selectors.parsed import ParsedPool
 from eglr_selectors.registry import Choice, register_selector
 from eglr_selectors.selection import Selection
 from eglr_selectors.strategies.confidence import signals
-from eglr_selectors.verifiers import VerifierLike, get_verifier, scores_of
-from eglr_selectors.voting import choose, undefined, vote
+from eglr_selectors.verifiers import Verifier, VerifierLike, get_verifier, scores_of
+from eglr_selectors.voting import choose, no_votes, undefined, vote
 
 Aggregate = Literal["sum", "max"]
 
@@ -27,12 +27,7 @@ def best_of_n(*, verifier: VerifierLike | None = None) -> Choice:
     scorer = None if verifier is None else get_verifier(verifier)
 
     def choice(parsed: ParsedPool) -> Selection:
-        if scorer is not None:
-            return highest(parsed, scores_of(scorer, parsed))
-        scores = own_scores(parsed)
-        if all(map(math.isnan, scores)):
-            scores = signals(parsed, lambda telemetry: telemetry.mean_logprob)
-        return highest(parsed, scores)
+        return highest(parsed, scores_for(parsed, scorer))
 
     return choice
 
@@ -51,13 +46,23 @@ def weighted_vote(*, verifier: VerifierLike | None = None, aggregate: Aggregate 
     def choice(parsed: ParsedPool) -> Selection:
         scores = own_scores(parsed) if scorer is None else scores_of(scorer, parsed)
         voters = [i for i in parsed.answered if not math.isnan(scores[i])]
-        if parsed.answered and not voters:
-            return undefined(parsed, "no rollout with an answer has a score")
+        if not voters:
+            return no_votes(parsed, scores, "score")
         if aggregate == "sum" and any(scores[i] < 0 for i in voters):
             return undefined(parsed, "negative scores cannot be summed to weights")
         return vote(parsed, ((i, scores[i]) for i in voters), largest=aggregate == "max")
 
     return choice
+
+
+def scores_for(parsed: ParsedPool, verifier: Verifier | None) -> Sequence[float]:
+    """Returns a verifier's scores; without one the rollouts' own, else their mean log-probabilities."""
+    if verifier is not None:
+        return scores_of(verifier, parsed)
+    scores = own_scores(parsed)
+    if all(map(math.isnan, scores)):
+        return signals(parsed, lambda telemetry: telemetry.mean_logprob)
+    return scores
 
 
 def own_scores(parsed: ParsedPool) -> list[float]:

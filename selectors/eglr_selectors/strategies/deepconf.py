@@ -13,7 +13,7 @@ from eglr_selectors.parsed import ParsedPool
 from eglr_selectors.pool import Rollout
 from eglr_selectors.registry import Choice, register_selector
 from eglr_selectors.selection import Selection
-from eglr_selectors.voting import undefined, vote
+from eglr_selectors.voting import no_votes, vote
 
 Measure = Literal["mean", "tail", "bottom", "lowest"]
 
@@ -40,9 +40,8 @@ def deepconf(*, measure: Measure = "mean", keep: float = 0.9, window: int = 2048
         )
         voters = [i for i in parsed.answered if not math.isnan(confidence[i])]
         if not voters:
-            needed = "its mean confidence" if measure == "mean" else "its token confidences"
-            reason = f"no rollout with an answer knows {needed}"
-            return undefined(parsed, reason) if parsed.answered else vote(parsed, [])
+            needed = "mean confidence" if measure == "mean" else "token confidences"
+            return no_votes(parsed, confidence, needed)
         threshold = np.percentile([confidence[i] for i in voters], (1 - keep) * 100)
         return vote(parsed, ((i, confidence[i]) for i in voters if confidence[i] >= threshold))
 

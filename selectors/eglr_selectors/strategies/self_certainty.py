@@ -10,7 +10,7 @@ from eglr_selectors.parsed import ParsedPool
 from eglr_selectors.registry import Choice, register_selector
 from eglr_selectors.selection import Selection
 from eglr_selectors.strategies.confidence import signals
-from eglr_selectors.voting import undefined, vote
+from eglr_selectors.voting import no_votes, vote
 
 
 @register_selector("self_certainty")
@@ -26,8 +26,8 @@ def self_certainty(*, power: float = 0.5) -> Choice:
     def choice(parsed: ParsedPool) -> Selection:
         certainty = signals(parsed, lambda telemetry: telemetry.mean_self_certainty)
         known = [i for i in range(len(parsed)) if not math.isnan(certainty[i])]
-        if parsed.answered and not any(parsed.classes[i] >= 0 for i in known):
-            return undefined(parsed, "no rollout with an answer knows its self-certainty")
+        if not any(parsed.classes[i] >= 0 for i in known):
+            return no_votes(parsed, certainty, "self-certainty")
         ranks = _ranks([certainty[i] for i in known])
         votes = zip(known, ((len(known) - rank + 1) ** power for rank in ranks), strict=True)
         return vote(parsed, votes)
