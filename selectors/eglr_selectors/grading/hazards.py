@@ -1,0 +1,42 @@
+"""What must not reach sympy, even in a worker: texts whose parsing or evaluation is known to blow up."""
+
+from __future__ import annotations
+
+import re
+
+MAX_LENGTH = 400
+MAX_BRACKETS = 12
+MAX_DIGITS = 25
+
+_PATTERNS = {
+    "tower of powers": re.compile(r"\^\s*(?:\{[^{}]*\^|\(?[^\s{}+*/=,-]{1,12}\^|-?\w+\s*\^)"),
+    "huge exponent": re.compile(r"\^\s*[{(]?\s*-?\d{4,}|\^\s*[{(]?-?\d[\d.]*e\d|\d[eE][-+]?\d{4,}"),
+    "power of a sum": re.compile(r"[)}\]]\s*\^\s*[{(]?\s*\d{2,}"),
+    "factorial": re.compile(r"\d{4,}\s*!|!\s*!|!\s*[)}\]]\s*!|\^[^!]*!"),
+    "binomial": re.compile(r"binom(?:ial)?\s*\{?\(?\s*\d{5,}|binom\s*\{[^{}]*[!^]"),
+    "named operation": re.compile(
+        r"operatorname|\\(?:det|gcd|lcm|mod|pmod)\b|(?:eye|ones|zeros|diag|rand)\b"
+    ),
+    "large sum or product": re.compile(
+        r"\\(?:sum|prod|bigcup|int|iint|iiint|oint|lim)\b.*(?:\d{4,}|\^.*\^.*\^)"
+    ),
+    "code": re.compile(r"__|['\"`;]|\bimport\b|\blambda\b|\beval\b|\bexec\b|\(\)\."),
+    "large matrix": re.compile(r"(?:&[^\\]*){9}|(?:\\\\.*){9}", re.DOTALL),
+    "many roots": re.compile(r"(?:\\sqrt.*){9}|(?:√.*){9}", re.DOTALL),
+    "many integrals": re.compile(r"(?:\\(?:int|sum|prod|lim).*){3}", re.DOTALL),
+}
+
+
+def hazard(text: str) -> str:
+    """Returns what makes a text too dangerous for sympy; empty if nothing is known to."""
+    if len(text) > MAX_LENGTH:
+        return "too long"
+    level = deepest = 0
+    for character in text:
+        level += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, level)
+    if deepest > MAX_BRACKETS:
+        return "too deep"
+    if re.search(rf"\d{{{MAX_DIGITS}}}", text):
+        return "too many digits"
+    return next((name for name, pattern in _PATTERNS.items() if pattern.search(text)), "")
