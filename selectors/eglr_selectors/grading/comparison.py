@@ -163,21 +163,18 @@ def _compare_groups(left: Group, right: Group, rules: Rules) -> Comparison:
 
 def _matched(left: Sequence[Reading], right: Sequence[Reading], rules: Rules) -> Comparison:
     """Compares values in any order, each used once."""
-    free = list(right)
-    is_open = False
-    for one in left:
-        found = None
-        for i, other in enumerate(free):
-            equal = compare(one, other, rules).equal
-            if equal:
-                found = i
-                break
-            is_open |= equal is None
-        if found is not None:
-            del free[found]
-        elif not is_open:
+    table = [[compare(one, other, rules).equal for other in right] for one in left]
+    for line in (*table, *zip(*table, strict=True)):
+        if all(equal is False for equal in line):
             return Comparison(False, "structure", "values differ")
-    return _OPEN if free else Comparison(True, "structure", "same values in any order")
+    free = set(range(len(right)))
+    for row in table:
+        free.discard(next((i for i in sorted(free) if row[i]), -1))
+    if not free:
+        return Comparison(True, "structure", "same values in any order")
+    if any(equal is None for row in table for equal in row):
+        return _OPEN
+    return Comparison(False, "structure", "values differ")
 
 
 def _all(comparisons: Sequence[Comparison]) -> Comparison:

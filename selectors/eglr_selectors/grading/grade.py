@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 
 from eglr_selectors.grading.answer import Answer
@@ -14,7 +14,7 @@ from eglr_selectors.grading.hazards import hazard
 from eglr_selectors.grading.reader import read
 from eglr_selectors.grading.rules import DEFAULT, Rules
 from eglr_selectors.grading.spelling import respelt
-from eglr_selectors.grading.verdict import UngradedError, Verdict
+from eglr_selectors.grading.verdict import Outcome, UngradedError, Verdict
 from eglr_selectors.grading.workers import shared_pool
 
 _BLANK = re.compile(r"(?<!\d) | (?!\d)")
@@ -51,8 +51,10 @@ def grade_many(
     verdicts: list[Verdict | None] = [
         _NO_ANSWER if text is None else settle(gold, text, rules) for gold, text in texts
     ]
-    left = {pair for pair, verdict in zip(texts, verdicts, strict=True) if verdict is None}
-    asked = ask([(gold, text or "") for gold, text in left], rules) if left else {}
+    left = {
+        (gold, text or "") for (gold, text), verdict in zip(texts, verdicts, strict=True) if verdict is None
+    }
+    asked = ask(left)
     graded = [
         verdict or asked[gold, text or ""] for (gold, text), verdict in zip(texts, verdicts, strict=True)
     ]
@@ -95,19 +97,20 @@ def _settle(gold: str, text: str, rules: Rules) -> Verdict | None:
     return _verdict(comparison)
 
 
-def ask(pairs: Sequence[tuple[str, str]], rules: Rules) -> dict[tuple[str, str], Verdict]:
+def ask(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Verdict]:
     """Asks math-verify in the workers; both orders of a pair share one job, so the result is symmetric."""
-    jobs = sorted({_job(pair) for pair in pairs if _job(pair) not in _ASKED})
-    for job, reply in zip(jobs, shared_pool().run(jobs), strict=True):
-        if reply.equal is None:
-            _ASKED[job] = Verdict("ungraded", "math-verify", reply.reason)
-        else:
-            _ASKED[job] = Verdict("correct" if reply.equal else "wrong", "math-verify", reply.reason)
-    found = {pair: _ASKED[_job(pair)] for pair in pairs}
-    for job in jobs:
-        if _ASKED[job].outcome == "ungraded" or len(_ASKED) > _MAX_ASKED:
-            del _ASKED[job]
-    return found
+    jobs = {pair: _job(pair) for pair in pairs}
+    verdicts = {job: known for job in jobs.values() if (known := _ASKED.get(job))}
+    missing = sorted(set(jobs.values()) - set(verdicts))
+    for job, reply in zip(missing, shared_pool().run(missing), strict=True):
+        outcome: Outcome = "ungraded" if reply.equal is None else "correct" if reply.equal else "wrong"
+        verdicts[job] = Verdict(outcome, "math-verify", reply.reason)
+        # What ran out of time on a busy machine may well be graded the next time.
+        if outcome != "ungraded":
+            _ASKED[job] = verdicts[job]
+    if len(_ASKED) > _MAX_ASKED:
+        _ASKED.clear()
+    return {pair: verdicts[job] for pair, job in jobs.items()}
 
 
 _ASKED: dict[tuple[str, str], Verdict] = {}

@@ -23,6 +23,7 @@ _PATTERNS = {
     "code": re.compile(r"__|['\"`;]|\bimport\b|\blambda\b|\beval\b|\bexec\b|\(\)\."),
     "large matrix": re.compile(r"(?:&[^\\]*){9}|(?:\\\\.*){9}", re.DOTALL),
     "many roots": re.compile(r"(?:\\sqrt.*){9}|(?:√.*){9}", re.DOTALL),
+    "chain of commands": re.compile(r"(?:\\[A-Za-z]+[\s{(]*){8}"),
     "many integrals": re.compile(r"(?:\\(?:int|sum|prod|lim).*){3}", re.DOTALL),
 }
 
