@@ -89,3 +89,7 @@ def test_mismatched_inputs_are_refused() -> None:
     assert select(parsed, "oracle", "1").answer == "1"
     with pytest.raises(ValueError, match="reference='2'"):
         select(parsed, "oracle", "2")
+    with pytest.raises(ValueError, match="parsed already"):
+        select(parsed, "majority", fallbacks=["phrase"])
+    with pytest.raises(ValueError, match="parsed already"):
+        select(parsed, "majority", rules=Rules(units="any"))
