@@ -52,6 +52,8 @@ def compare(left: Reading, right: Reading, rules: Rules) -> Comparison:
         return _compare_equations(left, right)
     if isinstance(left, Value) and isinstance(right, Value):
         return _compare_values(left, right, rules)
+    if isinstance(left, Digits | Ratio) or isinstance(right, Digits | Ratio):
+        return _compare_parts(left, right, rules)
     if isinstance(left, Opaque) or isinstance(right, Opaque):
         return _compare_opaque(left, right)
     if isinstance(left, Words) or isinstance(right, Words):
@@ -65,8 +67,6 @@ def compare(left: Reading, right: Reading, rules: Rules) -> Comparison:
     for one, other in ((left, right), (right, left)):
         if isinstance(one, Group) and one.kind == "set" and len(one.items) == 1:
             return compare(one.items[0], other, rules)
-    if isinstance(left, Digits | Ratio) or isinstance(right, Digits | Ratio):
-        return _compare_parts(left, right, rules)
     return Comparison(False, "structure", "different kinds of answer")
 
 
@@ -210,21 +210,16 @@ def _scaled(tree: Tree, factor: Fraction) -> Tree:
 
 def _compare_trees(left: Tree, right: Tree, tolerance: float = 0.0) -> Comparison:
     try:
-        one, other = exact(left), exact(right)
+        one, other = _rational(left), _rational(right)
+        if one is not None and other is not None:
+            if one == other:
+                return Comparison(True, "number", "equal numbers")
+            return _tolerated(one, other, tolerance, "number")
+        same = same_value(left, right)
     except TooLargeError:
         return Comparison(False, "hazard", "too large to compute: only equal strings count")
     except ZeroDivisionError:
         return Comparison(False, "number", "undefined value")
-    except IrrationalError:
-        pass
-    else:
-        if one == other:
-            return Comparison(True, "number", "equal numbers")
-        return _tolerated(one, other, tolerance, "number")
-    try:
-        same = same_value(left, right)
-    except TooLargeError:
-        return Comparison(False, "hazard", "too large to compute: only equal strings count")
     if same is None:
         return _OPEN
     if same:
@@ -234,6 +229,13 @@ def _compare_trees(left: Tree, right: Tree, tolerance: float = 0.0) -> Compariso
         if all(abs(value) < 1e300 for value in values):
             return _tolerated(Fraction(values[0]), Fraction(values[1]), tolerance, "numeric")
     return Comparison(False, "numeric", "different at a fixed point")
+
+
+def _rational(tree: Tree) -> Fraction | None:
+    try:
+        return exact(tree)
+    except IrrationalError:
+        return None
 
 
 def _tolerated(one: Fraction, other: Fraction, tolerance: float, path: Path) -> Comparison:

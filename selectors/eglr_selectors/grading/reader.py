@@ -6,7 +6,14 @@ import re
 from functools import lru_cache
 
 from eglr_selectors.grading import relations
-from eglr_selectors.grading.expression import MAX_LENGTH, Tree, UnreadableError, number, read_expression
+from eglr_selectors.grading.expression import (
+    FUNCTIONS,
+    MAX_LENGTH,
+    Tree,
+    UnreadableError,
+    number,
+    read_expression,
+)
 from eglr_selectors.grading.reading import Choice, Digits, Group, Opaque, Ratio, Reading, Value, Words
 from eglr_selectors.grading.spelling import respelt
 from eglr_selectors.grading.splitting import enclosed, split
@@ -78,6 +85,13 @@ def _plain(words: str) -> str:
 def _are_words(text: str, words: list[str], marked: bool) -> bool:
     """Three letters or fewer may be a product (abc), unless they are marked as upright or name a number."""
     return any(len(word) > 3 for word in words) or (marked and bool(words)) or _plain(text) in _NUMBER_WORDS
+
+
+def _is_prose(text: str) -> bool:
+    """Words among signs, which math-verify would take for products of letters."""
+    marked = [word for found in _TEXT.findall(text) for word in _PROSE.findall(found)]
+    bare = _PROSE.findall(re.sub(r"\\(?:begin|end) \{\w+\}|\\[A-Za-z]+", " ", _TEXT.sub(" ", text)))
+    return len(marked) > 3 or any(len(word) > 3 and word not in FUNCTIONS for word in bare)
 
 
 class Reader:
@@ -208,7 +222,7 @@ class Reader:
             if trees[0] is not None and trees[1] is not None:
                 return Group("list", tuple(Value(tree, unit, percent) for tree in trees if tree))
         tree = self._tree(rest)
-        return Opaque(text) if tree is None else Value(tree, unit, percent)
+        return Opaque(text, final=_is_prose(text)) if tree is None else Value(tree, unit, percent)
 
     def _tree(self, text: str) -> Tree | None:
         try:
