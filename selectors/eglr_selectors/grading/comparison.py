@@ -56,8 +56,10 @@ def compare(left: Reading, right: Reading, rules: Rules) -> Comparison:
         return _compare_parts(left, right, rules)
     if isinstance(left, Opaque) or isinstance(right, Opaque):
         return _compare_opaque(left, right)
-    if isinstance(left, Words) or isinstance(right, Words):
-        return Comparison(False, "text", "different words")
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Words):
+            same = isinstance(other, Value) and _letters(other.tree) == one.text
+            return Comparison(same, "text", "same letters" if same else "different words")
     if isinstance(left, Equation) and isinstance(right, Equation):
         return _compare_equations(left, right)
     if isinstance(left, RealSet) or isinstance(right, RealSet):
@@ -68,6 +70,13 @@ def compare(left: Reading, right: Reading, rules: Rules) -> Comparison:
         if isinstance(one, Group) and one.kind == "set" and len(one.items) == 1:
             return compare(one.items[0], other, rules)
     return Comparison(False, "structure", "different kinds of answer")
+
+
+def _letters(tree: Tree) -> str:
+    """Returns the word that was read as a product of its letters: yes, no, Amy."""
+    factors = tree[1:] if tree[0] == "*" else (tree,)
+    names = [factor[1] for factor in factors if factor[0] in ("symbol", "constant")]
+    return "".join(names).casefold() if len(names) == len(factors) else ""
 
 
 def _compare_choice(choice: Choice, other: Reading, rules: Rules) -> Comparison:

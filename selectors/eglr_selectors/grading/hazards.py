@@ -11,7 +11,7 @@ MAX_DIGITS = 25
 _PATTERNS = {
     "tower of powers": re.compile(r"\^\s*(?:\{[^{}]*\^|\(?[^\s{}+*/=,-]{1,12}\^|-?\w+\s*\^)"),
     "huge exponent": re.compile(r"\^\s*[{(]?\s*-?\d{4,}|\^\s*[{(]?-?\d[\d.]*e\d|\d[eE][-+]?\d{4,}"),
-    "power of a sum": re.compile(r"[)}\]]\s*\^\s*[{(]?\s*\d{2,}"),
+    "power of a sum": re.compile(r"(?:[)\]]|(?<!_)\{[^{}]*[-+][^{}]*\})\s*\^\s*[{(]?\s*\d{2,}"),
     "factorial": re.compile(r"\d{4,}\s*!|!\s*!|!\s*[)}\]]\s*!|\^[^!]*!"),
     "binomial": re.compile(r"binom(?:ial)?\s*\{?\(?\s*\d{5,}|binom\s*\{[^{}]*[!^]"),
     "named operation": re.compile(

@@ -107,8 +107,12 @@ class Reader:
         for form in (self._special, self._words, self._number, self._several, self._related, self._enclosed):
             reading = form(text, depth)
             if reading is not None:
-                return reading
-        return self._value(text)
+                break
+        else:
+            reading = self._value(text)
+        if isinstance(reading, Opaque) and _is_prose(text):
+            return Opaque(text, final=True)
+        return reading
 
     def _special(self, text: str, depth: int) -> Reading | None:
         bare = _TEXT.sub(r" \1 ", text).strip() if r"\text" in text else text
@@ -131,6 +135,8 @@ class Reader:
 
     def _words(self, text: str, depth: int) -> Reading | None:
         marked = r"\text" in text
+        if marked and (match := _TEXT.fullmatch(text)) and any(sign.isdecimal() for sign in match[1]):
+            return self.read(match[1], depth + 1)
         bare = " ".join(_TEXT.sub(r" \1 ", text).split()) if marked else text
         words = _PROSE.findall(bare)
         if _WORDS.fullmatch(bare) and _are_words(bare, words, marked):
@@ -222,7 +228,7 @@ class Reader:
             if trees[0] is not None and trees[1] is not None:
                 return Group("list", tuple(Value(tree, unit, percent) for tree in trees if tree))
         tree = self._tree(rest)
-        return Opaque(text, final=_is_prose(text)) if tree is None else Value(tree, unit, percent)
+        return Opaque(text) if tree is None else Value(tree, unit, percent)
 
     def _tree(self, text: str) -> Tree | None:
         try:

@@ -127,6 +127,8 @@ def _is_unit(words: str, lone_letters: bool) -> bool:
     if any(part.casefold() in _NOT_UNITS for part in parts):
         return False
     first = parts[0]
+    if "/" in words and all(part.casefold() in _KNOWN for part in parts):
+        return True
     if len(first) == 1:
         return lone_letters
     return len(first) > 3 or _singular(first.casefold()) in _KNOWN
