@@ -54,7 +54,7 @@ def test_a_broken_package_costs_one_warning(tmp_path):
     broken = tmp_path / "lm_eval_eglr"
     broken.mkdir()
     (broken / "__init__.py").write_text("raise RuntimeError('broken on purpose')")
-    done = run(sys.executable, "-c", FIND, PYTHONPATH=str(tmp_path))
+    done = run(sys.executable, "-c", FIND, cwd=tmp_path)
     assert done.stdout.split("\n")[:3] == ["no model", "filter False", "task False"]
     assert done.stderr.count("lm-eval-eglr is inactive") == 1, done.stderr
     assert "broken on purpose" in done.stderr
