@@ -1,4 +1,4 @@
-"""The main job, as typed: rows of the table, the rollouts behind them, and the two recomputed from each other."""
+"""The main job as typed: rows of the table, the rollouts behind them, one recomputed from the other."""
 
 from __future__ import annotations
 
