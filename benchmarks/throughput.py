@@ -1,6 +1,6 @@
 """Generation speed: this engine beside transformers and lm_eval, interleaved in one process.
 
-    EGLR_DATA_DIR=... python benchmarks/throughput.py --model FOLDER --gguf FILE --prompts 4 --max-new-tokens 128
+    EGLR_DATA_DIR=... python benchmarks/throughput.py --model FOLDER --gguf FILE --prompts 4
 
 Systems, each with the same number of rollouts of the same GSM8K prompts and the same token limit:
 
@@ -205,7 +205,8 @@ class Systems:
             )
             (Path(folder) / "speed.yaml").write_text(
                 f"task: speed\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {data}}}}}\n"
-                'test_split: test\noutput_type: generate_until\ndoc_to_text: "{{text}}"\ndoc_to_target: "{{gold}}"\n'
+                "test_split: test\noutput_type: generate_until\n"
+                'doc_to_text: "{{text}}"\ndoc_to_target: "{{gold}}"\n'
                 f"repeats: {self.per_prompt}\n"
                 f"generation_kwargs: {{until: [], do_sample: true, temperature: {TEMPERATURE}, top_k: 0, "
                 f"max_gen_toks: {self.options.max_new_tokens}}}\n"
@@ -233,8 +234,8 @@ def main() -> None:
     systems = Systems(options)
     rollouts = len(systems.prompts) * systems.per_prompt
     print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.dtype}, {rollouts} rollouts, "
-        f"threshold {systems.threshold:.3f} nats"
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.dtype}, "
+        f"{rollouts} rollouts, threshold {systems.threshold:.3f} nats"
     )
     rounds: list[dict[str, dict[str, float]]] = []
     for _ in range(options.rounds):
@@ -244,9 +245,7 @@ def main() -> None:
             try:
                 figures[name] = run()
             except Exception as error:  # what does not run here is said, and the others go on
-                print(
-                    f"{name}: not run ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-                )
+                print(f"{name}: not run ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
         rounds.append(figures)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     _print_table(rounds, rollouts)
