@@ -93,7 +93,8 @@ class EGLRLM(HFLM):
         parse_temperatures(temperatures)
         self._selector = get_selector(selector)
         self._rollout_file = None if rollouts is None else RolloutFile(Path(rollouts))
-        super().__init__(pretrained, **kwargs)
+        # HFLM's own default is "cuda", also where there is none; without a name it takes what is there.
+        super().__init__(pretrained, **{"device": None, **kwargs})
         if self.backend != "causal":
             raise ValueError(
                 f"pretrained={pretrained!r}: an encoder-decoder model; hf-eglr takes decoder-only models"
