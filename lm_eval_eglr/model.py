@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from eglr_selectors import Cell, Rollout, RolloutPool, get_selector, parse_pool
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
@@ -93,8 +94,9 @@ class EGLRLM(HFLM):
         parse_temperatures(temperatures)
         self._selector = get_selector(selector)
         self._rollout_file = None if rollouts is None else RolloutFile(Path(rollouts))
-        # HFLM's own default is "cuda", also where there is none; without a name it takes what is there.
-        super().__init__(pretrained, **{"device": None, **kwargs})
+        # HFLM's own default is "cuda", also where there is none.
+        kwargs.setdefault("device", "cuda" if torch.cuda.is_available() else "cpu")
+        super().__init__(pretrained, **kwargs)
         if self.backend != "causal":
             raise ValueError(
                 f"pretrained={pretrained!r}: an encoder-decoder model; hf-eglr takes decoder-only models"
