@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eglr_selectors import Rules, available_selectors, get_selector, split_specifications
+from eglr_selectors import Rules, available_selectors, extract, get_selector, split_specifications
 from eglr_selectors.factories import REQUIRED
 from lm_eval.api.filter import FilterEnsemble
 from lm_eval.api.instance import Instance
@@ -43,9 +43,9 @@ class EGLRTask(ConfigurableTask):
         options["repeats"] = _repeats(metadata.get("repeats", options.get("repeats", 1)))
         options["metric_list"] = METRICS
         options["process_results"] = score
-        self._reader = PoolReader(
-            "answer", Rules.named(metadata.get("rules", "math")), _names(metadata.get("fallbacks", ()))
-        )
+        fallbacks = _names(metadata.get("fallbacks", ()))
+        extract("", fallbacks=fallbacks)  # refuses an unknown name now, not after the model has run
+        self._reader = PoolReader("answer", Rules.named(metadata.get("rules", "math")), fallbacks)
         names = chosen_selectors(metadata.get("selectors"))
         super().__init__(config=options, **kwargs)
         self._filters = [self._pipeline(name) for name in names]
