@@ -26,6 +26,8 @@ class Repair:
         put: What replaces it.
         fault: Mark for a row that is kept as it is, one of :data:`FAULTS`; empty for none. It stands in
             the document's column ``fault``.
+        tolerance: Largest accepted distance from a numeric answer, 0 for none. It stands in the document's
+            column ``tolerance``.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Repair:
     find: str = ""
     put: str = ""
     fault: str = ""
+    tolerance: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.reason:
@@ -45,8 +48,10 @@ class Repair:
             )
         if bool(self.column) != bool(self.find):
             raise ValueError(f"repair of {self.id}: column and find go together")
-        if self.drop + bool(self.column) + bool(self.fault) != 1:
-            raise ValueError(f"repair of {self.id}: expected one of drop, column, fault")
+        if self.tolerance < 0:
+            raise ValueError(f"repair of {self.id}: tolerance={self.tolerance!r}: expected a number >= 0")
+        if self.drop + bool(self.column) + bool(self.fault) + bool(self.tolerance) != 1:
+            raise ValueError(f"repair of {self.id}: expected one of drop, column, fault, tolerance")
 
     def apply(self, row: dict[str, Any]) -> dict[str, Any] | None:
         """Returns the repaired row, ``None`` if it is left out."""
@@ -54,7 +59,7 @@ class Repair:
             return None
         if self.column:
             return {**row, self.column: row[self.column].replace(self.find, self.put)}
-        return {**row, "fault": self.fault}
+        return {**row, "fault": self.fault} if self.fault else {**row, "tolerance": self.tolerance}
 
 
 def read_repairs(path: Path) -> list[Repair]:
@@ -79,8 +84,10 @@ def read_repairs(path: Path) -> list[Repair]:
 
 
 def repair_rows(rows: Sequence[dict[str, Any]], repairs: Sequence[Repair]) -> list[dict[str, Any]]:
-    """Applies all repairs; if any of them marks faults, every row gets the column ``fault``."""
-    blank = {"fault": ""} if any(repair.fault for repair in repairs) else {}
+    """Applies all repairs; a column that one of them needs, every row gets."""
+    blank: dict[str, Any] = {"fault": ""} if any(repair.fault for repair in repairs) else {}
+    if any(repair.tolerance for repair in repairs):
+        blank["tolerance"] = 0.0
     repaired: dict[str, dict[str, Any] | None] = {row["id"]: {**row, **blank} for row in rows}
     for repair in repairs:
         row = repaired.get(repair.id)

@@ -105,9 +105,10 @@ def test_a_bad_source_is_refused(options: dict[str, Any], message: str) -> None:
     ("options", "message"),
     [
         ({"reason": ""}, "no reason"),
-        ({"reason": "r"}, "expected one of drop, column, fault"),
-        ({"reason": "r", "drop": True, "fault": "gold"}, "expected one of drop, column, fault"),
+        ({"reason": "r"}, "expected one of drop, column, fault, tolerance"),
+        ({"reason": "r", "drop": True, "fault": "gold"}, "expected one of drop, column, fault, tolerance"),
         ({"reason": "r", "column": "answer"}, "column and find go together"),
+        ({"reason": "r", "tolerance": -1.0}, "tolerance=-1.0: expected a number >= 0"),
         ({"reason": "r", "fault": "odd"}, "fault='odd': expected one of unsolvable, gold"),
     ],
 )
@@ -208,13 +209,21 @@ HUB_ROWS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
             },
         ],
         [
-            {"id": "1664", "problem": "Which values?", "answer": "69, 84", "subject": "Algebra", "fault": ""},
+            {
+                "id": "1664",
+                "problem": "Which values?",
+                "answer": "69, 84",
+                "subject": "Algebra",
+                "fault": "",
+                "tolerance": 0.0,
+            },
             {
                 "id": "2721",
                 "problem": "Let $T=0$. Compute $T$.",
                 "answer": "15",
                 "subject": "Algebra",
                 "fault": "",
+                "tolerance": 0.0,
             },
             {
                 "id": "2655",
@@ -222,6 +231,7 @@ HUB_ROWS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
                 "answer": "221, 8",
                 "subject": "Algebra",
                 "fault": "unsolvable",
+                "tolerance": 0.0,
             },
         ],
     ),
@@ -331,3 +341,4 @@ def test_olympiadbench_states_every_relay_value(benchmarks: Path, load: Callable
     assert "1965" not in docs["id"]
     answers = dict(zip(docs["id"], docs["answer"], strict=True))
     assert answers["2817"] == "44"
+    assert [(doc["id"], doc["tolerance"]) for doc in docs if doc["tolerance"]] == [("2592", 0.1)]
