@@ -72,7 +72,7 @@ class PoolReader:
                 return known
         references = [_as_text(doc.get(self.reference_key)) for doc in docs]
         pools = [merge_responses(list(responses)) for responses in resps]
-        rules = [self._rules_of(doc) for doc in docs]
+        rules = [self.rules_of(doc) for doc in docs]
         parsed: dict[int, ParsedPool] = {}
         for each in dict.fromkeys(rules):
             chosen = [number for number, used in enumerate(rules) if used == each]
@@ -83,7 +83,7 @@ class PoolReader:
         self._read = (list(resps), [parsed[number] for number in range(len(docs))])
         return self._read[1]
 
-    def _rules_of(self, doc: dict[str, Any]) -> Rules:
+    def rules_of(self, doc: dict[str, Any]) -> Rules:
         """The benchmark's rules, with the absolute ``tolerance`` that a document may have of its own."""
         tolerance = doc.get("tolerance")
         if not tolerance:
