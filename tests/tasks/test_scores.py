@@ -50,6 +50,12 @@ def test_a_pool_without_answers_is_wrong_and_says_why() -> None:
     assert (scores["answer"], scores["verdict"], scores["no_answer"]) == (None, "no_answer", True)
 
 
+def test_what_a_model_thinks_is_not_its_answer() -> None:
+    text = r"<think>Perhaps \boxed{5}. Problem: another?</think> It is \boxed{4}."
+    assert scored("majority", [text], {"answer": "4"})["answer"] == "4"
+    assert scored("majority", [r"<think>Surely \boxed{4}"], {"answer": "4"})["verdict"] == "no_answer"
+
+
 def test_an_undefined_selection_is_nan() -> None:
     scores = scored("greedy", [r"\boxed{4}"], {"answer": "4"})
     assert math.isnan(scores["exact_match"])
