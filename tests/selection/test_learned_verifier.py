@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,19 +131,51 @@ def test_no_feature_sees_the_reference() -> None:
     assert np.array_equal(known, features(parse_pool(grid_pool(answers))), equal_nan=True)
 
 
+def _with_header(path: Path, **changes) -> None:
+    """Rewrites what a saved verifier says of itself."""
+    with zipfile.ZipFile(path) as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    header = json.loads(entries["verifier.json"])
+    entries["verifier.json"] = json.dumps({**header, **changes}).encode()
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in entries.items():
+            file.writestr(name, content)
+
+
 def test_a_file_with_foreign_types_is_refused(tmp_path: Path, fitted: LearnedVerifier) -> None:
+    path = tmp_path / "foreign.skops"
+    replace(fitted, classifier=Foreign()).save(path)
+    with pytest.raises(ValueError, match=r"untrusted types .*Foreign"):
+        LearnedVerifier.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 99}, "format 99, expected 1"),
+        ({"sklearn": "0.24.1"}, r"made by scikit-learn 0\.24\.1"),
+        ({"features": ["span"]}, "other features"),
+    ],
+)
+def test_a_file_for_another_version_is_refused(tmp_path: Path, fitted, changes, message: str) -> None:
+    path = tmp_path / "verifier.skops"
+    fitted.save(path)
+    _with_header(path, **changes)
+    with pytest.raises(ValueError, match=message):
+        LearnedVerifier.load(path)
+
+
+def test_a_file_that_is_something_else_is_refused(tmp_path: Path, fitted: LearnedVerifier) -> None:
     from skops.io import dump
 
-    path = tmp_path / "foreign.skops"
-    dump({"classifier": Foreign(), "format": 1}, path)
-    with pytest.raises(ValueError, match="untrusted types"):
-        LearnedVerifier.load(path)
-    (tmp_path / "pickle.skops").write_bytes(b"\x80\x04K\x01.")
-    with pytest.raises(ValueError, match="not a saved verifier"):
-        LearnedVerifier.load(tmp_path / "pickle.skops")
-    dump({"format": 99}, path)
-    with pytest.raises(ValueError, match="format 1"):
-        LearnedVerifier.load(path)
+    (tmp_path / "pickle").write_bytes(b"\x80\x04K\x01.")
+    dump(fitted.classifier, tmp_path / "bare.skops")
+    fitted.save(tmp_path / "whole.skops")
+    whole = (tmp_path / "whole.skops").read_bytes()
+    (tmp_path / "cut.skops").write_bytes(whole[: len(whole) // 2])
+    for name in ("pickle", "bare.skops", "cut.skops"):
+        with pytest.raises(ValueError, match="not a saved verifier"):
+            LearnedVerifier.load(tmp_path / name)
     with pytest.raises(ValueError, match="no such file"):
         LearnedVerifier.load(tmp_path / "none")
 

@@ -75,6 +75,8 @@ def test_a_parsed_pool_travels_between_processes() -> None:
     parsed = parse_pool(texts_pool(ANSWERS), reference="7").subset(range(3, 6))
     copy = pickle.loads(pickle.dumps(parsed))
     assert (copy.classes, copy.correct) == (parsed.classes, parsed.correct)
+    many = parse_pools([texts_pool(["1"] * 50)] * 40, ["1"] * 40)
+    assert len(pickle.dumps(many[0])) < 3 * len(pickle.dumps(parse_pool(texts_pool(["1"] * 50), "1")))
 
 
 def test_mismatched_inputs_are_refused() -> None:
@@ -87,3 +89,7 @@ def test_mismatched_inputs_are_refused() -> None:
     assert select(parsed, "oracle", "1").answer == "1"
     with pytest.raises(ValueError, match="reference='2'"):
         select(parsed, "oracle", "2")
+    with pytest.raises(ValueError, match="parsed already"):
+        select(parsed, "majority", fallbacks=["phrase"])
+    with pytest.raises(ValueError, match="parsed already"):
+        select(parsed, "majority", rules=Rules(units="any"))

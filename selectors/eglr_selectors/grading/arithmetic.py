@@ -254,7 +254,7 @@ class Evaluation:
         context = self.context
         if name == "infty":
             raise ValueError("infinity")
-        return {"pi": +context.pi, "e": +context.e, "i": context.mpc(0, 1)}[name]
+        return context.mpc(0, 1) if name == "i" else +(context.pi if name == "pi" else context.e)
 
     def _small(self, value: Any) -> None:
         if self.context.mag(value) > 12:

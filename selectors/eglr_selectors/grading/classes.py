@@ -31,7 +31,7 @@ def classes_many(groups: Iterable[Sequence[Answer | str | None]], rules: Rules =
     """Numbers the classes of many groups, asking math-verify once for all; see :func:`classes`."""
     found = [[answer.text if isinstance(answer, Answer) else answer for answer in group] for group in groups]
     tables = [_Table({text for text in texts if text and text.strip()}, rules) for texts in found]
-    asked = ask(sorted(set().union(*(table.open_pairs for table in tables))), rules) if tables else {}
+    asked = ask(set().union(*(table.open_pairs for table in tables)))
     numbered = []
     for texts, table in zip(found, tables, strict=True):
         equal = table.equal | {pair for pair in table.open_pairs if asked[pair].correct}

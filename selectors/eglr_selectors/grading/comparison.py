@@ -52,10 +52,14 @@ def compare(left: Reading, right: Reading, rules: Rules) -> Comparison:
         return _compare_equations(left, right)
     if isinstance(left, Value) and isinstance(right, Value):
         return _compare_values(left, right, rules)
+    if isinstance(left, Digits | Ratio) or isinstance(right, Digits | Ratio):
+        return _compare_parts(left, right, rules)
     if isinstance(left, Opaque) or isinstance(right, Opaque):
         return _compare_opaque(left, right)
-    if isinstance(left, Words) or isinstance(right, Words):
-        return Comparison(False, "text", "different words")
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Words):
+            same = isinstance(other, Value) and _letters(other.tree) == one.text
+            return Comparison(same, "text", "same letters" if same else "different words")
     if isinstance(left, Equation) and isinstance(right, Equation):
         return _compare_equations(left, right)
     if isinstance(left, RealSet) or isinstance(right, RealSet):
@@ -65,9 +69,14 @@ def compare(left: Reading, right: Reading, rules: Rules) -> Comparison:
     for one, other in ((left, right), (right, left)):
         if isinstance(one, Group) and one.kind == "set" and len(one.items) == 1:
             return compare(one.items[0], other, rules)
-    if isinstance(left, Digits | Ratio) or isinstance(right, Digits | Ratio):
-        return _compare_parts(left, right, rules)
     return Comparison(False, "structure", "different kinds of answer")
+
+
+def _letters(tree: Tree) -> str:
+    """Returns the word that was read as a product of its letters: yes, no, Amy."""
+    factors = tree[1:] if tree[0] == "*" else (tree,)
+    names = [factor[1] for factor in factors if factor[0] in ("symbol", "constant")]
+    return "".join(names).casefold() if len(names) == len(factors) else ""
 
 
 def _compare_choice(choice: Choice, other: Reading, rules: Rules) -> Comparison:
@@ -163,21 +172,18 @@ def _compare_groups(left: Group, right: Group, rules: Rules) -> Comparison:
 
 def _matched(left: Sequence[Reading], right: Sequence[Reading], rules: Rules) -> Comparison:
     """Compares values in any order, each used once."""
-    free = list(right)
-    is_open = False
-    for one in left:
-        found = None
-        for i, other in enumerate(free):
-            equal = compare(one, other, rules).equal
-            if equal:
-                found = i
-                break
-            is_open |= equal is None
-        if found is not None:
-            del free[found]
-        elif not is_open:
+    table = [[compare(one, other, rules).equal for other in right] for one in left]
+    for line in (*table, *zip(*table, strict=True)):
+        if all(equal is False for equal in line):
             return Comparison(False, "structure", "values differ")
-    return _OPEN if free else Comparison(True, "structure", "same values in any order")
+    free = set(range(len(right)))
+    for row in table:
+        free.discard(next((i for i in sorted(free) if row[i]), -1))
+    if not free:
+        return Comparison(True, "structure", "same values in any order")
+    if any(equal is None for row in table for equal in row):
+        return _OPEN
+    return Comparison(False, "structure", "values differ")
 
 
 def _all(comparisons: Sequence[Comparison]) -> Comparison:
@@ -213,21 +219,16 @@ def _scaled(tree: Tree, factor: Fraction) -> Tree:
 
 def _compare_trees(left: Tree, right: Tree, tolerance: float = 0.0) -> Comparison:
     try:
-        one, other = exact(left), exact(right)
+        one, other = _rational(left), _rational(right)
+        if one is not None and other is not None:
+            if one == other:
+                return Comparison(True, "number", "equal numbers")
+            return _tolerated(one, other, tolerance, "number")
+        same = same_value(left, right)
     except TooLargeError:
         return Comparison(False, "hazard", "too large to compute: only equal strings count")
     except ZeroDivisionError:
         return Comparison(False, "number", "undefined value")
-    except IrrationalError:
-        pass
-    else:
-        if one == other:
-            return Comparison(True, "number", "equal numbers")
-        return _tolerated(one, other, tolerance, "number")
-    try:
-        same = same_value(left, right)
-    except TooLargeError:
-        return Comparison(False, "hazard", "too large to compute: only equal strings count")
     if same is None:
         return _OPEN
     if same:
@@ -237,6 +238,13 @@ def _compare_trees(left: Tree, right: Tree, tolerance: float = 0.0) -> Compariso
         if all(abs(value) < 1e300 for value in values):
             return _tolerated(Fraction(values[0]), Fraction(values[1]), tolerance, "numeric")
     return Comparison(False, "numeric", "different at a fixed point")
+
+
+def _rational(tree: Tree) -> Fraction | None:
+    try:
+        return exact(tree)
+    except IrrationalError:
+        return None
 
 
 def _tolerated(one: Fraction, other: Fraction, tolerance: float, path: Path) -> Comparison:

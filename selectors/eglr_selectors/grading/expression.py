@@ -137,7 +137,7 @@ class _Parser:
             negative ^= self.take() == "-"
         start = self.position
         factors = [self.power()]
-        if self.position == start + 1 and self.peek() == r"\frac" and self.tokens[start].isdigit():
+        if self.position == start + 1 and self.peek() == r"\frac" and self.tokens[start].isdecimal():
             factors = self.mixed(factors[0])
         while True:
             token = self.peek()
@@ -184,7 +184,8 @@ class _Parser:
 
     def power(self) -> Tree:
         base = self.primary()
-        while True:
+        start = self.position
+        for _ in range(MAX_DEPTH):
             token = self.peek()
             if token == "!":
                 self.take()
@@ -198,6 +199,7 @@ class _Parser:
                     base = ("^", base, self.exponent())
             else:
                 return base
+        raise UnreadableError(f"{self.position - start} signs after a factor")
 
     def exponent(self) -> Tree:
         if self.peek() == "{":
@@ -228,7 +230,7 @@ class _Parser:
         token = self.peek()
         if token == "{":
             return self.group()
-        if token and token.isdigit() and len(token) > 1:
+        if token.isdecimal() and len(token) > 1:
             self.tokens[self.position : self.position + 1] = list(token)
         return self.primary()
 
@@ -252,8 +254,8 @@ class _Parser:
         if token == "module":
             self.expect(".")
             return self.primary()
-        if token[:1].isdigit() or token[:1] == ".":
-            if self.peek() == "_" or not any(character.isdigit() for character in token):
+        if token[:1].isdecimal() or token[:1] == ".":
+            if self.peek() == "_" or not any(character.isdecimal() for character in token):
                 raise UnreadableError("base")
             return ("number", number(token))
         if len(token) == 1 and token.isalpha():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 
 from eglr_selectors.grading.answer import Answer
@@ -14,10 +14,11 @@ from eglr_selectors.grading.hazards import hazard
 from eglr_selectors.grading.reader import read
 from eglr_selectors.grading.rules import DEFAULT, Rules
 from eglr_selectors.grading.spelling import respelt
-from eglr_selectors.grading.verdict import UngradedError, Verdict
+from eglr_selectors.grading.verdict import Outcome, UngradedError, Verdict
 from eglr_selectors.grading.workers import shared_pool
 
 _BLANK = re.compile(r"(?<!\d) | (?!\d)")
+_COMMAND_BLANK = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
 _DIGITS = re.compile(r"0|-?[1-9]\d{0,300}")
 _CORRECT = Verdict("correct", "string", "equal strings")
 _WRONG_INTEGER = Verdict("wrong", "number", "different numbers")
@@ -51,8 +52,10 @@ def grade_many(
     verdicts: list[Verdict | None] = [
         _NO_ANSWER if text is None else settle(gold, text, rules) for gold, text in texts
     ]
-    left = {pair for pair, verdict in zip(texts, verdicts, strict=True) if verdict is None}
-    asked = ask([(gold, text or "") for gold, text in left], rules) if left else {}
+    left = {
+        (gold, text or "") for (gold, text), verdict in zip(texts, verdicts, strict=True) if verdict is None
+    }
+    asked = ask(left)
     graded = [
         verdict or asked[gold, text or ""] for (gold, text), verdict in zip(texts, verdicts, strict=True)
     ]
@@ -84,7 +87,10 @@ def _settle(gold: str, text: str, rules: Rules) -> Verdict | None:
     sides = [read(side, lone_letters) for side in (gold, text)]
     if not has_form(sides[1], rules.form):
         return Verdict("wrong", "rule", f"not of the form {rules.form}")
-    comparison = compare(sides[0], sides[1], rules)
+    try:
+        comparison = compare(sides[0], sides[1], rules)
+    except RecursionError:  # a host that is itself near the limit
+        return Verdict("ungraded", "structure", "the host's stack is full")
     if comparison.equal is None:
         for side in (gold, text):
             if danger := hazard(respelt(side)):
@@ -95,19 +101,20 @@ def _settle(gold: str, text: str, rules: Rules) -> Verdict | None:
     return _verdict(comparison)
 
 
-def ask(pairs: Sequence[tuple[str, str]], rules: Rules) -> dict[tuple[str, str], Verdict]:
+def ask(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Verdict]:
     """Asks math-verify in the workers; both orders of a pair share one job, so the result is symmetric."""
-    jobs = sorted({_job(pair) for pair in pairs if _job(pair) not in _ASKED})
-    for job, reply in zip(jobs, shared_pool().run(jobs), strict=True):
-        if reply.equal is None:
-            _ASKED[job] = Verdict("ungraded", "math-verify", reply.reason)
-        else:
-            _ASKED[job] = Verdict("correct" if reply.equal else "wrong", "math-verify", reply.reason)
-    found = {pair: _ASKED[_job(pair)] for pair in pairs}
-    for job in jobs:
-        if _ASKED[job].outcome == "ungraded" or len(_ASKED) > _MAX_ASKED:
-            del _ASKED[job]
-    return found
+    jobs = {pair: _job(pair) for pair in pairs}
+    verdicts = {job: known for job in jobs.values() if (known := _ASKED.get(job))}
+    missing = sorted(set(jobs.values()) - set(verdicts))
+    for job, reply in zip(missing, shared_pool().run(missing), strict=True):
+        outcome: Outcome = "ungraded" if reply.equal is None else "correct" if reply.equal else "wrong"
+        verdicts[job] = Verdict(outcome, "math-verify", reply.reason)
+        # What ran out of time on a busy machine may well be graded the next time.
+        if outcome != "ungraded":
+            _ASKED[job] = verdicts[job]
+    if len(_ASKED) > _MAX_ASKED:
+        _ASKED.clear()
+    return {pair: verdicts[job] for pair, job in jobs.items()}
 
 
 _ASKED: dict[tuple[str, str], Verdict] = {}
@@ -115,7 +122,7 @@ _MAX_ASKED = 100_000
 
 
 def _job(pair: tuple[str, str]) -> tuple[str, str]:
-    one, other = respelt(pair[0]), respelt(pair[1])
+    one, other = (_COMMAND_BLANK.sub(r"\1", respelt(text)) for text in pair)
     return (one, other) if one <= other else (other, one)
 
 

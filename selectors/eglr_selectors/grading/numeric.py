@@ -34,12 +34,13 @@ def same_value(left: Tree, right: Tree) -> bool | None:
 
     Raises:
         TooLargeError: If either cannot be computed safely.
+        ZeroDivisionError: If either divides by zero.
     """
     if left == right:
         return True
     try:
         return exact(left) == exact(right)
-    except (IrrationalError, ZeroDivisionError):
+    except IrrationalError:
         pass
     if _infinite(left) or _infinite(right):
         return False

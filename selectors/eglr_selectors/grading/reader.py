@@ -6,7 +6,14 @@ import re
 from functools import lru_cache
 
 from eglr_selectors.grading import relations
-from eglr_selectors.grading.expression import MAX_LENGTH, Tree, UnreadableError, number, read_expression
+from eglr_selectors.grading.expression import (
+    FUNCTIONS,
+    MAX_LENGTH,
+    Tree,
+    UnreadableError,
+    number,
+    read_expression,
+)
 from eglr_selectors.grading.reading import Choice, Digits, Group, Opaque, Ratio, Reading, Value, Words
 from eglr_selectors.grading.spelling import respelt
 from eglr_selectors.grading.splitting import enclosed, split
@@ -80,6 +87,13 @@ def _are_words(text: str, words: list[str], marked: bool) -> bool:
     return any(len(word) > 3 for word in words) or (marked and bool(words)) or _plain(text) in _NUMBER_WORDS
 
 
+def _is_prose(text: str) -> bool:
+    """Words among signs, which math-verify would take for products of letters."""
+    marked = [word for found in _TEXT.findall(text) for word in _PROSE.findall(found)]
+    bare = _PROSE.findall(re.sub(r"\\(?:begin|end) \{\w+\}|\\[A-Za-z]+", " ", _TEXT.sub(" ", text)))
+    return len(marked) > 3 or any(len(word) > 3 and word not in FUNCTIONS for word in bare)
+
+
 class Reader:
     """The rules of reading, tried from the most particular form to the most general one."""
 
@@ -93,8 +107,12 @@ class Reader:
         for form in (self._special, self._words, self._number, self._several, self._related, self._enclosed):
             reading = form(text, depth)
             if reading is not None:
-                return reading
-        return self._value(text)
+                break
+        else:
+            reading = self._value(text)
+        if isinstance(reading, Opaque) and _is_prose(text):
+            return Opaque(text, final=True)
+        return reading
 
     def _special(self, text: str, depth: int) -> Reading | None:
         bare = _TEXT.sub(r" \1 ", text).strip() if r"\text" in text else text
@@ -117,6 +135,8 @@ class Reader:
 
     def _words(self, text: str, depth: int) -> Reading | None:
         marked = r"\text" in text
+        if marked and (match := _TEXT.fullmatch(text)) and any(sign.isdecimal() for sign in match[1]):
+            return self.read(match[1], depth + 1)
         bare = " ".join(_TEXT.sub(r" \1 ", text).split()) if marked else text
         words = _PROSE.findall(bare)
         if _WORDS.fullmatch(bare) and _are_words(bare, words, marked):

@@ -90,7 +90,7 @@ def _equation(text: str, parts: Sequence[str], read: Callable[[str], Reading]) -
 def _all_same(trees: Sequence[Tree]) -> bool:
     try:
         return all(same_value(tree, trees[-1]) for tree in trees)
-    except TooLargeError:
+    except (TooLargeError, ZeroDivisionError):
         return False
 
 

@@ -12,8 +12,8 @@ import unicodedata
 from eglr_selectors.grading.answer import unboxed
 
 _GREEK_NAMES = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi"
-    " psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi"
+    " chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
 )
 _GREEK = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ", _GREEK_NAMES.split(), strict=True))
 _SIGNS = (
@@ -69,6 +69,7 @@ _COMMAND = re.compile(r"\\(?:([A-Za-z]+)(?:\*(?=\{))?\.?|(.))", re.DOTALL)
 _THOUSANDS = re.compile(r"(?<=\d)(?:,\\!\s*|\{,\}\s*|\\,)(?=\d{3}(?!\d))")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d])(?:\.\d+)?")
 _MARKUP = re.compile(r"\s*(\*\*|`+|__)([^*`]+)\1\s*\.?\s*")
+_TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
 _SPACES = re.compile(r"\s+")
 _CIRCLE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)")
 
@@ -90,6 +91,7 @@ def respelt(text: str) -> str:
     text = re.sub(r"(?<!\\)\$", "", text).replace("~", " ").replace("**", "^")
     text = _COMMAND.sub(_one_name, text)
     text = _CIRCLE.sub(r"^\\circ ", text)
+    text = _TIMES_TEN.sub("*", text)
     text = _SPACES.sub(" ", text).strip().rstrip(".,;").strip()
     if _SPACED_THOUSANDS.fullmatch(text):
         text = text.replace(" ", "")

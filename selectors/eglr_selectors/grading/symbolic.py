@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math_verify
 import sympy
-from latex2sympy2_extended import NormalizationConfig
+from latex2sympy2_extended import NormalizationConfig, latex2sympy
 from sympy.core.relational import Relational
 
 _READ = math_verify.LatexExtractionConfig(
@@ -43,12 +43,25 @@ def _parsed(text: str) -> sympy.Basic | None:
     if isinstance(first, _MATRIX):
         return first
     if not isinstance(first, sympy.Basic):
+        _raise_resource_errors(text)
         return None
     floats = {number: sympy.Rational(str(number)) for number in first.atoms(sympy.Float)}
     return first.xreplace(floats) if floats else first
 
 
+def _raise_resource_errors(text: str) -> None:
+    """Parses again what math-verify could not read: it swallows the want of memory with all other errors."""
+    try:
+        latex2sympy(text, normalization_config=None)
+    except (MemoryError, RecursionError) as error:
+        raise MemoryError from error
+    except Exception:
+        return
+
+
 def _guarded(left: sympy.Basic, right: sympy.Basic) -> tuple[bool, str]:
+    if isinstance(left, sympy.FiniteSet) != isinstance(right, sympy.FiniteSet):
+        return False, "guard: values against an interval or a point"
     for kind in (_SET, _TUPLE, _MATRIX):
         if isinstance(left, kind) != isinstance(right, kind):
             return False, "guard: a set, tuple or matrix against something else"

@@ -51,7 +51,7 @@ _MARKED = re.compile(
     r"(.*?[^\s*/^_])\s*((?:\\text\s*\{[^{}]*\}\s*(?:\^\s*(?:\{\s*-?\d\s*\}|\d))?\s*[/*]?\s*)+)", re.DOTALL
 )
 _UNMARKED = re.compile(
-    r"(.*[\d)}]|.*\\pi)\s*?( |(?<=[\d)}]))([A-Za-z]+\.?(?:(?: |/| per )[A-Za-z]+)*)"
+    r"(.*[\d)}]|.*\\pi)\s*?( |(?<=[\d)}]))([A-Za-z]+\.?(?:[ /][A-Za-z]+)*)"
     r"(\s*\^\s*(?:\{\s*[23]\s*\}|[23]))?",
     re.DOTALL,
 )
@@ -127,6 +127,8 @@ def _is_unit(words: str, lone_letters: bool) -> bool:
     if any(part.casefold() in _NOT_UNITS for part in parts):
         return False
     first = parts[0]
+    if "/" in words and all(part.casefold() in _KNOWN for part in parts):
+        return True
     if len(first) == 1:
         return lone_letters
     return len(first) > 3 or _singular(first.casefold()) in _KNOWN

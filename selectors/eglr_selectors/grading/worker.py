@@ -18,7 +18,7 @@ from typing import IO, Any
 
 MEMORY_BYTES = 1536 << 20
 """Address space; with the interpreter and sympy this leaves about 1 GiB for one comparison."""
-SOFT_SECONDS = 2.0
+SOFT_SECONDS = 1.5
 """Processor time of one comparison, so that a busy machine changes no verdict."""
 
 

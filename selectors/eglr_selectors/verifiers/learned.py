@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from eglr_selectors.pool import Rollout, RolloutPool
 from eglr_selectors.verifiers.features import FEATURES, features
 
 _FORMAT = 1
+_HEADER = "verifier.json"
 
 _TRUSTED = {
     "numpy.dtype",
@@ -105,46 +108,62 @@ class LearnedVerifier:
         return self.classifier.predict_proba(features(parsed))[:, 1].tolist()
 
     def save(self, path: str | Path) -> None:
-        """Writes it with skops, which stores no code."""
+        """Writes the classifier with skops, which stores no code, and beside it in the file what it is."""
+        import sklearn
         from skops.io import dump
 
-        state = {
+        header = {
             "format": _FORMAT,
+            "sklearn": sklearn.__version__,
             "features": list(FEATURES),
-            "classifier": self.classifier,
             "fitted_on": sorted(self.fitted_on),
             "report": asdict(self.report),
         }
-        dump(state, path)
+        dump(self.classifier, path)
+        with zipfile.ZipFile(path, "a") as file:
+            file.writestr(_HEADER, json.dumps(header))
 
     @classmethod
     def load(cls, path: str | Path, *, allow_fitted: bool = False) -> LearnedVerifier:
         """Reads a saved verifier; nothing but scikit-learn's own types is ever made of the file.
 
         Raises:
-            ValueError: If the file is none, holds other types, or was made for other features.
+            ValueError: If the file is none, holds other types, or was made by another scikit-learn or
+                for other features.
         """
         from skops.io import get_untrusted_types, load
         from skops.io.exceptions import UntrustedTypesFoundException
 
+        named = f"path={str(path)!r}"
         if not Path(path).is_file():
-            raise ValueError(f"path={str(path)!r}: no such file")
+            raise ValueError(f"{named}: no such file")
+        try:
+            with zipfile.ZipFile(path) as file:
+                header = dict(json.loads(file.read(_HEADER)))
+        except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{named}: not a saved verifier") from error
+        _check_header(header, named)
         try:
             foreign = set(get_untrusted_types(file=path))
-            state = load(path, trusted=sorted(foreign & _TRUSTED))
+            classifier = load(path, trusted=sorted(foreign & _TRUSTED))
         except UntrustedTypesFoundException as error:
-            raise ValueError(
-                f"path={str(path)!r}: holds untrusted types {', '.join(sorted(foreign - _TRUSTED))}"
-            ) from error
-        except Exception as error:  # whatever reading a file that is something else comes to
-            raise ValueError(f"path={str(path)!r}: not a saved verifier ({error})") from error
-        if not isinstance(state, dict) or state.get("format") != _FORMAT:
-            raise ValueError(f"path={str(path)!r}: not a saved verifier of format {_FORMAT}")
-        if state["features"] != list(FEATURES):
-            raise ValueError(f"path={str(path)!r}: was made for other features; fit it again")
-        return cls(
-            state["classifier"], frozenset(state["fitted_on"]), FitReport(**state["report"]), allow_fitted
-        )
+            raise ValueError(f"{named}: holds untrusted types {', '.join(foreign - _TRUSTED)}") from error
+        except Exception as error:  # whatever reading a damaged file comes to
+            raise ValueError(f"{named}: not a saved verifier ({error})") from error
+        return cls(classifier, frozenset(header["fitted_on"]), FitReport(**header["report"]), allow_fitted)
+
+
+def _check_header(header: dict[str, Any], named: str) -> None:
+    """Refuses what this version cannot use: a classifier of another scikit-learn may fail or mislead."""
+    import sklearn
+
+    if header.get("format") != _FORMAT:
+        raise ValueError(f"{named}: format {header.get('format')}, expected {_FORMAT}")
+    made_by, ours = str(header.get("sklearn")), sklearn.__version__
+    if made_by.split(".")[:2] != ours.split(".")[:2]:
+        raise ValueError(f"{named}: made by scikit-learn {made_by}, this is {ours}; fit it again")
+    if header.get("features") != list(FEATURES):
+        raise ValueError(f"{named}: made for other features; fit it again")
 
 
 def digest(problem: str) -> str:
