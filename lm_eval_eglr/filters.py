@@ -72,12 +72,17 @@ class PoolReader:
                 return known
         references = [_as_text(doc.get(self.reference_key)) for doc in docs]
         pools = [merge_responses(list(responses)) for responses in resps]
+        problems = [str(doc.get("problem", pool.prompt)) for doc, pool in zip(docs, pools, strict=True)]
         rules = [self.rules_of(doc) for doc in docs]
         parsed: dict[int, ParsedPool] = {}
         for each in dict.fromkeys(rules):
             chosen = [number for number, used in enumerate(rules) if used == each]
             read = parse_pools(
-                [pools[i] for i in chosen], [references[i] for i in chosen], each, self.fallbacks
+                [pools[i] for i in chosen],
+                [references[i] for i in chosen],
+                each,
+                self.fallbacks,
+                problems=[problems[i] for i in chosen],
             )
             parsed.update(zip(chosen, read, strict=True))
         self._read = (list(resps), [parsed[number] for number in range(len(docs))])

@@ -125,7 +125,7 @@ class LayerStack:
             inputs: z, ``[items, dim]``.
             spans: Layers to apply per item, deepest first.
             rows: Row of the recorded pass that each item continues, ``[items]``.
-            cache: Told beforehand (``begin_recursion``) where the items read.
+            cache: Told beforehand (``begin_items``) where the items read.
 
         Returns:
             f_N ∘ ... ∘ f_{N-L+1} (z) per item, ``[items, dim]``.

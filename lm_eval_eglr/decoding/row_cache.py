@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from lm_eval_eglr.decoding.item_past import ItemPast, ItemPlaces
+
+PAST = "eglr_past"
+"""Attribute of the key states that an item's attention gets; a model hands them on as they are."""
+
 
 @dataclass(slots=True)
 class _Access:
     """Which rows and columns the running pass reads and writes."""
 
-    rows: slice | Tensor  # a slice in the plain pass, row numbers [items] in a recursion
+    rows: slice | Tensor  # a slice of live rows, or row numbers [items]
     offsets: Tensor  # position of each row's first query, [rows]
     queries: int
     width: int  # columns that are read
@@ -27,7 +32,7 @@ class RowCache(Cache):
 
     Live rows fill the slots 0..n-1 without holes, so the plain pass reads views and copies nothing.
     Before a pass the caller says with :meth:`begin_prefill`, :meth:`begin_step` or
-    :meth:`begin_recursion` which rows take part; the model's layers then call :meth:`update`.
+    :meth:`begin_items` which rows take part; the model's layers then call :meth:`update`.
     """
 
     def __init__(self) -> None:
@@ -37,8 +42,10 @@ class RowCache(Cache):
         self._rows = 0
         self._length = 0
         self._access: _Access | None = None
-        self._joined = 0
-        self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._joined = 0  # items that take part in the layer that runs next
+        self._live = 0  # rows of the last step
+        self._indices: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._places: dict[tuple[torch.device, int], ItemPlaces] = {}
 
     def reserve(self, rows: int, length: int) -> None:
         """Makes room for that many rows and positions; what is stored stays. Growth is geometric."""
@@ -61,18 +68,20 @@ class RowCache(Cache):
     def begin_step(self, positions: Tensor) -> None:
         """All live rows read one token, row i at ``positions[i]``."""
         width = int(positions.max()) + 1
+        self._live = len(positions)
         self._begin(_Access(slice(0, len(positions)), positions, 1, width, -1))
 
-    def begin_recursion(self, rows: Tensor, positions: Tensor, width: int, writes: bool) -> None:
-        """Item i runs again at the newest position of row ``rows[i]``.
+    def begin_items(self, rows: Tensor, positions: Tensor, width: int, writes: bool) -> None:
+        """Item i runs at position ``positions[i]`` of row ``rows[i]``, which may occur several times.
 
-        Its key and value take the place of the plain pass's own in what it attends to; they are stored
-        only if ``writes``. ``width`` must be that of the step whose masks are used again.
+        An item attends to its row's past and to its own new key and value, which take the place of those
+        stored at its position; they are stored only if ``writes``. In a recursion ``width`` must be that
+        of the step whose masks are used again.
         """
         self._begin(_Access(rows, positions, 1, width, -1, writes))
 
     def limit_items(self, count: int) -> None:
-        """Only the first ``count`` items of the recursion have joined the layers that run next."""
+        """Only the first ``count`` items have joined the layers that run next."""
         self._joined = count
 
     @property
@@ -84,56 +93,73 @@ class RowCache(Cache):
     def _begin(self, access: _Access) -> None:
         self._access = access
         self._joined = len(access.offsets)
-        self._on_device = {}
-
-    def _indices(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Row numbers and positions of the current pass on ``device``, made once per pass."""
-        if device not in self._on_device:
-            access = self._access
-            assert access is not None
-            rows = access.rows
-            if isinstance(rows, slice):
-                rows = torch.arange(rows.start, rows.stop)
-            self._on_device[device] = (rows.to(device), access.offsets.to(device))
-        rows, positions = self._on_device[device]
-        return rows[: self._joined], positions[: self._joined]
+        self._indices = {}
+        self._places = {}
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Stores ``[rows, key_heads, queries, dim]`` and returns what the queries attend to."""
+        """Stores ``[rows, key_heads, queries, dim]`` and returns what the queries attend to.
+
+        Items get their own states back; the past that they attend to hangs on the keys, where
+        :func:`~lm_eval_eglr.decoding.attention.row_attention` finds it.
+        """
+        access = self._access
+        assert access is not None
         if layer_idx not in self._keys:
             for store, states in ((self._keys, key_states), (self._values, value_states)):
                 store[layer_idx] = states.new_zeros(
                     self._rows, states.shape[1], self._length, states.shape[3]
                 )
-        return (
-            self._store_and_read(self._keys[layer_idx], key_states),
-            self._store_and_read(self._values[layer_idx], value_states),
+        keys, values = self._keys[layer_idx], self._values[layer_idx]
+        if access.writes:
+            self._store(keys, key_states)
+            self._store(values, value_states)
+        if isinstance(access.rows, slice):
+            return keys[access.rows, :, : access.width], values[access.rows, :, : access.width]
+        places = self._item_places(keys.device)
+        past = ItemPast(
+            _read(keys, places.rows, access.width), _read(values, places.rows, access.width), places
         )
+        setattr(key_states, PAST, past)
+        return key_states, value_states
 
-    def _store_and_read(self, store: Tensor, states: Tensor) -> Tensor:
+    def _store(self, store: Tensor, states: Tensor) -> None:
         access = self._access
         assert access is not None
         if isinstance(access.rows, slice) and access.queries > 1:
             store[access.rows, :, access.column : access.column + access.queries] = states
-            return store[access.rows, :, : access.width]
-        rows, positions = self._indices(store.device)
-        if access.writes:
+        else:
+            rows, positions = self._row_indices(store.device)
             store[rows, :, positions] = states[:, :, 0]
-        if isinstance(access.rows, slice):
-            return store[access.rows, :, : access.width]
-        read = store[:, :, : access.width].index_select(0, rows)
-        if not access.writes:
-            read[torch.arange(len(rows), device=store.device), :, positions] = states[:, :, 0]
-        return read
+
+    def _row_indices(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Row numbers and positions of the current pass on ``device``, made once per pass."""
+        if device not in self._indices:
+            access = self._access
+            assert access is not None
+            rows = access.rows
+            if isinstance(rows, slice):
+                rows = torch.arange(rows.start, rows.stop)
+            self._indices[device] = (rows.to(device), access.offsets.to(device))
+        rows, positions = self._indices[device]
+        return rows[: self._joined], positions[: self._joined]
+
+    def _item_places(self, device: torch.device) -> ItemPlaces:
+        """Layout of the items that have joined, made once per pass and number of them."""
+        key = (device, self._joined)
+        if key not in self._places:
+            rows, positions = self._row_indices(device)
+            # Rows may have been added since the step, where each span got a row of its own.
+            live = max(self._live, int(rows.max()) + 1)
+            self._places[key] = ItemPlaces.of(rows, positions, live)
+        return self._places[key]
 
     def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
-        """Copies the first ``length`` positions of each source row to its target row."""
+        """Copies the first ``length`` positions of each source row to its target row; none is both."""
         for store in (self._keys, self._values):
             for tensor in store.values():
-                for source, target in zip(sources, targets, strict=True):
-                    tensor[target, :, :length] = tensor[source, :, :length]
+                tensor[list(targets), :, :length] = tensor[list(sources), :, :length]
 
     # What transformers' mask code asks of a cache.
 
@@ -149,3 +175,8 @@ class RowCache(Cache):
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Longest row of the current pass; positions are always passed explicitly."""
         return self.width if self._access is not None else 0
+
+
+def _read(store: Tensor, rows: slice | Tensor, width: int) -> Tensor:
+    view = store[:, :, :width]
+    return view[rows] if isinstance(rows, slice) else view.index_select(0, rows)

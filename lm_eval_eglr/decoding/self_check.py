@@ -64,7 +64,7 @@ def _run_rows(stack: LayerStack, tokens: Tensor) -> tuple[Tensor, Tensor]:
         last = tokens[[0, 1], positions][:, None]
         normed = stack.forward(last, positions[:, None], cache)
         rows = torch.arange(2)
-        cache.begin_recursion(rows, positions, cache.width, writes=False)
+        cache.begin_items(rows, positions, cache.width, writes=False)
         inputs = stack.layer_input(stack.depth)[:, -1]
         again = stack.apply_top(inputs, [stack.depth] * 2, rows, cache)
         return stack.unembed(normed[:, 0]), stack.logits(again)

@@ -19,7 +19,10 @@ from lm_eval_eglr.model import EGLRLM
         ({"spans": "0:x"}, r"spans: 'x' is neither"),
         ({"update": "other"}, r"update='other': expected one of anchored, damped, replace"),
         ({"selector": "majorty"}, r"majorty.*majority"),
-        ({"rollouts": "/proc/none/rollouts.jsonl"}, r"rollouts='/proc/none/rollouts.jsonl': cannot be written"),
+        (
+            {"rollouts": "/proc/none/rollouts.jsonl"},
+            r"rollouts='/proc/none/rollouts.jsonl': cannot be written",
+        ),
     ],
     ids=str,
 )

@@ -54,7 +54,7 @@ def test_a_broken_package_costs_one_warning(tmp_path):
     broken = tmp_path / "lm_eval_eglr"
     broken.mkdir()
     (broken / "__init__.py").write_text("raise RuntimeError('broken on purpose')")
-    done = run(sys.executable, "-c", FIND, PYTHONPATH=str(tmp_path))
+    done = run(sys.executable, "-c", FIND, cwd=tmp_path)
     assert done.stdout.split("\n")[:3] == ["no model", "filter False", "task False"]
     assert done.stderr.count("lm-eval-eglr is inactive") == 1, done.stderr
     assert "broken on purpose" in done.stderr
@@ -90,7 +90,8 @@ def test_validate_accepts_the_task():
 
 
 def test_the_hook_is_cheap_and_adds_no_imports():
-    code = "import sys; print(sorted(m for m in sys.modules if 'eglr' in m or m in ('torch', 'lm_eval', 'logging')))"
+    heavy = "('torch', 'lm_eval', 'logging', 'importlib.metadata')"
+    code = f"import sys; print(sorted(m for m in sys.modules if 'eglr' in m or m in {heavy}))"
     assert run(sys.executable, "-c", code).stdout.strip() == "['_lm_eval_eglr_autoload']"
 
 
@@ -105,7 +106,10 @@ def test_registering_twice_is_registering_once():
     [
         ("selectors=majority,oracle", {"selectors": "[majority,oracle]"}),
         ("selectors=majority", {"selectors": "[majority]"}),
-        ("selectors=entropy_weighted(beta=2),oracle,x=1", {"selectors": "[entropy_weighted(beta=2),oracle]", "x": 1}),
+        (
+            "selectors=entropy_weighted(beta=2),oracle,x=1",
+            {"selectors": "[entropy_weighted(beta=2),oracle]", "x": 1},
+        ),
         ("x=1,selectors=majority,oracle,y=2", {"x": 1, "selectors": "[majority,oracle]", "y": 2}),
         ("spans=0:2,x=[1,2]", {"spans": "0:2", "x": [1, 2]}),
     ],
