@@ -204,6 +204,8 @@ def _compare_values(left: Value, right: Value, rules: Rules) -> Comparison:
         one, other = (
             _scaled(tree, scale[1]) for tree, scale in zip((one, other), scales, strict=True) if scale
         )
+    if left.percent != right.percent and (left.unit or right.unit):
+        return Comparison(False, "rule", "a percentage against a quantity")
     if left.percent != right.percent:
         # 50 % is 0.5; whether it is 50 too is the benchmark's affair.
         plain, marked = (other, one) if left.percent else (one, other)

@@ -82,7 +82,7 @@ def respelt(text: str) -> str:
         text = unicodedata.normalize("NFKC", text.translate(_SIGN_TABLE)).translate(_SIGN_TABLE)
     else:
         text = text.replace("\x00", "")
-    if "boxed" in text:
+    if "box" in text:
         text = unboxed(text)
     text = _THOUSANDS.sub("", text)
     if markup := _MARKUP.fullmatch(text):
@@ -92,7 +92,7 @@ def respelt(text: str) -> str:
     text = _COMMAND.sub(_one_name, text)
     text = _CIRCLE.sub(r"^\\circ ", text)
     text = _TIMES_TEN.sub("*", text)
-    text = _SPACES.sub(" ", text).strip().rstrip(".,;").strip()
+    text = _SPACES.sub(" ", text).strip(" =").rstrip(".,;").strip()
     if _SPACED_THOUSANDS.fullmatch(text):
         text = text.replace(" ", "")
     return text

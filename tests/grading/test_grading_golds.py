@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import read_rows
+from case_files import read_rows
 from eglr_selectors.grading import extract, grade_many
 from respellings import exact, respellings
 
