@@ -8,6 +8,7 @@ clearly at one point where all symbols are positive are not. What is in between 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -48,13 +49,12 @@ def same_value(left: Tree, right: Tree) -> bool | None:
     integers = stepwise(left) or stepwise(right)
     agreed = differed = 0
     for number in range(1, _POINTS + 1 if names else 2):
-        values = point(names, number, integers)
-        same = _same_at(left, right, values)
+        same = _same_at(left, right, number, integers)
         if same is None:
             continue
         if not same:
             # At points of mixed sign, roots and logarithms may differ by the branch alone.
-            if number <= 2 or integers or _real_at(left, right, values):
+            if number <= 2 or integers or _real_at(left, right, number):
                 return False
             differed += 1
         agreed += same
@@ -72,10 +72,10 @@ def multiples(left: Tree, right: Tree) -> bool:
         return False
     ratios = []
     for number in range(1, _POINTS + 1):
-        found = _values(left, right, point(names, number, False), _DIGITS)
-        if found is None:
+        found = _evaluated(left, number, False, _DIGITS), _evaluated(right, number, False, _DIGITS)
+        if found[0] is None or found[1] is None:
             continue
-        one, other, _ = found
+        one, other = found[0].value, found[1].value
         if abs(one) < 1e-12 or abs(other) < 1e-12:
             return False
         ratios.append(one / other)
@@ -98,18 +98,37 @@ def _infinite(tree: Tree) -> bool:
     )
 
 
-def _same_at(left: Tree, right: Tree, values: dict[str, Any]) -> bool | None:
+@dataclass(frozen=True, slots=True)
+class _Evaluated:
+    value: Any
+    largest: int
+    smallest: int
+
+
+@lru_cache(maxsize=20_000)
+def _evaluated(tree: Tree, number: int, integers: bool, digits: int) -> _Evaluated | None:
+    """Evaluates a tree at a fixed point, once for all the trees that it is compared with."""
+    evaluation = Evaluation(digits, point(symbols(tree), number, integers))
+    try:
+        value = evaluation.value(tree)
+    except TooLargeError:
+        raise
+    except (ArithmeticError, ValueError, TypeError):
+        return None
+    return _Evaluated(value, evaluation.largest, evaluation.smallest)
+
+
+def _same_at(left: Tree, right: Tree, number: int, integers: bool) -> bool | None:
     digits = _DIGITS
     while True:
-        found = _values(left, right, values, digits)
-        if found is None:
+        one, other = _evaluated(left, number, integers, digits), _evaluated(right, number, integers, digits)
+        if one is None or other is None:
             return None
-        one, other, (largest, smallest) = found
-        difference = abs(one - other)
-        spread = (largest - smallest) * math.log10(2)
-        context = Evaluation(digits, {}).context
-        if difference > context.mpf(2) ** largest * context.mpf(10) ** (_GUARD_DIGITS - digits):
+        largest, smallest = max(one.largest, other.largest), min(one.smallest, other.smallest)
+        difference = abs(one.value - other.value)
+        if difference and _exponent(difference) > largest - (digits - _GUARD_DIGITS) * math.log2(10):
             return False
+        spread = (largest - smallest) * math.log10(2)
         if spread + 2 * _GUARD_DIGITS <= digits:
             return True
         if spread + 2 * _GUARD_DIGITS > _MAX_DIGITS:
@@ -117,23 +136,12 @@ def _same_at(left: Tree, right: Tree, values: dict[str, Any]) -> bool | None:
         digits = int(spread) + 3 * _GUARD_DIGITS
 
 
-def _real_at(left: Tree, right: Tree, values: dict[str, Any]) -> bool:
-    found = _values(left, right, values, _DIGITS)
-    return found is not None and not found[0].imag and not found[1].imag
+def _exponent(value: Any) -> int:
+    """Returns the base-2 exponent of a positive real number of mpmath, from its mantissa and exponent."""
+    _, _, exponent, bits = value._mpf_
+    return int(exponent + bits)
 
 
-def _values(
-    left: Tree, right: Tree, values: dict[str, Any], digits: int
-) -> tuple[Any, Any, tuple[int, int]] | None:
-    results = []
-    largest = smallest = 0
-    for tree in (left, right):
-        evaluation = Evaluation(digits, values)
-        try:
-            results.append(evaluation.value(tree))
-        except TooLargeError:
-            raise
-        except (ArithmeticError, ValueError, TypeError):
-            return None
-        largest, smallest = max(largest, evaluation.largest), min(smallest, evaluation.smallest)
-    return results[0], results[1], (largest, smallest)
+def _real_at(left: Tree, right: Tree, number: int) -> bool:
+    found = _evaluated(left, number, False, _DIGITS), _evaluated(right, number, False, _DIGITS)
+    return all(side is not None and not side.value.imag for side in found)
