@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -29,7 +30,38 @@ _MAX_DIGITS = 1200
 _POINTS = 6
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What holds of a tree alone.
+
+    Attributes:
+        rational: Its exact value; ``None`` if it is not rational.
+        infinite: Whether infinity occurs in it.
+        names: Its symbols.
+        integers: Whether it has functions that are meant for integers.
+    """
+
+    rational: Fraction | None
+    infinite: bool
+    names: frozenset[str]
+    integers: bool
+
+
 @lru_cache(maxsize=20_000)
+def facts(tree: Tree) -> Facts:
+    """Returns what holds of a tree alone, found once for all its comparisons.
+
+    Raises:
+        TooLargeError: If it cannot be computed safely.
+        ZeroDivisionError: If it divides by zero.
+    """
+    try:
+        rational = exact(tree)
+    except IrrationalError:
+        rational = None
+    return Facts(rational, _infinite(tree), symbols(tree), stepwise(tree))
+
+
 def same_value(left: Tree, right: Tree) -> bool | None:
     """Returns whether two trees are equal for all values of their symbols; ``None`` where that stays open.
 
@@ -39,14 +71,13 @@ def same_value(left: Tree, right: Tree) -> bool | None:
     """
     if left == right:
         return True
-    try:
-        return exact(left) == exact(right)
-    except IrrationalError:
-        pass
-    if _infinite(left) or _infinite(right):
+    one, other = facts(left), facts(right)
+    if one.rational is not None and other.rational is not None:
+        return one.rational == other.rational
+    if one.infinite or other.infinite:
         return False
-    names = symbols(left) | symbols(right)
-    integers = stepwise(left) or stepwise(right)
+    names = one.names | other.names
+    integers = one.integers or other.integers
     agreed = differed = 0
     for number in range(1, _POINTS + 1 if names else 2):
         same = _same_at(left, right, number, integers)
