@@ -19,13 +19,15 @@ from lm_eval_eglr.decoding.row_cache import RowCache
 
 def entropy(logprobs: Tensor) -> Tensor:
     """H(p) = -Σ p ln p in nats: ``[..., vocab]`` to ``[...]``. Impossible tokens count 0."""
-    return torch.special.entr(logprobs.exp()).sum(-1)
+    # Clamped, because 0 times minus infinity is not a number; a NaN stays one.
+    return -(logprobs.exp() * logprobs.clamp_min(torch.finfo(logprobs.dtype).min)).sum(-1)
 
 
 def kl_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
     """KL(p ‖ q) = Σ p (ln p − ln q) in nats, ``logprobs`` is ln p: ``[..., vocab]`` to ``[...]``."""
-    probs = logprobs.exp()
-    return torch.where(probs > 0, probs * (logprobs - reference), 0.0).sum(-1).clamp_min(0.0)
+    low = torch.finfo(logprobs.dtype).min
+    difference = logprobs.clamp_min(low) - reference.clamp_min(low)
+    return (logprobs.exp() * difference).sum(-1).clamp_min(0.0)
 
 
 def rms(hidden: Tensor) -> Tensor:

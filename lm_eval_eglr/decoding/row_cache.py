@@ -51,11 +51,13 @@ class RowCache(Cache):
         """Makes room for that many rows and positions; what is stored stays. Growth is geometric."""
         if rows <= self._rows and length <= self._length:
             return
-        self._rows = max(rows, self._rows)
+        if rows > self._rows:
+            self._rows = max(rows, 2 * self._rows)
         if length > self._length:
             self._length = max(length, min(2 * self._length, self._length + 1024))
         for store in (self._keys, self._values):
             for layer, old in store.items():
+                # Zeros, not what memory held: a masked column's weight is 0, and 0 times NaN is NaN.
                 new = old.new_zeros(self._rows, old.shape[1], self._length, old.shape[3])
                 new[: old.shape[0], :, : old.shape[2]] = old
                 store[layer] = new
