@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from typing import Any
 
 from eglr_selectors.grading import DEFAULT, Answer, Rules, classes_many, extract, grade_many
 from eglr_selectors.pool import Rollout, RolloutPool
@@ -62,6 +63,7 @@ class ParsedPool:
     reference: str | None = None
     problem: str = ""
     _graded: Callable[[], tuple[bool | None, ...]] | None = field(default=None, repr=False)
+    _remembered: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("answers", "classes"):
@@ -95,6 +97,21 @@ class ParsedPool:
     def blind(self) -> ParsedPool:
         """The same pool without its reference: what a selector sees that is not an oracle."""
         return self if self.reference is None else replace(self, reference=None, _graded=None)
+
+    def remember(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Returns what was computed under this key, so that selectors share dear results.
+
+        Args:
+            key: What tells the result apart from any other.
+            compute: Computes it, once.
+        """
+        if key not in self._remembered:
+            self._remembered[key] = compute()
+        return self._remembered[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is remembered may hold a loaded model: it does not travel between processes.
+        return {**self.__dict__, "_remembered": {}}
 
     def tokens_of(self, indices: Iterable[int]) -> int | None:
         """Returns how many tokens these rollouts have, ``None`` if one of them does not know."""

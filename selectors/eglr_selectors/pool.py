@@ -53,6 +53,8 @@ class Telemetry:
         recursion_layer_tokens: Layer applications of the recursion (span × iterations).
         head_evaluations: Final norm and unembedding evaluations, plain and recursed.
         token_confidences: Per-token confidence in generation order; empty unless traced.
+        mean_self_certainty: Mean KL divergence from the uniform distribution to the plain next-token
+            distribution, nats (self-certainty, arXiv 2502.18581).
     """
 
     mean_entropy: float = math.nan
@@ -65,6 +67,7 @@ class Telemetry:
     recursion_layer_tokens: int = 0
     head_evaluations: int = 0
     token_confidences: tuple[float, ...] = ()
+    mean_self_certainty: float = math.nan
 
     @property
     def converged_share(self) -> float:

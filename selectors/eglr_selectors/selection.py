@@ -27,6 +27,8 @@ class Selection:
         tokens: How many tokens they have; ``None`` if that is not known.
         uses_reference: Whether the reference answer was used: an oracle, not a strategy.
         reason: Why there is no answer; empty if there is one.
+        defined: Whether the strategy could be applied at all. A pool in which no rollout has an answer
+            is a failure of a defined strategy; missing telemetry, cells or references are not.
     """
 
     answer: str | None
@@ -38,6 +40,7 @@ class Selection:
     tokens: int | None = None
     uses_reference: bool = False
     reason: str = ""
+    defined: bool = True
 
 
 def select(

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from eglr_selectors.parsed import ParsedPool
 from eglr_selectors.selection import Selection
 
 
 def undefined(parsed: ParsedPool, reason: str, *, consumed: Sequence[int] | None = None) -> Selection:
-    """Returns the selection that has neither answer nor rollout, and says why."""
+    """Returns the selection of a strategy that cannot be applied to this pool, and says why."""
+    return replace(nothing(parsed, reason, consumed=consumed), defined=False)
+
+
+def nothing(parsed: ParsedPool, reason: str, *, consumed: Sequence[int] | None = None) -> Selection:
+    """Returns the selection that has neither answer nor rollout, because the pool offers none."""
     consumed = range(len(parsed)) if consumed is None else consumed
     return Selection(None, None, rollouts=len(consumed), tokens=parsed.tokens_of(consumed), reason=reason)
 
@@ -63,7 +69,7 @@ def vote(
         first.setdefault(number, index)
     consumed = range(len(parsed)) if consumed is None else consumed
     if not cast:
-        return undefined(parsed, _nobody_voted(parsed, consumed), consumed=consumed)
+        return _nobody_voted(parsed, consumed)
     weights = {number: max(each) if largest else math.fsum(each) for number, each in cast.items()}
     answers = {number: _text(parsed, index) for number, index in first.items()}
     winner = max(weights, key=lambda number: (weights[number], -first[number]))
@@ -86,9 +92,22 @@ def _text(parsed: ParsedPool, index: int) -> str:
     return answer.text
 
 
-def _nobody_voted(parsed: ParsedPool, consumed: Sequence[int]) -> str:
+def no_votes(parsed: ParsedPool, figures: Sequence[float], what: str) -> Selection:
+    """Returns the selection of a vote for which no rollout with an answer has the figure it needs.
+
+    Args:
+        parsed: The pool.
+        figures: One per rollout, NaN where it is not known.
+        what: The figure's name.
+    """
+    if len(parsed) and all(map(math.isnan, figures)):
+        return undefined(parsed, f"no rollout knows its {what}")
+    return vote(parsed, ())
+
+
+def _nobody_voted(parsed: ParsedPool, consumed: Sequence[int]) -> Selection:
     if not len(consumed):
-        return "the pool is empty"
+        return undefined(parsed, "the pool is empty", consumed=consumed)
     if all(parsed.classes[i] < 0 for i in consumed):
-        return "no rollout has an answer"
-    return "no rollout with an answer has a weight"
+        return nothing(parsed, "no rollout has an answer", consumed=consumed)
+    return undefined(parsed, "no rollout with an answer has a weight", consumed=consumed)

@@ -10,7 +10,7 @@ from eglr_selectors.parsed import ParsedPool
 from eglr_selectors.pool import Telemetry
 from eglr_selectors.registry import Choice, register_selector
 from eglr_selectors.selection import Selection
-from eglr_selectors.voting import undefined, vote
+from eglr_selectors.voting import no_votes, vote
 
 
 @register_selector("entropy_weighted")
@@ -41,12 +41,12 @@ def _exponential(read: Callable[[Telemetry], float], what: str, beta: float) -> 
     beta = check_number("beta", beta, low=0)
 
     def choice(parsed: ParsedPool) -> Selection:
-        if not parsed.answered or beta == 0:
+        if beta == 0:
             return vote(parsed, ((i, 1.0) for i in parsed.answered))
         signal = signals(parsed, read)
         voters = [i for i in parsed.answered if not math.isnan(signal[i])]
         if not voters:
-            return undefined(parsed, f"no rollout with an answer knows its {what}")
+            return no_votes(parsed, signal, what)
         # Relative to the surest: a large beta must not make all weights zero.
         surest = max(signal[i] for i in voters)
         return vote(parsed, ((i, math.exp(beta * (signal[i] - surest))) for i in voters))

@@ -1,0 +1,36 @@
+"""Estimators and statistics over the pools of a benchmark. Undefined is NaN, with its reason."""
+
+from eglr_selectors.estimators.at_k import best_of_k, pass_at_k, selector_at_k
+from eglr_selectors.estimators.axes import Axis, decompose, oracle_of, solved_by
+from eglr_selectors.estimators.budgets import BudgetComparison, compare_at_budget
+from eglr_selectors.estimators.costs import Cost, cost_of
+from eglr_selectors.estimators.curves import curve
+from eglr_selectors.estimators.estimates import Estimates
+from eglr_selectors.estimators.majority_at_k import maj_at_k
+from eglr_selectors.estimators.resampling import Interval, McNemar, bootstrap, mcnemar, paired_bootstrap
+from eglr_selectors.estimators.scoring import accuracies, accuracy, score_selection
+
+__all__ = [
+    "Axis",
+    "BudgetComparison",
+    "Cost",
+    "Estimates",
+    "Interval",
+    "McNemar",
+    "accuracies",
+    "accuracy",
+    "best_of_k",
+    "bootstrap",
+    "compare_at_budget",
+    "cost_of",
+    "curve",
+    "decompose",
+    "maj_at_k",
+    "mcnemar",
+    "oracle_of",
+    "paired_bootstrap",
+    "pass_at_k",
+    "score_selection",
+    "selector_at_k",
+    "solved_by",
+]

@@ -1,0 +1,61 @@
+"""Which axis of the grid solves a problem: temperature, layers, both, or only their product."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+from eglr_selectors.estimators.estimates import Estimates
+from eglr_selectors.estimators.scoring import accuracy
+from eglr_selectors.parsed import ParsedPool
+from eglr_selectors.registry import get_selector
+
+Axis = Literal["both", "temperature", "layer", "joint", "none", "unknown"]
+
+
+def oracle_of(
+    pools: Iterable[ParsedPool],
+    spans: Sequence[int] | None = None,
+    temperatures: Sequence[float] | None = None,
+) -> Estimates:
+    """Returns 1 where some rollout of a sub-grid is correct, else 0.
+
+    Undefined without a reference, where the sub-grid is empty, and where nothing is correct but
+    something could not be graded.
+
+    Args:
+        pools: The pools.
+        spans: The spans of the sub-grid; all by default.
+        temperatures: Its temperatures; all by default.
+    """
+    return accuracy(pools, get_selector("oracle", spans=spans, temperatures=temperatures))
+
+
+def solved_by(parsed: ParsedPool) -> Axis:
+    """Returns which axis solves a problem.
+
+    ``both``: a cell of span 0 and a cell of temperature 0 (it may be the same one); ``temperature``
+    or ``layer``: only that axis; ``joint``: only cells with a span and a temperature above 0;
+    ``none``; ``unknown`` where nothing is graded or a correct rollout's temperature is not known.
+    """
+    if not any(correct is not None for correct in parsed.correct):
+        return "unknown"
+    cells = [rollout.cell for rollout, correct in zip(parsed, parsed.correct, strict=True) if correct]
+    if not cells:
+        return "unknown" if None in parsed.correct else "none"
+    if any(cell.temperature is None for cell in cells):
+        return "unknown"
+    by_temperature = any(cell.span == 0 for cell in cells)
+    by_layer = any(cell.temperature == 0 for cell in cells)
+    if by_temperature and by_layer:
+        return "both"
+    if by_temperature:
+        return "temperature"
+    return "layer" if by_layer else "joint"
+
+
+def decompose(pools: Iterable[ParsedPool]) -> dict[Axis, int]:
+    """Counts the problems by :func:`solved_by`; the counts add up to the number of problems."""
+    counts = Counter(map(solved_by, pools))
+    return {axis: counts[axis] for axis in get_args(Axis)}
