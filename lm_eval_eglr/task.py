@@ -69,7 +69,14 @@ class EGLRTask(ConfigurableTask):
         """Marks the request as one for a pool."""
         plain = super().construct_requests(doc, ctx, **kwargs)
         return PoolRequest(
-            plain.request_type, plain.doc, plain.arguments, plain.idx, plain.metadata, reference=doc["answer"]
+            plain.request_type,
+            plain.doc,
+            plain.arguments,
+            plain.idx,
+            plain.metadata,
+            reference=doc["answer"],
+            rules=self._reader.rules,
+            fallbacks=self._reader.fallbacks,
         )
 
     def apply_filters(self) -> list[Instance] | None:
