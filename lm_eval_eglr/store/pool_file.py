@@ -17,7 +17,12 @@ from lm_eval_eglr.store.head import PoolHead
 
 SUFFIX = ".parquet"
 COST_PREFIX = "pool_"
-_TYPES = {"int": pa.int64(), "float": pa.float64(), "tuple[float, ...]": pa.list_(pa.float64())}
+_TYPES = {
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "tuple[float, ...]": pa.list_(pa.float64()),
+    "tuple[int, ...]": pa.list_(pa.int32()),
+}
 _TELEMETRY = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(Telemetry)}
 _COST = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(PoolCost)}
 _TRACES = [name for name, kind in _TELEMETRY.items() if pa.types.is_list(kind)]
@@ -52,10 +57,11 @@ SCHEMA = pa.schema(
 )
 # What repeats from row to row is written once. Values that hardly repeat are dearer with a dictionary.
 _DICTIONARY = [field.name for field in SCHEMA if pa.types.is_string(field.type) and field.name != "text"] + [
-    "tokens.list.element"
+    "tokens.list.element",
+    "token_iterations.list.element",
 ]
 # Traces are 32-bit values held as 64-bit ones: split by byte, the half that is zero costs nothing.
-_SPLIT = [f"{name}.list.element" for name in _TRACES]
+_SPLIT = [f"{name}.list.element" for name in _TRACES if _TELEMETRY[name] == pa.list_(pa.float64())]
 
 
 def encode(head: PoolHead, pool: RolloutPool) -> tuple[str, bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 from eglr_selectors import ParsedPool, RolloutPool, parse_pools
 
 from lm_eval_eglr.store.durable import StoreError
-from lm_eval_eglr.store.folder import pool_paths
+from lm_eval_eglr.store.folder import PoolPath, pool_paths
 from lm_eval_eglr.store.head import Place, PoolHead
 from lm_eval_eglr.store.manifest import Manifest
 from lm_eval_eglr.store.plan import read_plans
 from lm_eval_eglr.store.pool_file import decode
+
+Progress = Callable[[list[PoolPath]], Iterable[PoolPath]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +90,30 @@ def merge_pools(pools: list[RolloutPool]) -> RolloutPool:
     return RolloutPool(tuple(rollout for pool in pools for rollout in pool), pools[0].prompt)
 
 
-def read_store(folder: str | Path) -> Store:
+def read_store(folder: str | Path, progress: Progress = iter) -> Store:
     """Reads a whole store.
+
+    Args:
+        folder: The store.
+        progress: Is handed the list of files, and yields them: a place for a progress bar.
 
     Raises:
         StoreError: If it is no store, or any byte of it is not what was written.
     """
     folder = Path(folder)
     manifest = Manifest.read(folder)
-    pools = tuple(read_pools(folder))
+    pools = tuple(read_pools(folder, progress))
     there = {stored.head.place for stored in pools}
     return Store(folder, manifest, pools, tuple(sorted(read_plans(folder) - there)))
 
 
-def read_pools(folder: Path) -> Iterator[StoredPool]:
+def read_pools(folder: Path, progress: Progress = iter) -> Iterator[StoredPool]:
     """Yields the pools of a store one by one, by task, document and repeat.
 
     Raises:
         StoreError: If one is damaged.
     """
-    for entry in sorted(pool_paths(folder), key=lambda entry: entry.place):
+    for entry in progress(sorted(pool_paths(folder), key=lambda entry: entry.place)):
         head, pool = decode(entry.path)
         if head.identity != entry.identity or not entry.path.name.startswith(head.stem + "."):
             raise StoreError(f"{entry.path}: damaged, its name is not that of its content")

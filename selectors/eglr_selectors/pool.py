@@ -55,6 +55,9 @@ class Telemetry:
         token_confidences: Per-token confidence in generation order; empty unless traced.
         mean_self_certainty: Mean KL divergence from the uniform distribution to the plain next-token
             distribution, nats (self-certainty, arXiv 2502.18581).
+        token_entropies: Per-token entropy of p_0, nats; empty unless traced.
+        token_logprobs: Per-token log-probability, as in ``mean_logprob``; empty unless traced.
+        token_iterations: Per-token iterations of the recursion; empty unless traced.
     """
 
     mean_entropy: float = math.nan
@@ -68,6 +71,9 @@ class Telemetry:
     head_evaluations: int = 0
     token_confidences: tuple[float, ...] = ()
     mean_self_certainty: float = math.nan
+    token_entropies: tuple[float, ...] = ()
+    token_logprobs: tuple[float, ...] = ()
+    token_iterations: tuple[int, ...] = ()
 
     @property
     def converged_share(self) -> float:
@@ -201,7 +207,7 @@ def rollout_from_record(record: Mapping[str, Any]) -> Rollout:
     telemetry = record.get("telemetry")
     if telemetry is not None:
         telemetry = Telemetry(
-            **{**telemetry, "token_confidences": tuple(telemetry.get("token_confidences", ()))}
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in telemetry.items()}
         )
     return Rollout(
         text=record["text"],
