@@ -132,7 +132,7 @@ class EGLRLM(HFLM):
             for number, request in enumerate(requests)
             if number not in theirs
         }
-        with recording(self._store, self._manifest, requests, plans, FALLBACKS) as record:
+        with recording(self._store, self._manifest, requests, plans, FALLBACKS, self._pieces) as record:
             pools = dict(record.served)
             missing = sorted(theirs - pools.keys())
             if missing:
@@ -173,6 +173,11 @@ class EGLRLM(HFLM):
             response = PoolResponse.of(self._text(plans[number], pool), pool)
             self.cache_hook.add_partial("generate_until", requests[number].args, response)
         return pools
+
+    def _pieces(self) -> list[str]:
+        """The text of each token id, for pages that show tokens."""
+        pieces: list[str] = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
+        return pieces
 
     def _wants_pool(self, request: Instance) -> bool:
         return isinstance(request, PoolRequest) or self._selector.name != "greedy"

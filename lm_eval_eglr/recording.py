@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,6 +49,7 @@ def recording(
     requests: Sequence[Instance],
     plans: Mapping[int, Request],
     fallbacks: Sequence[str],
+    pieces: Callable[[], Sequence[str]],
 ) -> Iterator[Recording]:
     """Opens the store for the requests of one call.
 
@@ -58,6 +59,7 @@ def recording(
         requests: All requests.
         plans: The requests that are decoded by the engine; the others are left to HFLM.
         fallbacks: Where to look for answers of tasks that do not say so.
+        pieces: Makes the text of each token id.
 
     Raises:
         StoreError: If another run is writing, or has written rollouts that are not this run's.
@@ -68,6 +70,7 @@ def recording(
     heads = _heads(requests, plans, fallbacks)
     with writer.writing(manifest):
         writer.plan(heads.values())
+        writer.describe_tokens(pieces)
         record = Recording(writer, heads)
         if record.served:
             logger.info(

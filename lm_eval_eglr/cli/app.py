@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lm_eval_eglr.cli import compare, select, verify_store
+from lm_eval_eglr.cli import compare, report, select, verify_store
 from lm_eval_eglr.cli.output import say
 from lm_eval_eglr.store import StoreError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command()(select.select)
 app.command()(select.selectors)
 app.command()(compare.compare)
+app.command()(report.report)
 app.command(name="verify-store")(verify_store.verify_store)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from eglr_selectors import RolloutPool
@@ -16,6 +16,7 @@ from lm_eval_eglr.store.head import PoolHead
 from lm_eval_eglr.store.manifest import NAME, Manifest
 from lm_eval_eglr.store.plan import write_plan
 from lm_eval_eglr.store.pool_file import decode, encode
+from lm_eval_eglr.store.vocabulary import write_vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,12 @@ class StoreWriter:
                 self._refuse_document(entry, head)
         with self._guarded():
             write_plan(self.folder, self.rank, [head.place for head in heads], self._scratch)
+
+    def describe_tokens(self, pieces: Callable[[], Sequence[str]]) -> None:
+        """Writes the text of every token id once per store; the first process does it."""
+        if self.rank == 0:
+            with self._guarded():
+                write_vocabulary(self.folder, pieces, self._scratch)
 
     def load(self, head: PoolHead) -> RolloutPool | None:
         """Returns the pool that an earlier run has made, if there is one; a damaged one is set aside."""

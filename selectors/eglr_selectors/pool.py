@@ -206,9 +206,10 @@ def rollout_from_record(record: Mapping[str, Any]) -> Rollout:
     """
     telemetry = record.get("telemetry")
     if telemetry is not None:
-        telemetry = Telemetry(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in telemetry.items()}
-        )
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in telemetry.items()
+        }
+        telemetry = Telemetry(**known)
     return Rollout(
         text=record["text"],
         cell=Cell(**record["cell"]),
