@@ -111,7 +111,7 @@ def render_page(runs: Sequence[Run]) -> str:
     """Writes the page. The policy in its head lets no script run but the page's own."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string((PARTS / "page.html.j2").read_text(encoding="utf-8"))
-    scripts = [get_plotlyjs(), (PARTS / "page.js").read_text(encoding="utf-8")]
+    scripts = [(PARTS / "page.js").read_text(encoding="utf-8"), get_plotlyjs()]
     data = [
         {
             "title": run.title,

@@ -96,7 +96,7 @@ def pool_chunk(document: Document, vocabulary: Sequence[str], common_draws: bool
         "rollouts": rollouts,
     }
     text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
-    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    return base64.b64encode(zlib.compress(text.encode(), 6)).decode()
 
 
 def _rollout(

@@ -33,7 +33,10 @@ function colours() {
   return style.getPropertyValue("--soft").trim();
 }
 
-function draw() {
+const loaded = new Promise((resolve) => addEventListener("load", resolve));
+
+async function draw() {
+  await loaded;
   const section = document.querySelector(`.run[data-run="${current}"]`);
   for (const place of section.querySelectorAll(".plot")) {
     const plot = DATA.runs[current].plots[place.dataset.plot];
@@ -183,6 +186,7 @@ async function open(row) {
   byId("pool-title").textContent = `Problem ${row.id}`;
   byId("pool-body").replaceChildren(make("p", "Unpacking …"));
   byId("pool").showModal();
+  await loaded;
   const pool = await unpack(row.place);
   const legend = make("div", null, "legend");
   legend.append(make("span", `Reference: ${pool.reference === null ? "none" : visible(pool.reference)}`));
@@ -233,4 +237,5 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 document.documentElement.dataset.theme = dark.matches ? "dark" : "light";
 byId("theme").textContent = dark.matches ? "Light" : "Dark";
 show(0);
-document.documentElement.dataset.ready = "true";
+// Milliseconds from the opening of the page to its first use.
+document.documentElement.dataset.ready = Math.round(performance.now());
