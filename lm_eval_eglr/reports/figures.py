@@ -139,7 +139,7 @@ def solved_by_axis(pools: Sequence[ParsedPool]) -> go.Figure:
             },
         )
     figure.update_xaxes(showticklabels=False, showgrid=False)
-    figure.update_xaxes(title="solved by (none: by no rollout)", row=2, col=1)
+    figure.update_xaxes(title="solved by", row=2, col=1)
     figure.update_yaxes(title="problems", row=1, col=1)
     figure.update_yaxes(showgrid=False, autorange="reversed", row=2, col=1)
     figure.update_layout(showlegend=False)
@@ -218,6 +218,7 @@ def curves_over_k(pools: Sequence[ParsedPool]) -> go.Figure:
                 fill="toself",
                 fillcolor=colour,
                 opacity=0.12,
+                mode="lines",
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=False,
