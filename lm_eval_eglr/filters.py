@@ -71,7 +71,9 @@ class PoolReader:
                 return parsed
         references = [_as_text(doc.get(self.reference_key)) for doc in docs]
         pools = [merge_responses(list(responses)) for responses in resps]
-        self._read = (list(resps), parse_pools(pools, references, self.rules, self.fallbacks))
+        problems = [str(doc.get("problem", pool.prompt)) for doc, pool in zip(docs, pools, strict=True)]
+        parsed_pools = parse_pools(pools, references, self.rules, self.fallbacks, problems=problems)
+        self._read = (list(resps), parsed_pools)
         return self._read[1]
 
 

@@ -207,7 +207,8 @@ class EGLRLM(HFLM):
                         f"set it in --model_args ({'temperatures' if key == 'temperature' else key}=...)"
                     )
         else:
-            cells = (dataclasses.replace(GREEDY, temperature=float(options["temperature"])),)
+            default = 1.0 if options["do_sample"] else 0.0  # as transformers has it
+            cells = (dataclasses.replace(GREEDY, temperature=float(options.get("temperature", default))),)
         drawing = {key: options[key] for key in DRAW_OPTIONS if key in options}
         tokens = self.tok_encode(context)
         limit = self._limit(int(options["max_gen_toks"]))

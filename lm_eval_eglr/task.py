@@ -128,11 +128,10 @@ def score(doc: dict[str, Any], results: list[Any]) -> dict[str, float]:
 
 def _correctness(selected: SelectedText) -> float:
     """1 or 0; NaN where the selector is not defined on this pool. Ungraded counts 0 and is shown apart."""
-    index, parsed = selected.selection.index, selected.parsed
-    if index is not None:
-        return float(parsed.correct[index] is True)
-    nobody_answered = len(parsed) > 0 and not parsed.answered
-    return 0.0 if nobody_answered else math.nan
+    selection = selected.selection
+    if not selection.defined:
+        return math.nan
+    return float(selection.index is not None and selected.parsed.correct[selection.index] is True)
 
 
 def pool_metrics(parsed: ParsedPool) -> dict[str, float]:

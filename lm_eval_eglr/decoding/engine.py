@@ -44,6 +44,14 @@ class _Distributions:
         """Which distribution a cell draws from: its span's, or the plain one where it was not recursed."""
         return self.index.get((row, span), self.index[row, 0])
 
+    def outcome(self, entry: int) -> tuple[int, float, bool]:
+        """Iterations, last divergence (nats) and whether it converged, of one distribution."""
+        item = entry - self.plain
+        if item < 0 or self.refinement is None:
+            return 0, 0.0, False
+        refinement = self.refinement
+        return refinement.iterations[item], refinement.divergences[item][-1], refinement.converged[item]
+
 
 class Engine:
     """Decodes requests into pools with continuous batching.
@@ -298,22 +306,26 @@ class Engine:
     def _record(self, drawn: dict[_Place, int], distributions: _Distributions) -> None:
         """Appends each cell's token and its telemetry."""
         logprobs = distributions.logprobs
-        confidences = (-logprobs.topk(min(CONFIDENCE_TOKENS, logprobs.shape[-1])).values.mean(-1)).tolist()
+        likeliest = logprobs.topk(min(CONFIDENCE_TOKENS, logprobs.shape[-1])).values
+        confidences = (-likeliest.mean(-1)).tolist()
+        certainties = (-logprobs.mean(-1) - math.log(logprobs.shape[-1])).tolist()
         cells = list(drawn)
         entries = [distributions.entry(n, self.rows[n].branches[place].cell.span) for n, place in cells]
         chosen = logprobs[entries, [drawn[cell] for cell in cells]].tolist()
         for (number, place), entry, logprob in zip(cells, entries, chosen, strict=True):
+            iterations, divergence, converged = distributions.outcome(entry)
             branch = self.rows[number].branches[place]
-            item = entry - distributions.plain
-            refinement = distributions.refinement if item >= 0 else None
             branch.tokens.append(drawn[number, place])
             branch.records.append(
                 TokenRecord(
                     entropy=distributions.entropies[distributions.entry(number, 0)],
+                    refined_entropy=distributions.entropies[entry],
                     logprob=logprob,
                     confidence=confidences[entry],
-                    iterations=refinement.iterations[item] if refinement else 0,
-                    converged=refinement.converged[item] if refinement else False,
+                    self_certainty=certainties[entry],
+                    iterations=iterations,
+                    divergence=divergence,
+                    converged=converged,
                 )
             )
 

@@ -125,7 +125,7 @@ class LayerStack:
             inputs: z, ``[items, dim]``.
             spans: Layers to apply per item, deepest first.
             rows: Row of the recorded pass that each item continues, ``[items]``.
-            cache: Told beforehand (``begin_recursion``) where the items read.
+            cache: Told beforehand (``begin_items``) where the items read.
 
         Returns:
             f_N ∘ ... ∘ f_{N-L+1} (z) per item, ``[items, dim]``.
@@ -246,12 +246,6 @@ def refuse_unsupported(model: PreTrainedModel) -> None:
         raise UnsupportedModelError(
             f"{name} has layers of type {', '.join(sorted(kinds))}; "
             f"expected {', '.join(sorted(SUPPORTED_LAYER_TYPES))} only"
-        )
-    if getattr(model, "_is_stateful", False):
-        raise UnsupportedModelError(f"{name} is a state-space model; expected attention layers only")
-    if not getattr(model, "_supports_attention_backend", False):
-        raise UnsupportedModelError(
-            f"{name} does not take its attention from transformers' attention interface"
         )
 
 

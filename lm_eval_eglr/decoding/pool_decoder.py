@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from eglr_selectors.pool import Cell, RolloutPool
+from eglr_selectors.pool import Cell, Rollout, RolloutPool
 from tqdm import tqdm
 from transformers import (
     AutoModelForCausalLM,
@@ -22,7 +22,9 @@ from lm_eval_eglr.decoding.engine import Engine
 from lm_eval_eglr.decoding.grid import Items, grid_cells, parse_spans, parse_temperatures
 from lm_eval_eglr.decoding.layer_stack import LayerStack
 from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.self_check import check_stack
 from lm_eval_eglr.decoding.stopping import StopRule
+from lm_eval_eglr.decoding.teacher_forcing import token_logprobs
 
 RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionConfig))
 SAMPLING_OPTIONS = tuple(field.name for field in dataclasses.fields(SamplingConfig))
@@ -73,6 +75,7 @@ class PoolDecoder:
         if not isinstance(max_rows, int) or max_rows < 1:
             raise ValueError(f"max_rows={max_rows!r}: expected an integer >= 1")
         self.stack = LayerStack(model)
+        check_stack(self.stack)
         self.sampling = sampling
         self.tokenizer = tokenizer
         self.cells = grid_cells(parse_spans(spans, self.stack.depth), parse_temperatures(temperatures))
@@ -146,6 +149,17 @@ class PoolDecoder:
             requests.append(self.request(tokens, grid, max_new_tokens, stop, documents.key(tokens), text))
         pools = dict(self.decode(requests, progress=progress, rollouts=len(requests) * len(grid)))
         return [pools[number] for number in range(len(requests))]
+
+    def logprobs(self, prompt: Prompt, rollout: Rollout) -> list[float]:
+        """Recomputes ln p_L of each of a rollout's tokens at temperature 1, nats, by teacher forcing.
+
+        Raises:
+            ValueError: Under ``kv="overwrite"``, or if the rollout has no token ids.
+        """
+        if not rollout.tokens:
+            raise ValueError("rollout: expected token ids, got a rollout of text alone")
+        _, tokens = self._encode(prompt)
+        return token_logprobs(self.stack, self.engine.recursion, tokens, rollout.tokens, rollout.cell.span)
 
     def request(
         self,

@@ -114,7 +114,7 @@ def recurse(
     for _ in range(config.max_recursions):
         items = [order[place] for place in active.tolist()]
         z = recursion_input(config.update, config.strength, anchors[active], hidden[active])
-        cache.begin_recursion(slots[items], positions[items], width, writes=config.kv == "overwrite")
+        cache.begin_items(slots[items], positions[items], width, writes=config.kv == "overwrite")
         stack.begin_rows()
         applied = stack.apply_top(z, [spans[item] for item in items], rows[items], cache)
         applied = recursion_output(config.update, config.strength, hidden[active], applied.to(hidden.device))

@@ -14,7 +14,7 @@ from transformers import Cache
 class _Access:
     """Which rows and columns the running pass reads and writes."""
 
-    rows: slice | Tensor  # a slice in the plain pass, row numbers [items] in a recursion
+    rows: slice | Tensor  # a slice of live rows, or row numbers [items]
     offsets: Tensor  # position of each row's first query, [rows]
     queries: int
     width: int  # columns that are read
@@ -27,7 +27,7 @@ class RowCache(Cache):
 
     Live rows fill the slots 0..n-1 without holes, so the plain pass reads views and copies nothing.
     Before a pass the caller says with :meth:`begin_prefill`, :meth:`begin_step` or
-    :meth:`begin_recursion` which rows take part; the model's layers then call :meth:`update`.
+    :meth:`begin_items` which rows take part; the model's layers then call :meth:`update`.
     """
 
     def __init__(self) -> None:
@@ -63,16 +63,17 @@ class RowCache(Cache):
         width = int(positions.max()) + 1
         self._begin(_Access(slice(0, len(positions)), positions, 1, width, -1))
 
-    def begin_recursion(self, rows: Tensor, positions: Tensor, width: int, writes: bool) -> None:
-        """Item i runs again at the newest position of row ``rows[i]``.
+    def begin_items(self, rows: Tensor, positions: Tensor, width: int, writes: bool) -> None:
+        """Item i runs at position ``positions[i]`` of row ``rows[i]``, which may occur several times.
 
-        Its key and value take the place of the plain pass's own in what it attends to; they are stored
-        only if ``writes``. ``width`` must be that of the step whose masks are used again.
+        An item attends to its row's past and to its own new key and value, which take the place of those
+        stored at its position; they are stored only if ``writes``. In a recursion ``width`` must be that
+        of the step whose masks are used again.
         """
         self._begin(_Access(rows, positions, 1, width, -1, writes))
 
     def limit_items(self, count: int) -> None:
-        """Only the first ``count`` items of the recursion have joined the layers that run next."""
+        """Only the first ``count`` items have joined the layers that run next."""
         self._joined = count
 
     @property

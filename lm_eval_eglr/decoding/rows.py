@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from eglr_selectors.pool import Cell, FinishReason, Rollout, Telemetry
 
@@ -35,14 +36,16 @@ class Request:
     prompt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRecord:
+class TokenRecord(NamedTuple):
     """Telemetry of one generated token; see :class:`eglr_selectors.pool.Telemetry` for the terms."""
 
     entropy: float
+    refined_entropy: float
     logprob: float
     confidence: float
+    self_certainty: float
     iterations: int
+    divergence: float
     converged: bool
 
 
@@ -60,24 +63,35 @@ class Branch:
     def rollout(self, text: str, depth: int, trace: bool) -> Rollout:
         """The finished rollout; ``depth`` is the model's number of layers."""
         assert self.finish_reason is not None
-        records = self.records
-        iterations = sum(record.iterations for record in records)
+        count = len(self.records)
+        columns: Any = TokenRecord(*zip(*self.records, strict=True)) if count else TokenRecord(*([()] * 8))  # type: ignore[arg-type]
 
-        def mean(values: list[float]) -> float:
-            return math.fsum(values) / len(values) if values else math.nan
+        def mean(values: tuple[float, ...]) -> float:
+            return math.fsum(values) / count if count else math.nan
 
+        iterations = sum(columns.iterations)
         telemetry = Telemetry(
-            mean_entropy=mean([record.entropy for record in records]),
-            mean_logprob=mean([record.logprob for record in records]),
-            mean_confidence=mean([record.confidence for record in records]),
-            gated_tokens=sum(record.iterations > 0 for record in records),
+            mean_entropy=mean(columns.entropy),
+            mean_logprob=mean(columns.logprob),
+            mean_confidence=mean(columns.confidence),
+            gated_tokens=sum(number > 0 for number in columns.iterations),
             recursions=iterations,
-            converged_tokens=sum(record.converged for record in records),
-            plain_layer_tokens=depth * len(records),
+            converged_tokens=sum(columns.converged),
+            plain_layer_tokens=depth * count,
             recursion_layer_tokens=self.cell.span * iterations,
-            head_evaluations=len(records) + iterations,
-            token_confidences=tuple(record.confidence for record in records) if trace else (),
+            head_evaluations=count + iterations,
+            mean_self_certainty=mean(columns.self_certainty),
         )
+        if trace:
+            telemetry = replace(
+                telemetry,
+                token_confidences=columns.confidence,
+                token_logprobs=columns.logprob,
+                token_entropies=columns.entropy,
+                token_refined_entropies=columns.refined_entropy,
+                token_iterations=columns.iterations,
+                token_divergences=columns.divergence,
+            )
         return Rollout(text, self.cell, self.finish_reason, tuple(self.tokens), telemetry)
 
 

@@ -110,8 +110,10 @@ class ParsedPool:
         return self._remembered[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is remembered may hold a loaded model: it does not travel between processes.
-        return {**self.__dict__, "_remembered": {}}
+        # Between processes travels this pool with its grades: neither the pools that it is graded
+        # together with, nor what is remembered, which may hold a loaded model.
+        graded = None if self._graded is None else partial(_known, self.correct)
+        return {**self.__dict__, "_graded": graded, "_remembered": {}}
 
     def tokens_of(self, indices: Iterable[int]) -> int | None:
         """Returns how many tokens these rollouts have, ``None`` if one of them does not know."""
@@ -195,3 +197,7 @@ def parse_pools(
 
 def _correct_at(parsed: ParsedPool, indices: Sequence[int]) -> tuple[bool | None, ...]:
     return tuple(parsed.correct[i] for i in indices)
+
+
+def _known(correct: tuple[bool | None, ...]) -> tuple[bool | None, ...]:
+    return correct

@@ -52,12 +52,15 @@ class Telemetry:
         plain_layer_tokens: Layer applications of the plain pass (layers × tokens), unshared.
         recursion_layer_tokens: Layer applications of the recursion (span × iterations).
         head_evaluations: Final norm and unembedding evaluations, plain and recursed.
-        token_confidences: Per-token confidence in generation order; empty unless traced.
-        mean_self_certainty: Mean KL divergence from the uniform distribution to the plain next-token
+        token_confidences: Per-token confidence in generation order; empty unless traced, as all ``token_``
+            fields.
+        mean_self_certainty: Mean KL divergence from the uniform distribution to the next-token
             distribution, nats (self-certainty, arXiv 2502.18581).
-        token_entropies: Per-token entropy of p_0, nats; empty unless traced.
-        token_logprobs: Per-token log-probability, as in ``mean_logprob``; empty unless traced.
-        token_iterations: Per-token iterations of the recursion; empty unless traced.
+        token_logprobs: Log-probability of each token, as in ``mean_logprob``.
+        token_entropies: Entropy of p_0 at each token, nats.
+        token_refined_entropies: Entropy of the distribution drawn from, nats; that of p_0 if not gated.
+        token_iterations: Iterations at each token; 0 if not gated.
+        token_divergences: KL(p_k ‖ p_{k−1}) of each token's last iteration, nats; 0 if not gated.
     """
 
     mean_entropy: float = math.nan
@@ -71,9 +74,11 @@ class Telemetry:
     head_evaluations: int = 0
     token_confidences: tuple[float, ...] = ()
     mean_self_certainty: float = math.nan
-    token_entropies: tuple[float, ...] = ()
     token_logprobs: tuple[float, ...] = ()
+    token_entropies: tuple[float, ...] = ()
+    token_refined_entropies: tuple[float, ...] = ()
     token_iterations: tuple[int, ...] = ()
+    token_divergences: tuple[float, ...] = ()
 
     @property
     def converged_share(self) -> float:
@@ -204,12 +209,11 @@ def rollout_from_record(record: Mapping[str, Any]) -> Rollout:
     Raises:
         KeyError: If ``text`` or ``cell`` is missing.
     """
-    telemetry = record.get("telemetry")
-    if telemetry is not None:
-        known: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in telemetry.items()
-        }
-        telemetry = Telemetry(**known)
+    fields: dict[str, Any] | None = record.get("telemetry")
+    telemetry = None
+    if fields is not None:
+        listed = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+        telemetry = Telemetry(**{**fields, **listed})
     return Rollout(
         text=record["text"],
         cell=Cell(**record["cell"]),

@@ -64,14 +64,16 @@ def select(
         **options: The selector's options.
 
     Raises:
-        ValueError: If the selector or an option is unknown or out of range, or if a parsed pool
-            already has another reference.
+        ValueError: If the selector or an option is unknown or out of range, or if a parsed pool is
+            given with another reference, or with rules or fallbacks, which come too late.
     """
     from eglr_selectors.registry import bind  # selectors are made of selections: here, to break the circle
 
     bound = bind(selector, **options)
     if not isinstance(pool, ParsedPool):
         pool = parse_pool(pool, reference, rules, fallbacks)
+    elif rules is not DEFAULT or fallbacks:
+        raise ValueError("rules, fallbacks: the pool has been parsed already; give them to parse_pool")
     elif reference is not None and reference != pool.reference:
         raise ValueError(
             f"reference={reference!r}: the pool was parsed with {pool.reference!r}; give it to parse_pool"

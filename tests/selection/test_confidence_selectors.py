@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -56,6 +57,26 @@ def test_deepconf_bottom_averages_the_lowest_tenth_of_the_windows() -> None:
     windows = [(a + b) / 2 for a, b in pairwise(trace)]
     lowest_two = (windows[0] + windows[1]) / 2
     assert select(pool, "deepconf", measure="bottom", window=2).weights == {0: lowest_two}
+
+
+def test_deepconf_reads_each_trace_as_if_it_were_alone() -> None:
+    rng = random.Random(0)
+    traces = [tuple(rng.random() for _ in range(length)) for length in (3, 50, 7, 50, 21, 6)]
+    traces[3] = traces[1]
+    together = _line([str(i) for i in range(6)], token_confidences=traces)
+    for measure in ("bottom", "lowest", "tail"):
+        weights = select(together, "deepconf", measure=measure, window=6, keep=1).weights
+        assert weights[1] == weights[3]
+        for number, trace in enumerate(traces):
+            windows = [sum(trace[i : i + 6]) / 6 for i in range(max(1, len(trace) - 5))]
+            expected = {
+                "bottom": sorted(windows)[: max(1, len(windows) // 10)],
+                "lowest": [min(windows)],
+                "tail": windows[-1:],
+            }[measure]
+            if len(trace) < 6:
+                expected = [sum(trace) / len(trace)]
+            assert weights[number] == pytest.approx(sum(expected) / len(expected))
 
 
 def test_self_certainty_is_a_borda_count() -> None:

@@ -142,6 +142,14 @@ def test_ungraded_rollouts_are_left_out_and_never_wrong() -> None:
     assert "graded" in accuracy([parsed], lambda pool: 1).reasons[0]
 
 
+def test_the_oracle_does_not_claim_to_have_failed_where_it_cannot_know() -> None:
+    parsed = _ungraded(parse_pool(texts_pool(["2", "3", "2"]), reference="1"), {1})
+    assert select(parsed, "oracle").index == 1
+    assert math.isnan(accuracy([parsed], "oracle").mean)
+    solved = _ungraded(parse_pool(texts_pool(["2", "3", "1"]), reference="1"), {1})
+    assert select(solved, "oracle").index == 2
+
+
 def test_accuracy_tells_failures_from_undefined() -> None:
     pools = [
         parse_pool(texts_pool(["1"]), "1"),

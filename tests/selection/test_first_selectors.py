@@ -44,6 +44,8 @@ def test_span_balanced_gives_each_span_one_vote() -> None:
     pool = grid_pool(["1", "1", "1", "2", None, None])
     assert select(pool, "majority").answer == "1"
     assert select(pool, "span_balanced").weights == {0: 1.0, 1: 1.0}
+    thirds_and_sevenths = grid_pool(["1"] * 7 + ["2"] * 3 + [None] * 4, temperatures=(0.7,) * 7)
+    assert select(thirds_and_sevenths, "span_balanced").weights == {0: 1.0, 1: 1.0}
     lone = grid_pool(["1", "2", "2", "1", None, None])
     assert select(lone, "span_balanced").answer == "1"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from eglr_selectors import RolloutPool, parse_pool, parse_pools, select
+from eglr_selectors import RolloutPool, Rules, parse_pool, parse_pools, select
 from eglr_selectors import parsed as parsed_module
 from pool_builders import grid_pool, texts_pool
 
@@ -65,12 +65,18 @@ def test_rules_and_fallbacks_are_the_graders() -> None:
     pool = RolloutPool.from_texts(["the answer is 12.", "12 it is", "nothing"])
     assert parse_pool(pool).answered == ()
     assert parse_pool(pool, fallbacks=["phrase", "last_number"]).classes == (0, 0, -1)
+    metres = texts_pool(["3 m", "3"])
+    assert parse_pool(metres, "3").correct == (False, True)
+    assert parse_pool(metres, "3", Rules(units="any")).correct == (True, True)
+    assert select(metres, "majority", rules=Rules(units="any")).confidence == 1.0
 
 
 def test_a_parsed_pool_travels_between_processes() -> None:
     parsed = parse_pool(texts_pool(ANSWERS), reference="7").subset(range(3, 6))
     copy = pickle.loads(pickle.dumps(parsed))
     assert (copy.classes, copy.correct) == (parsed.classes, parsed.correct)
+    many = parse_pools([texts_pool(["1"] * 50)] * 40, ["1"] * 40)
+    assert len(pickle.dumps(many[0])) < 3 * len(pickle.dumps(parse_pool(texts_pool(["1"] * 50), "1")))
 
 
 def test_mismatched_inputs_are_refused() -> None:
@@ -83,3 +89,7 @@ def test_mismatched_inputs_are_refused() -> None:
     assert select(parsed, "oracle", "1").answer == "1"
     with pytest.raises(ValueError, match="reference='2'"):
         select(parsed, "oracle", "2")
+    with pytest.raises(ValueError, match="parsed already"):
+        select(parsed, "majority", fallbacks=["phrase"])
+    with pytest.raises(ValueError, match="parsed already"):
+        select(parsed, "majority", rules=Rules(units="any"))

@@ -152,6 +152,10 @@ from eglr_selectors import register_selector
 def last_rollout():
     """The last rollout."""
     return lambda pool: len(pool) - 1
+
+def parity(*, odd: bool = True):
+    """Rollouts at odd places."""
+    return lambda problem, rollouts: [float(i % 2 == odd) for i in range(len(rollouts))]
 '''
 
 PYPROJECT = """
@@ -177,7 +181,8 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         wheel.writestr(f"{info}/METADATA", metadata)
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         points = "last_rollout = someones_selectors\\nbroken = someones_missing_module\\n"
-        wheel.writestr(f"{info}/entry_points.txt", "[eglr_selectors]\\n" + points)
+        verifiers = "[eglr_verifiers]\\nparity = someones_selectors:parity\\n"
+        wheel.writestr(f"{info}/entry_points.txt", "[eglr_selectors]\\n" + points + verifiers)
         wheel.writestr(f"{info}/RECORD", "")
     return name
 """
@@ -213,6 +218,16 @@ print(select(pool, "last_rollout").index, available_selectors()["last_rollout"].
     assert done.stdout.split() == ["2", "someones_selectors"]
     assert done.stderr.count("plug-in broken") == 1
     assert "someones_missing_module" in done.stderr
+
+
+def test_an_installed_package_brings_its_verifier(installed: Path) -> None:
+    code = """
+from eglr_selectors import RolloutPool, select
+pool = RolloutPool.from_texts(["a", "b", "c"])
+for verifier in ("parity", "parity(odd=False)"):
+    print(select(pool, f"best_of_n(verifier={verifier})").index)
+"""
+    assert _run(installed, code).stdout.split() == ["1", "0"]
 
 
 def test_a_known_selector_does_not_wait_for_other_packages(installed: Path) -> None:

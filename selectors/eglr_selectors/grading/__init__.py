@@ -1,7 +1,8 @@
 """Safe grading of mathematical answers: find the answer, compare it with a gold, sort into classes."""
 
 from eglr_selectors.grading.answer import Answer, extract
-from eglr_selectors.grading.grade import classes, classes_many, grade, grade_many
+from eglr_selectors.grading.classes import classes, classes_many
+from eglr_selectors.grading.grade import grade, grade_many
 from eglr_selectors.grading.rules import DEFAULT, Rules
 from eglr_selectors.grading.verdict import UngradedError, Verdict
 

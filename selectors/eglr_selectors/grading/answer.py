@@ -119,11 +119,11 @@ def _last_box(text: str) -> str:
         start = stack[-1][0]
         end = _LINE_END.search(text, start)
         best = (start, end.start() if end else len(text))
-    return _unboxed(text[best[0] : best[1]])
+    return unboxed(text[best[0] : best[1]])
 
 
-def _unboxed(content: str) -> str:
-    """Takes inner boxes away and leaves what they hold."""
+def unboxed(content: str) -> str:
+    """Returns a text with all boxes taken off what they hold."""
     kept: list[str] = []
     stack: list[bool] = []
     start = 0

@@ -1,70 +1,136 @@
-"""Grading answers against golds, and sorting answers into equivalence classes."""
+"""Grading answers against golds: strings, exact numbers and readings first, math-verify for what is left."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from fractions import Fraction
+from collections.abc import Iterable
 from functools import lru_cache
 
 from eglr_selectors.grading.answer import Answer
+from eglr_selectors.grading.comparison import Comparison, compare
+from eglr_selectors.grading.expression import MAX_LENGTH
+from eglr_selectors.grading.forms import has_form
+from eglr_selectors.grading.hazards import hazard
+from eglr_selectors.grading.reader import read
 from eglr_selectors.grading.rules import DEFAULT, Rules
-from eglr_selectors.grading.verdict import UngradedError, Verdict
+from eglr_selectors.grading.spelling import respelt
+from eglr_selectors.grading.verdict import Outcome, UngradedError, Verdict
+from eglr_selectors.grading.workers import shared_pool
 
-_NUMBER = re.compile(r"-?\d{1,300}(?:\.\d{1,300})?")
-_HAZARD = re.compile(r"\^.*\^|\*\*|\d{5}|!|binom|operatorname|matrix|\\sum|\\prod|\\int|_")
+_BLANK = re.compile(r"(?<!\d) | (?!\d)")
+_COMMAND_BLANK = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
+_DIGITS = re.compile(r"0|-?[1-9]\d{0,300}")
+_CORRECT = Verdict("correct", "string", "equal strings")
+_WRONG_INTEGER = Verdict("wrong", "number", "different numbers")
+_NO_ANSWER = Verdict("no_answer", "none", "no answer")
 
 
 def grade(
     gold: str, answer: Answer | str | None, rules: Rules = DEFAULT, *, on_ungraded: str = "return"
 ) -> Verdict:
-    """Grades one answer; see :func:`grade_many`."""
+    """Grades one answer; see :func:`grade_many`, which is faster for many."""
     return grade_many([(gold, answer)], rules, on_ungraded=on_ungraded)[0]
 
 
 def grade_many(
     pairs: Iterable[tuple[str, Answer | str | None]], rules: Rules = DEFAULT, *, on_ungraded: str = "return"
 ) -> list[Verdict]:
-    """Grades (gold, answer) pairs."""
-    verdicts = [_grade(gold, answer.text if isinstance(answer, Answer) else answer) for gold, answer in pairs]
-    if on_ungraded == "raise" and any(verdict.outcome == "ungraded" for verdict in verdicts):
-        raise UngradedError(verdicts)
-    return verdicts
+    """Grades (gold, answer) pairs.
+
+    Args:
+        pairs: Golds with the answers to them; a bare string is an answer, not a whole output.
+        rules: What counts as equal.
+        on_ungraded: ``return`` marks answers that ran out of time or memory as ungraded, ``raise`` raises.
+
+    Raises:
+        UngradedError: On request, if any answer could not be graded.
+        ValueError: If ``on_ungraded`` is something else.
+    """
+    if on_ungraded not in ("return", "raise"):
+        raise ValueError(f"on_ungraded={on_ungraded!r}: expected return or raise")
+    texts = [(gold, answer.text if isinstance(answer, Answer) else answer) for gold, answer in pairs]
+    verdicts: list[Verdict | None] = [
+        _NO_ANSWER if text is None else settle(gold, text, rules) for gold, text in texts
+    ]
+    left = {
+        (gold, text or "") for (gold, text), verdict in zip(texts, verdicts, strict=True) if verdict is None
+    }
+    asked = ask(left)
+    graded = [
+        verdict or asked[gold, text or ""] for (gold, text), verdict in zip(texts, verdicts, strict=True)
+    ]
+    if on_ungraded == "raise" and any(verdict.outcome == "ungraded" for verdict in graded):
+        raise UngradedError(graded)
+    return graded
 
 
-def classes(answers: Sequence[Answer | str | None], rules: Rules = DEFAULT) -> list[int]:
-    """Numbers the equivalence classes of the answers by first appearance; -1 for no answer."""
-    texts = [answer.text if isinstance(answer, Answer) else answer for answer in answers]
-    leaders: list[str] = []
-    home: dict[str, str] = {}
-    for text in sorted({text for text in texts if text is not None}):
-        home[text] = next((lead for lead in leaders if _grade(lead, text).correct), text)
-        if home[text] == text:
-            leaders.append(text)
-    numbers: dict[str, int] = {}
-    return [-1 if text is None else numbers.setdefault(home[text], len(numbers)) for text in texts]
-
-
-def classes_many(groups: Iterable[Sequence[Answer | str | None]], rules: Rules = DEFAULT) -> list[list[int]]:
-    """Classes of several groups of answers, as :func:`classes` gives for each."""
-    return [classes(group, rules) for group in groups]
+def settle(gold: str, text: str, rules: Rules) -> Verdict | None:
+    """Returns the verdict where it can be told in this process; ``None`` where math-verify has to."""
+    if gold == text and text:
+        return _CORRECT
+    if _DIGITS.fullmatch(gold) and _DIGITS.fullmatch(text) and rules.compares_integers_exactly:
+        return _WRONG_INTEGER
+    return _settle(gold, text, rules)
 
 
 @lru_cache(maxsize=100_000)
-def _grade(gold: str, text: str | None) -> Verdict:
-    if text is None:
-        return Verdict("no_answer", "none", "no answer")
-    left, right = (re.sub(r"\s|\\[,!;]|\\left|\\right|\$|\.$", "", side) for side in (gold, text))
-    left, right = (side.replace("dfrac", "frac").replace("tfrac", "frac") for side in (left, right))
-    if left == right:
-        return Verdict("correct", "string", "equal strings")
-    if _NUMBER.fullmatch(left) and _NUMBER.fullmatch(right):
-        equal = Fraction(left) == Fraction(right)
-        return Verdict("correct" if equal else "wrong", "number", "exact numbers")
-    if len(right) > 200 or _HAZARD.search(right):
-        return Verdict("wrong", "hazard", "only equal strings count")
-    from math_verify import parse, verify
+def _settle(gold: str, text: str, rules: Rules) -> Verdict | None:
+    if not text.strip():
+        return _NO_ANSWER
+    if max(len(gold), len(text)) > MAX_LENGTH:
+        if gold.split() == text.split():
+            return _CORRECT
+        return Verdict("wrong", "hazard", "too long: only equal strings count")
+    if canonical(gold) == canonical(text):
+        return _CORRECT
+    lone_letters = rules.units == "any"
+    sides = [read(side, lone_letters) for side in (gold, text)]
+    if not has_form(sides[1], rules.form):
+        return Verdict("wrong", "rule", f"not of the form {rules.form}")
+    try:
+        comparison = compare(sides[0], sides[1], rules)
+    except RecursionError:  # a host that is itself near the limit
+        return Verdict("ungraded", "structure", "the host's stack is full")
+    if comparison.equal is None:
+        for side in (gold, text):
+            if danger := hazard(respelt(side)):
+                return Verdict("wrong", "hazard", f"{danger}: only equal strings count")
+        if rules.form != "any":
+            return Verdict("wrong", "rule", f"not equal as {rules.form}")
+        return None
+    return _verdict(comparison)
 
-    sides = [parse(rf"\boxed{{{side}}}", parsing_timeout=None) for side in (gold, text)]
-    equal = verify(*sides, timeout_seconds=None)
-    return Verdict("correct" if equal else "wrong", "math-verify", "math-verify")
+
+def ask(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Verdict]:
+    """Asks math-verify in the workers; both orders of a pair share one job, so the result is symmetric."""
+    jobs = {pair: _job(pair) for pair in pairs}
+    verdicts = {job: known for job in jobs.values() if (known := _ASKED.get(job))}
+    missing = sorted(set(jobs.values()) - set(verdicts))
+    for job, reply in zip(missing, shared_pool().run(missing), strict=True):
+        outcome: Outcome = "ungraded" if reply.equal is None else "correct" if reply.equal else "wrong"
+        verdicts[job] = Verdict(outcome, "math-verify", reply.reason)
+        # What ran out of time on a busy machine may well be graded the next time.
+        if outcome != "ungraded":
+            _ASKED[job] = verdicts[job]
+    if len(_ASKED) > _MAX_ASKED:
+        _ASKED.clear()
+    return {pair: verdicts[job] for pair, job in jobs.items()}
+
+
+_ASKED: dict[tuple[str, str], Verdict] = {}
+_MAX_ASKED = 100_000
+
+
+def _job(pair: tuple[str, str]) -> tuple[str, str]:
+    one, other = (_COMMAND_BLANK.sub(r"\1", respelt(text)) for text in pair)
+    return (one, other) if one <= other else (other, one)
+
+
+@lru_cache(maxsize=50_000)
+def canonical(text: str) -> str:
+    """Returns the respelt text without the blanks that mean nothing (2 1/2 is not 21/2)."""
+    return _BLANK.sub("", respelt(text))
+
+
+def _verdict(comparison: Comparison) -> Verdict:
+    return Verdict("correct" if comparison.equal else "wrong", comparison.path, comparison.reason)

@@ -55,6 +55,11 @@ class Rules:
         return PRESETS[name]
 
     @property
+    def compares_integers_exactly(self) -> bool:
+        """Whether two integers that are spelt differently are unequal, whatever else holds."""
+        return self.relative_tolerance == 0
+
+    @property
     def key(self) -> str:
         """A short text that two rules share only if they are equal; part of cache keys."""
         return ";".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -10,7 +11,7 @@ import numpy as np
 
 from eglr_selectors.options import check_count, check_name, check_number
 from eglr_selectors.parsed import ParsedPool
-from eglr_selectors.pool import Rollout
+from eglr_selectors.pool import Telemetry
 from eglr_selectors.registry import Choice, register_selector
 from eglr_selectors.selection import Selection
 from eglr_selectors.voting import no_votes, vote
@@ -18,6 +19,8 @@ from eglr_selectors.voting import no_votes, vote
 Measure = Literal["mean", "tail", "bottom", "lowest"]
 
 _BOTTOM_SHARE = 0.1
+_CHUNK = 2**22
+"""Token confidences looked at together: 32 MiB."""
 
 
 @register_selector("deepconf")
@@ -35,9 +38,8 @@ def deepconf(*, measure: Measure = "mean", keep: float = 0.9, window: int = 2048
     window = check_count("window", window, low=1)
 
     def choice(parsed: ParsedPool) -> Selection:
-        confidence = parsed.remember(
-            ("deepconf", measure, window), lambda: [_confidence(each, measure, window) for each in parsed]
-        )
+        key = ("deepconf", measure, window)
+        confidence = parsed.remember(key, lambda: _confidences(parsed, measure, window))
         voters = [i for i in parsed.answered if not math.isnan(confidence[i])]
         if not voters:
             needed = "mean confidence" if measure == "mean" else "token confidences"
@@ -48,24 +50,45 @@ def deepconf(*, measure: Measure = "mean", keep: float = 0.9, window: int = 2048
     return choice
 
 
-def _confidence(rollout: Rollout, measure: str, window: int) -> float:
-    if rollout.telemetry is None:
-        return math.nan
-    tokens = rollout.telemetry.token_confidences
-    if measure == "mean" and not math.isnan(rollout.telemetry.mean_confidence):
-        return rollout.telemetry.mean_confidence
-    if not tokens:
-        return math.nan
+def _confidences(parsed: ParsedPool, measure: str, window: int) -> list[float]:
+    """Returns the confidence of every rollout, NaN where it is not known."""
+    known = [rollout.telemetry or Telemetry() for rollout in parsed]
+    traces = [telemetry.token_confidences for telemetry in known]
+    if measure == "mean":
+        means = [telemetry.mean_confidence for telemetry in known]
+        return [_mean(trace) if math.isnan(mean) else mean for mean, trace in zip(means, traces, strict=True)]
     if measure == "tail":
-        return math.fsum(tokens[-window:]) / min(window, len(tokens))
-    if measure == "mean" or len(tokens) <= window:
-        return math.fsum(tokens) / len(tokens)
-    means = _window_means(tokens, window)
-    lowest = 1 if measure == "lowest" else max(1, int(len(means) * _BOTTOM_SHARE))
-    return float(np.partition(means, lowest - 1)[:lowest].mean())
+        return [_mean(trace[-window:]) for trace in traces]
+    confidences = [_mean(trace) if len(trace) <= window else math.nan for trace in traces]
+    longer = sorted(
+        (i for i, trace in enumerate(traces) if len(trace) > window), key=lambda i: len(traces[i])
+    )
+    rows = max(1, _CHUNK // max((len(trace) for trace in traces), default=1))
+    for start in range(0, len(longer), rows):
+        chunk = longer[start : start + rows]
+        share = 0.0 if measure == "lowest" else _BOTTOM_SHARE
+        for i, value in zip(chunk, _lowest_windows([traces[i] for i in chunk], window, share), strict=True):
+            confidences[i] = float(value)
+    return confidences
 
 
-def _window_means(tokens: Sequence[float], window: int) -> np.ndarray:
-    """Returns the means of all windows of consecutive tokens, ``[tokens - window + 1]``."""
-    sums = np.concatenate([[0.0], np.cumsum(np.asarray(tokens, dtype=np.float64))])
-    return (sums[window:] - sums[:-window]) / window
+def _mean(tokens: Sequence[float]) -> float:
+    return math.fsum(tokens) / len(tokens) if tokens else math.nan
+
+
+def _lowest_windows(traces: Sequence[Sequence[float]], window: int, share: float) -> np.ndarray:
+    """Returns the mean of each trace's lowest windows, ``[traces]``: a share of them, at least one.
+
+    Each row is summed by itself: equal traces must get equal confidences to the last digit.
+    """
+    lengths = np.array([len(trace) for trace in traces])
+    tokens = np.zeros((len(traces), lengths.max() + 1))
+    inside = np.arange(lengths.max()) < lengths[:, None]
+    tokens[:, 1:][inside] = np.fromiter(itertools.chain.from_iterable(traces), np.float64, lengths.sum())
+    sums = tokens.cumsum(axis=1)
+    means = (sums[:, window:] - sums[:, :-window]) / window
+    means[np.arange(means.shape[1]) > (lengths - window)[:, None]] = np.inf
+    counts = np.maximum(1, ((lengths - window + 1) * share).astype(int))
+    means.partition(np.unique(counts - 1), axis=1)
+    lowest = np.arange(counts.max()) < counts[:, None]
+    return np.where(lowest, means[:, : counts.max()], 0).sum(axis=1) / counts

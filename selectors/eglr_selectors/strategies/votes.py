@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from dataclasses import replace
 
 from eglr_selectors.parsed import ParsedPool
 from eglr_selectors.registry import Choice, register_selector
@@ -28,6 +30,11 @@ def span_balanced() -> Choice:
 
     def choice(parsed: ParsedPool) -> Selection:
         answered = Counter(parsed[i].cell.span for i in parsed.answered)
-        return vote(parsed, ((i, 1 / answered[parsed[i].cell.span]) for i in parsed.answered))
+        # In whole parts of one vote, so that 3 × 1/3 ties with 7 × 1/7.
+        parts = math.lcm(*answered.values())
+        votes = ((i, float(parts // answered[parsed[i].cell.span])) for i in parsed.answered)
+        selection = vote(parsed, votes)
+        weights = {number: weight / parts for number, weight in selection.weights.items()}
+        return replace(selection, weights=weights)
 
     return choice

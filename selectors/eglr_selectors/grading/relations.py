@@ -1,0 +1,208 @@
+"""Equations, inequalities, intervals and lists: what several parts say together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from eglr_selectors.grading.arithmetic import TooLargeError, exact, symbols
+from eglr_selectors.grading.expression import Tree, UnreadableError, read_expression
+from eglr_selectors.grading.numeric import same_value
+from eglr_selectors.grading.reading import Equation, Group, Named, Opaque, Reading, RealSet, Value
+from eglr_selectors.grading.splitting import split
+
+INFINITY: Tree = ("constant", "infty")
+ALL_REALS = RealSet(((True, ("neg", INFINITY), INFINITY, True),))
+
+_RELATION = re.compile(r"<=|>=|!=|\\le\b|\\ge\b|\\ne\b|\\in\b|[<>=]")
+_ONE_NAME = re.compile(
+    r"(?:\\?[A-Za-z]|\\[A-Za-z]{2,}|[A-Z]{2,4}|[A-Za-z]{4,}|\\text\{[^{}]*\})"
+    r"(?:_(?:\{[^{}]*\}|\w))?(?:'|\^\{\\prime\})*(?:\((?:[A-Za-z0-9](?:,[A-Za-z0-9])*)\))?"
+    r"|m?\\(?:angle|triangle|overline|widehat|measuredangle)\{?[A-Za-z0-9_{}]+\}?|\|[A-Z]{2}\||\[[A-Z]{3,6}\]"
+    r"|P\([^()]*\)|\\mathbb\{?E\}?(?:\[[A-Z]\])?"
+)
+_NAME_TUPLE = re.compile(r"\(([A-Za-z](?:_\{?\w+\}?)?(?:,[A-Za-z](?:_\{?\w+\}?)?)+)\)")
+_SWAPPED = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne"}
+_OPERATORS = {"<=": "le", ">=": "ge", "!=": "ne", r"\le": "le", r"\ge": "ge", r"\ne": "ne", r"\in": "in"}
+
+
+def related(text: str, read: Callable[[str], Reading]) -> Reading | None:
+    """Reads a text that holds relation signs outside brackets; ``None`` if it holds none."""
+    if not _RELATION.search(text):
+        return None
+    parts = [part.strip() for part in split(text, _RELATION.pattern)]
+    if len(parts) == 1:
+        return None
+    operators = [_OPERATORS.get(sign, sign) for sign in _signs(text, parts)]
+    if not all(parts):
+        return Opaque(text, final=True)
+    if set(operators) == {"="}:
+        return _equation(text, parts, read)
+    if operators == ["in"]:
+        return Named(_spaceless(parts[0]), read(parts[1])) if is_name(parts[0]) else Opaque(text)
+    return _inequality(parts, operators) or Opaque(text)
+
+
+def _signs(text: str, parts: Sequence[str]) -> Iterator[str]:
+    position = 0
+    for part in parts[:-1]:
+        position = text.index(part, position) + len(part)
+        match = _RELATION.search(text, position)
+        assert match is not None
+        position = match.end()
+        yield match[0]
+
+
+def is_name(text: str) -> bool:
+    """Whether a left side only names what the right one says: x, f(x), AB, an angle, an upright word."""
+    return bool(_ONE_NAME.fullmatch(_spaceless(text)))
+
+
+def _spaceless(text: str) -> str:
+    return text.replace(" ", "")
+
+
+def _equation(text: str, parts: Sequence[str], read: Callable[[str], Reading]) -> Reading:
+    first, last = parts[0], parts[-1]
+    names = _NAME_TUPLE.fullmatch(_spaceless(first))
+    content = read(last)
+    if names and isinstance(content, Group) and len(content.items) == len(names[1].split(",")):
+        return _assignments(dict(zip(names[1].split(","), content.items, strict=True)))
+    named = is_name(first)
+    if not named and len(parts) == 2 and is_name(last) and not is_name(first):
+        first, last = last, first
+        content, named = read(last), True
+    between = [read(part) for part in (parts[1:-1] if named else parts[:-1])]
+    values = [reading for reading in [*between, content] if isinstance(reading, Value)]
+    if len(values) == len(between) + 1 and (named or not any(symbols(value.tree) for value in values)):
+        # A chain such as x = 2 + 2 = 4 says its last part only if it is true: 4 = 5 is no answer.
+        if _all_same([value.tree for value in values]):
+            return Named(_spaceless(first), content) if named else content
+        return Opaque(text, final=True)
+    if named and not between:
+        return Named(_spaceless(first), content)
+    trees = [_tree(part) for part in parts]
+    if len(trees) == 2 and trees[0] is not None and trees[1] is not None:
+        return Equation(("+", trees[0], ("neg", trees[1])))
+    return Opaque(text)
+
+
+def _all_same(trees: Sequence[Tree]) -> bool:
+    try:
+        return all(same_value(tree, trees[-1]) for tree in trees)
+    except (TooLargeError, ZeroDivisionError):
+        return False
+
+
+def _tree(text: str) -> Tree | None:
+    try:
+        return read_expression(text)
+    except UnreadableError:
+        return None
+
+
+def _inequality(parts: Sequence[str], operators: Sequence[str]) -> Reading | None:
+    """Reads x > 3, 3 < x, 1 < x < 2 and x ≠ 2 as sets of what x may be."""
+    parts = list(parts)
+    if len(parts) == 2 and not is_name(parts[0]) and is_name(parts[1]):
+        parts.reverse()
+        operators = [_SWAPPED.get(operators[0], "")]
+    trees = [_tree(part) for part in parts]
+    below: Tree = ("neg", INFINITY)
+    if len(parts) == 2 and is_name(parts[0]) and (end := trees[1]) is not None:
+        pieces = {
+            "<": ((True, below, end, True),),
+            "le": ((True, below, end, False),),
+            ">": ((True, end, INFINITY, True),),
+            "ge": ((False, end, INFINITY, True),),
+            "ne": ((True, below, end, True), (True, end, INFINITY, True)),
+        }.get(operators[0])
+        return Named(_spaceless(parts[0]), RealSet(pieces)) if pieces else None
+    if len(parts) == 3 and is_name(parts[1]) and trees[0] is not None and trees[2] is not None:
+        low, high = trees[0], trees[2]
+        if set(operators) <= {">", "ge"}:
+            low, high, operators = high, low, [_SWAPPED[sign] for sign in reversed(operators)]
+        if set(operators) <= {"<", "le"}:
+            piece = (operators[0] == "<", low, high, operators[1] == "<")
+            return Named(_spaceless(parts[1]), RealSet((piece,)))
+    return None
+
+
+def interval(left: str, low: Reading, high: Reading, right: str) -> RealSet | None:
+    """Returns the interval between two brackets, if its ends are values."""
+    if not isinstance(low, Value) or not isinstance(high, Value):
+        return None
+    return RealSet(((left == "(", low.tree, high.tree, right == ")"),))
+
+
+def as_real_set(reading: Reading) -> RealSet | None:
+    """Returns what a pair of values means as an interval, a set of values as points."""
+    if isinstance(reading, RealSet):
+        return reading
+    if isinstance(reading, Group) and len(reading.items) == 2 and reading.kind in ("()", "[]"):
+        return interval(reading.kind[0], reading.items[0], reading.items[1], reading.kind[1])
+    return None
+
+
+def united(readings: Sequence[Reading], points: bool = False) -> Reading:
+    """Joins what stands on both sides of "or" or ∪."""
+    names = {reading.name for reading in readings if isinstance(reading, Named)}
+    contents = [reading.content if isinstance(reading, Named) else reading for reading in readings]
+    pieces: list[tuple[bool, Tree, Tree, bool]] = []
+    for content in contents:
+        if points and isinstance(content, Group) and content.kind == "set":
+            trees = [item.tree for item in content.items if isinstance(item, Value)]
+            pieces += [(False, tree, tree, False) for tree in trees]
+        elif real := as_real_set(content) if points or isinstance(content, RealSet) else None:
+            pieces += real.pieces
+        elif points:
+            return Opaque("union")
+        else:
+            return listed(readings)
+    if len(names) > 1:
+        return listed(readings)
+    joined = RealSet(tuple(pieces))
+    return Named(names.pop(), joined) if names else joined
+
+
+def listed(items: Sequence[Reading]) -> Reading:
+    """Returns bare values, x = 1, x = 2, or x = 3, y = 4 as one reading."""
+    named = [item for item in items if isinstance(item, Named)]
+    names = [item.name for item in named]
+    if named and len(set(names)) == 1 and isinstance(items[0], Named):
+        contents = [item.content if isinstance(item, Named) else item for item in items]
+        return Named(names[0], Group("list", tuple(expanded(contents))))
+    if len(named) == len(items) and len(set(names)) == len(names):
+        return _assignments({item.name: item.content for item in named})
+    return Group("list", tuple(expanded(items)))
+
+
+def expanded(items: Sequence[Reading]) -> Iterator[Reading]:
+    """Takes the two values of a ± among other values."""
+    for item in items:
+        if isinstance(item, Group) and item.kind == "list":
+            yield from item.items
+        else:
+            yield item
+
+
+def _assignments(values: dict[str, Reading]) -> Reading:
+    """x = 3, y = 4 in any order, and (x, y) = (3, 4), are one point."""
+    names = sorted(values)
+    return Named(f"({','.join(names)})", Group("()", tuple(values[name] for name in names)))
+
+
+def order_key(tree: Tree) -> float:
+    """Returns a number to sort interval ends by; NaN for symbolic ones."""
+    if tree == INFINITY:
+        return float("inf")
+    if tree == ("neg", INFINITY):
+        return float("-inf")
+    try:
+        return float(exact(tree))
+    except (TooLargeError, OverflowError):
+        return float("nan")
+    except ArithmeticError:
+        from eglr_selectors.grading.numeric import approximate
+
+        return approximate(tree)

@@ -1,0 +1,96 @@
+"""Laws of exactness: plain decoding is transformers' own, recursion is the slow reference's."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from reference_decoder import ReferenceDecoder
+from tiny_models import CONFIGS, DEPTH, tiny_model
+
+from lm_eval_eglr.decoding import PoolDecoder
+
+PROMPTS = ["Tom has 3 apples and buys 4 more, so", "What is 12 * 7?"]
+TOKENS = 20
+
+
+def transformers_greedy(model, tokenizer, prompt, count=TOKENS):
+    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    return tuple(model.generate(ids, max_new_tokens=count, do_sample=False)[0, ids.shape[1] :].tolist())
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_span_0_at_temperature_0_is_transformers_greedy(family, tokenizer):
+    model = tiny_model(family)
+    decoder = PoolDecoder(model, tokenizer, spans="0:2", temperatures="0:1", entropy_threshold=0.1)
+    pools = decoder.generate(PROMPTS, max_new_tokens=TOKENS, progress=False)
+    for pool, prompt in zip(pools, PROMPTS, strict=True):
+        assert pool[0].tokens == transformers_greedy(model, tokenizer, prompt)
+        assert len(set(pool[0].tokens)) > 1, "a model that repeats one token proves nothing"
+
+
+@pytest.mark.parametrize(
+    "nothing", [{"max_recursions": 0}, {"entropy_threshold": math.inf}, {"strength": 0.0}], ids=str
+)
+@pytest.mark.parametrize("kv", ["keep", "overwrite"])
+def test_a_recursion_that_changes_nothing_is_transformers_greedy(nothing, kv, llama, tokenizer):
+    options = {"entropy_threshold": 0.0, **nothing}
+    decoder = PoolDecoder(llama, tokenizer, spans=[1, 2, DEPTH], temperatures="0", kv=kv, **options)
+    for pool, prompt in zip(
+        decoder.generate(PROMPTS, max_new_tokens=TOKENS, progress=False), PROMPTS, strict=True
+    ):
+        for rollout in pool:
+            assert rollout.tokens == transformers_greedy(llama, tokenizer, prompt)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2-softcap", "gpt2", "qwen3-moe"])
+@pytest.mark.parametrize("kv", ["keep", "overwrite"])
+@pytest.mark.parametrize("update", ["anchored", "damped", "replace"])
+def test_recursion_is_the_slow_reference(update, kv, family, tokenizer):
+    model = tiny_model(family)
+    options = {"update": update, "kv": kv, "strength": 0.3, "max_recursions": 3, "tolerance": 0.02}
+    tau = 1.0
+    spans = range(1, DEPTH + 1)
+    decoder = PoolDecoder(
+        model, tokenizer, spans=list(spans), temperatures="0", entropy_threshold=tau, **options
+    )
+    pool = decoder.generate(PROMPTS[0], max_new_tokens=12, progress=False)[0]
+    prompt = tokenizer(PROMPTS[0]).input_ids
+    plain = transformers_greedy(model, tokenizer, PROMPTS[0], 12)
+    for span, rollout in zip(spans, pool, strict=True):
+        tokens, iterations = ReferenceDecoder(model, span, **options).greedy(prompt, 12, tau)
+        assert list(rollout.tokens) == tokens
+        assert rollout.telemetry.recursions == sum(iterations)
+        assert rollout.telemetry.gated_tokens == sum(count > 0 for count in iterations)
+        assert rollout.telemetry.recursion_layer_tokens == span * sum(iterations)
+    assert any(rollout.tokens != plain for rollout in pool), "a recursion without effect proves nothing"
+
+
+@pytest.mark.parametrize("family", sorted(set(CONFIGS) - {"llama", "gemma2-softcap", "gpt2", "qwen3-moe"}))
+def test_recursion_is_the_slow_reference_in_every_family(family, tokenizer):
+    model = tiny_model(family)
+    options = {"strength": 0.3, "max_recursions": 3, "tolerance": 0.02}
+    decoder = PoolDecoder(model, tokenizer, spans="2", temperatures="0", entropy_threshold=0.5, **options)
+    rollout = decoder.generate(PROMPTS[0], max_new_tokens=12, progress=False)[0][0]
+    prompt = tokenizer(PROMPTS[0]).input_ids
+    tokens, iterations = ReferenceDecoder(model, 2, **options).greedy(prompt, 12, 0.5)
+    assert list(rollout.tokens) == tokens
+    assert rollout.telemetry.recursions == sum(iterations) > 0
+
+
+def test_the_cell_that_is_recursed_does_not_disturb_the_plain_one(llama, tokenizer):
+    """Under keep, one row serves spans 0 to 4 at once; the plain cell must not notice."""
+    decoder = PoolDecoder(llama, tokenizer, spans="0:1:2:3:4", temperatures="0", entropy_threshold=0.0)
+    pool = decoder.generate(PROMPTS[0], max_new_tokens=TOKENS, progress=False)[0]
+    assert pool[0].tokens == transformers_greedy(llama, tokenizer, PROMPTS[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_weights_keep_fp32_distributions(dtype, tokenizer):
+    model = tiny_model("llama").to(dtype)
+    decoder = PoolDecoder(model, tokenizer, spans="0:2", temperatures="0:1", entropy_threshold=0.1)
+    pool = decoder.generate(PROMPTS[0], max_new_tokens=8, progress=False)[0]
+    for rollout in pool:
+        assert 0 <= rollout.telemetry.mean_entropy <= math.log(257)
+        assert rollout.telemetry.mean_logprob <= 0

@@ -1,0 +1,49 @@
+"""The golds of every benchmark file: equal to themselves, also written otherwise, and to no other gold."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from conftest import read_rows
+from eglr_selectors.grading import extract, grade_many
+from respellings import exact, respellings
+
+FILES = ["math500", "gsm8k", "aime24", "aime25", "amc23", "minerva_math", "olympiadbench", "svamp"]
+
+
+def golds(shared: Path, name: str) -> list[str]:
+    path = shared / "benchmarks" / f"{name}.jsonl"
+    if not path.is_file():
+        pytest.skip(f"no {name} in the shared data")
+    return [str(row["answer"]) for row in read_rows(path)]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_golds_equal_themselves_however_written(shared: Path, name: str) -> None:
+    pairs = [(gold, text) for gold in golds(shared, name) for text in (gold, *respellings(gold))]
+    wrong = [pair for pair, v in zip(pairs, grade_many(pairs), strict=True) if not v.correct]
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_golds_equal_their_own_box(shared: Path, name: str) -> None:
+    pairs = [(gold, extract(rf"So $\boxed{{{gold}}}$.")) for gold in golds(shared, name)]
+    wrong = [pair for pair, v in zip(pairs, grade_many(pairs), strict=True) if not v.correct]
+    assert not wrong
+
+
+def test_golds_are_unequal_to_other_golds(shared: Path) -> None:
+    distinct = sorted({gold for name in FILES for gold in golds(shared, name)})
+    chance = random.Random(0)
+    pairs = [tuple(chance.sample(distinct, 2)) for _ in range(5000)]
+    # Integers are easy: as many pairs again of all the others.
+    others = [gold for gold in distinct if not gold.lstrip("-").isdigit()]
+    pairs += [tuple(chance.sample(others, 2)) for _ in range(5000)]
+    accepted = [pair for pair, v in zip(pairs, grade_many(pairs), strict=True) if v.outcome != "wrong"]
+    assert all(
+        (exact(one) is not None and exact(one) == exact(other))
+        or one.replace(" ", "") == other.replace(" ", "")
+        for one, other in accepted
+    ), accepted

