@@ -5,36 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import datasets
 
+from lm_eval_eglr.readings import READINGS
+from lm_eval_eglr.repairs import read_repairs, repair_rows
+from lm_eval_eglr.source import COLUMNS, REQUIRED, Source
+
 FOLDER_VARIABLE = "EGLR_DATA_DIR"
-REQUIRED = ("id", "problem", "answer")
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a benchmark's problems are.
-
-    Attributes:
-        file: Name of its JSONL file in a data folder; one object per line with ``id``, ``problem`` and
-            ``answer``, and whatever else the benchmark has.
-        rows: Number of problems; any other number is an error.
-        hub: Hub data set; ``None`` if the file is shipped with the task.
-        config: Configuration of the hub data set.
-        split: Split of the hub data set.
-        columns: Our name to the hub's, where they differ.
-    """
-
-    file: str
-    rows: int
-    hub: str | None = None
-    config: str | None = None
-    split: str = "test"
-    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_problems(source: Source, shipped_in: Path, folder: str | None = None) -> datasets.Dataset:
@@ -50,38 +30,64 @@ def load_problems(source: Source, shipped_in: Path, folder: str | None = None) -
         ValueError: If the file is missing or not of the schema, the hub cannot be reached, or the number
             of problems is another; one line, naming what to do.
     """
-    folder = folder or os.environ.get(FOLDER_VARIABLE)
+    variable = os.environ.get(FOLDER_VARIABLE)
     if source.hub is None:
-        rows = read_jsonl(shipped_in / source.file)
-    elif folder:
-        rows = read_jsonl(Path(folder).expanduser() / source.file)
+        origin, rows = source.file, read_jsonl(shipped_in / source.file)
+    elif folder or variable:
+        setting = f"data_dir={folder}" if folder else f"{FOLDER_VARIABLE}={variable}"
+        path = Path(folder or variable or "").expanduser() / source.file
+        if not path.is_file():
+            raise ValueError(f"{setting}: it has no file {source.file}")
+        origin, rows = str(path), read_jsonl(path)
     else:
-        rows = _from_hub(source)
+        origin, rows = f"data set {source.hub}", _from_hub(source)
+    ids = {row["id"] for row in rows}
+    if len(ids) != len(rows):
+        raise ValueError(f"{origin}: {len(rows) - len(ids)} ids appear more than once")
+    if source.repairs is not None:
+        rows = repair_rows(rows, read_repairs(shipped_in / source.repairs))
     if len(rows) != source.rows:
-        raise ValueError(f"{source.file}: {len(rows)} problems, expected {source.rows}")
+        raise ValueError(f"{origin}: {len(rows)} problems, expected {source.rows}")
     return datasets.Dataset.from_list(rows)
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Reads and checks a file of problems."""
-    if not path.is_file():
-        raise ValueError(f"{FOLDER_VARIABLE}: no file {path}")
+    """Reads and checks a file of problems.
+
+    Raises:
+        ValueError: If a line is not of the schema.
+    """
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}, line {number}: not JSON ({error.msg})") from None
-        missing = _missing(row)
-        if missing:
-            raise ValueError(f"{path}, line {number}: no {missing}; expected at least {', '.join(REQUIRED)}")
-        rows.append({**row, "id": str(row["id"]), "answer": str(row["answer"])})
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number}: not a JSON object")
+        rows.append(_checked(row, f"{path}, line {number}"))
     return rows
 
 
-def _missing(row: Any) -> str:
-    keys = row.keys() if isinstance(row, dict) else ()
-    return ", ".join(key for key in REQUIRED if key not in keys)
+def _checked(row: dict[str, Any], place: str) -> dict[str, Any]:
+    """The row with its id and answer as text.
+
+    Raises:
+        ValueError: If a required column is missing or empty, or any has another type.
+    """
+    for name in REQUIRED:
+        if name not in row:
+            raise ValueError(f"{place}: no {name!r}; expected at least {', '.join(REQUIRED)}")
+    number = isinstance(row["answer"], int | float) and not isinstance(row["answer"], bool)
+    row = {**row, "id": str(row["id"]), "answer": str(row["answer"]) if number else row["answer"]}
+    for name, kind in COLUMNS.items():
+        if name in row and not isinstance(row[name], kind):
+            raise ValueError(f"{place}: {name!r} is a {type(row[name]).__name__}, expected {kind.__name__}")
+        if name in REQUIRED and not row[name].strip():
+            raise ValueError(f"{place}: {name!r} is empty")
+    return row
 
 
 def _from_hub(source: Source) -> list[dict[str, Any]]:
@@ -94,12 +100,40 @@ def _from_hub(source: Source) -> list[dict[str, Any]]:
             f"data set {source.hub} cannot be loaded ({reason}); without the hub, set {FOLDER_VARIABLE} to a "
             f"folder that holds {source.file}"
         ) from None
-    rows = []
-    for number, row in enumerate(data):
-        named = {**row, **{ours: row[theirs] for ours, theirs in source.columns.items() if theirs in row}}
-        named.setdefault("id", number)
-        missing = _missing(named)
-        if missing:
-            raise ValueError(f"data set {source.hub}, row {number}: no {missing}")
-        rows.append({**named, "id": str(named["id"]), "answer": str(named["answer"])})
-    return rows
+    return [
+        _hub_row(source, row, number, f"data set {source.hub}, row {number}")
+        for number, row in enumerate(data)
+    ]
+
+
+def _hub_row(source: Source, row: Mapping[str, Any], number: int, place: str) -> dict[str, Any]:
+    """One hub row in our columns. Where the hub has no id, the row's number is one."""
+    ours: dict[str, Any] = {}
+    for name in COLUMNS:
+        theirs = source.columns.get(name, name if name in REQUIRED else ())
+        names = [theirs] if isinstance(theirs, str) else list(theirs)
+        if name == "id" and name not in source.columns and name not in row:
+            ours[name] = number
+            continue
+        for each in names:
+            if each not in row:
+                raise ValueError(f"{place}: no column {each!r}; it has {', '.join(row)}")
+        if len(names) == 1:
+            ours[name] = row[names[0]]
+        elif names:
+            ours[name] = _sentences([str(row[each]) for each in names])
+    for step in source.reading:
+        try:
+            ours["answer"] = READINGS[step](ours["answer"])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{place}: answer: {error}") from None
+    for name in ("problem", "answer"):
+        if isinstance(ours[name], str):
+            ours[name] = ours[name].strip()
+    return _checked(ours, place)
+
+
+def _sentences(parts: list[str]) -> str:
+    """Joins the parts with blanks, each but the last ended by a full stop."""
+    *first, last = (part.strip() for part in parts)
+    return " ".join([*(part if part.endswith(".") else f"{part}." for part in first), last])

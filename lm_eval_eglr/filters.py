@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from eglr_selectors import ParsedPool, RolloutPool, Rules, Selection, get_selector, parse_pools
@@ -66,15 +67,35 @@ class PoolReader:
     def parsed(self, resps: Sequence[Sequence[str]], docs: Sequence[dict[str, Any]]) -> list[ParsedPool]:
         """Returns one parsed pool per document, read anew only if the responses are others than before."""
         if self._read is not None and len(self._read[0]) == len(resps):
-            before, parsed = self._read
+            before, known = self._read
             if all(old is new for old, new in zip(before, resps, strict=True)):
-                return parsed
+                return known
         references = [_as_text(doc.get(self.reference_key)) for doc in docs]
         pools = [merge_responses(list(responses)) for responses in resps]
         problems = [str(doc.get("problem", pool.prompt)) for doc, pool in zip(docs, pools, strict=True)]
-        parsed_pools = parse_pools(pools, references, self.rules, self.fallbacks, problems=problems)
-        self._read = (list(resps), parsed_pools)
+        rules = [self.rules_of(doc) for doc in docs]
+        parsed: dict[int, ParsedPool] = {}
+        for each in dict.fromkeys(rules):
+            chosen = [number for number, used in enumerate(rules) if used == each]
+            read = parse_pools(
+                [pools[i] for i in chosen],
+                [references[i] for i in chosen],
+                each,
+                self.fallbacks,
+                problems=[problems[i] for i in chosen],
+            )
+            parsed.update(zip(chosen, read, strict=True))
+        self._read = (list(resps), [parsed[number] for number in range(len(docs))])
         return self._read[1]
+
+    def rules_of(self, doc: dict[str, Any]) -> Rules:
+        """The benchmark's rules, with the absolute ``tolerance`` that a document may have of its own."""
+        tolerance = doc.get("tolerance")
+        if not tolerance:
+            return self.rules
+        # A hair more, so that an answer on the edge is inside in floating point too.
+        relative = tolerance / abs(float(doc[self.reference_key])) * (1 + 1e-9)
+        return replace(self.rules, relative_tolerance=relative)
 
 
 def _as_text(reference: Any) -> str | None:

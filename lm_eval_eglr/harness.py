@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -110,12 +111,43 @@ def join_selectors(items: list[str]) -> list[str]:
     return joined
 
 
+def warn_of_unused_chat_template(module: ModuleType) -> None:
+    """Lets ``evaluate`` warn when our tasks run on a chat model whose template is not applied.
+
+    lm_eval warns only where the model's name says that it is one, and a task never sees the model.
+    """
+    original = module.evaluate
+    if getattr(original, "_lm_eval_eglr", False):
+        return
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def evaluate(*args: Any, **kwargs: Any) -> Any:
+        from lm_eval_eglr.task import EGLRTask
+
+        given = signature.bind(*args, **kwargs).arguments
+        lm, loaded = given["lm"], given["task_dict"]
+        tasks = loaded.get("tasks", loaded).values()
+        template = getattr(getattr(lm, "tokenizer", None), "chat_template", None)
+        ours = any(isinstance(task, EGLRTask) for task in tasks)
+        if ours and template and not given.get("apply_chat_template") and lm.rank == 0:
+            logging.getLogger("lm_eval_eglr").warning(
+                "the model has a chat template and it is not applied; add --apply_chat_template, unless the "
+                "prompt is meant as plain text"
+            )
+        return original(*args, **kwargs)
+
+    evaluate._lm_eval_eglr = True  # type: ignore[attr-defined]
+    module.evaluate = evaluate  # type: ignore[attr-defined]
+
+
 Hook = Callable[[ModuleType], None]
 HOOKS: dict[str, Hook] = {
     "lm_eval.models": register_models,
     "lm_eval.filters": register_filters,
     "lm_eval.tasks.manager": add_tasks,
     "lm_eval._cli.utils": accept_selector_lists,
+    "lm_eval.evaluator": warn_of_unused_chat_template,
 }
 
 

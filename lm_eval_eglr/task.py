@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import functools
-import math
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eglr_selectors import ParsedPool, Rules, available_selectors, get_selector, split_specifications
+from eglr_selectors import Rules, available_selectors, extract, get_selector, split_specifications
 from eglr_selectors.factories import REQUIRED
 from lm_eval.api.filter import FilterEnsemble
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from lm_eval_eglr.dataset import Source, load_problems
-from lm_eval_eglr.filters import PoolReader, SelectedText, SelectFilter, WholePool
+from lm_eval_eglr.dataset import load_problems
+from lm_eval_eglr.filters import PoolReader, SelectFilter, WholePool
+from lm_eval_eglr.prompts import COMPLETION, STOP, completion_prompt, prompt_hash
 from lm_eval_eglr.response import PoolRequest
+from lm_eval_eglr.scores import METRICS, score
+from lm_eval_eglr.source import Source
 
-POOL_METRICS = ("truncated", "no_answer", "ungraded", "cost_vs_plain")
-METRICS = [
-    {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True},
-    *({"metric": name, "aggregation": "mean", "higher_is_better": False} for name in POOL_METRICS),
-]
+logger = logging.getLogger(__name__)
 
 
 class EGLRTask(ConfigurableTask):
@@ -37,14 +36,16 @@ class EGLRTask(ConfigurableTask):
         options = dict(config)
         options.pop("class", None)
         metadata = dict(options.get("metadata") or {})
+        examples = (options.get("fewshot_config") or {}).get("samples") or []
+        metadata["prompt_sha256"] = prompt_hash(str(options.get("doc_to_text")), examples)
+        metadata["completion_prompt"] = COMPLETION
+        options["metadata"] = metadata
         options["repeats"] = _repeats(metadata.get("repeats", options.get("repeats", 1)))
         options["metric_list"] = METRICS
         options["process_results"] = score
-        self._reader = PoolReader(
-            "answer",
-            Rules.named(metadata.get("rules", "math")),
-            tuple(metadata.get("fallbacks", ())),
-        )
+        fallbacks = _names(metadata.get("fallbacks", ()))
+        extract("", fallbacks=fallbacks)  # refuses an unknown name now, not after the model has run
+        self._reader = PoolReader("answer", Rules.named(metadata.get("rules", "math")), fallbacks)
         names = chosen_selectors(metadata.get("selectors"))
         super().__init__(config=options, **kwargs)
         self._filters = [self._pipeline(name) for name in names]
@@ -59,15 +60,71 @@ class EGLRTask(ConfigurableTask):
         """Loads the problems; see :func:`lm_eval_eglr.dataset.load_problems`."""
         metadata = self.config.metadata or {}
         problems = load_problems(
-            Source(**(dataset_kwargs or {})),
+            Source.from_options(dataset_kwargs or {}),
             Path(metadata["config_source"]).parent,
             metadata.get("data_dir"),
         )
         self.dataset = {self.config.test_split: problems}
 
-    def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Instance:
-        """Marks the request as one for a pool."""
-        plain = super().construct_requests(doc, ctx, **kwargs)
+    def fewshot_docs(self) -> list[dict[str, str]]:
+        """The task's worked examples; never problems of the benchmark."""
+        samples: list[dict[str, str]] = self.fewshot_cfg.samples or []
+        return samples
+
+    def build_all_requests(self, **kwargs: Any) -> None:
+        """Checks what only a run knows, then builds the requests.
+
+        Raises:
+            ValueError: If more worked examples are asked for than there are.
+        """
+        shots, known = self.config.num_fewshot or 0, len(self.sampler.df)
+        if shots > known:
+            raise ValueError(f"num_fewshot={shots}: {self.task_name} has {known} worked examples")
+        options = self.config.generation_kwargs or {}
+        drawn = options.get("do_sample") or options.get("temperature")
+        if self.config.repeats > 1 and not drawn:
+            logger.warning(
+                "%s: repeats=%d of a greedy decoding are %d equal texts; sample with --gen_kwargs "
+                "do_sample=True,temperature=0.7",
+                self.task_name,
+                self.config.repeats,
+                self.config.repeats,
+            )
+        super().build_all_requests(**kwargs)
+
+    def fewshot_context(
+        self,
+        doc: dict[str, Any],
+        num_fewshot: int,
+        system_instruction: str | None = None,
+        apply_chat_template: bool = False,
+        **kwargs: Any,
+    ) -> str | list[str]:
+        """The prompt: with worked examples and no chat template, in the form that base models complete."""
+        if num_fewshot and not apply_chat_template:
+            examples = self.sampler.sample(n=num_fewshot)
+            return completion_prompt(examples, doc["problem"], system_instruction)
+        if system_instruction and not apply_chat_template:
+            # lm_eval puts nothing between it and the problem.
+            system_instruction = system_instruction.rstrip() + "\n\n"
+        prompt: str | list[str] = super().fewshot_context(
+            doc,
+            num_fewshot=num_fewshot,
+            system_instruction=system_instruction,
+            apply_chat_template=apply_chat_template,
+            **kwargs,
+        )
+        return prompt
+
+    def construct_requests(
+        self, doc: dict[str, Any], ctx: Any, apply_chat_template: bool = False, **kwargs: Any
+    ) -> Instance:
+        """Marks the request as one for a pool; a completion ends where the next problem would begin."""
+        plain = super().construct_requests(doc, ctx, apply_chat_template=apply_chat_template, **kwargs)
+        if self.config.num_fewshot and not apply_chat_template:
+            options = plain.arguments[1]
+            until = options.get("until") or []
+            options["until"] = [*([until] if isinstance(until, str) else until), STOP]
         return PoolRequest(
             plain.request_type,
             plain.doc,
@@ -75,7 +132,7 @@ class EGLRTask(ConfigurableTask):
             plain.idx,
             plain.metadata,
             reference=doc["answer"],
-            rules=self._reader.rules,
+            rules=self._reader.rules_of(doc),
             fallbacks=self._reader.fallbacks,
         )
 
@@ -86,8 +143,10 @@ class EGLRTask(ConfigurableTask):
         filtered: list[Instance] | None = super().apply_filters()
         return filtered
 
-    def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, float]:
-        """Scores what one pipeline made of one document."""
+    def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
+        """Scores what one pipeline made of one document; with ``--predict_only`` nothing is scored."""
+        if "bypass" in self._metric_fn_list:
+            return {"bypass": 0.0}
         return score(doc, results)
 
 
@@ -118,31 +177,8 @@ def _repeats(value: Any) -> int:
     return value
 
 
-def score(doc: dict[str, Any], results: list[Any]) -> dict[str, float]:
-    """Metrics of one document: of a selection its correctness, of the whole pool its shares and cost."""
-    (result,) = results
-    if isinstance(result, SelectedText):
-        return {"exact_match": _correctness(result)}
-    return pool_metrics(result.parsed)
-
-
-def _correctness(selected: SelectedText) -> float:
-    """1 or 0; NaN where the selector is not defined on this pool. Ungraded counts 0 and is shown apart."""
-    selection = selected.selection
-    if not selection.defined:
-        return math.nan
-    return float(selection.index is not None and selected.parsed.correct[selection.index] is True)
-
-
-def pool_metrics(parsed: ParsedPool) -> dict[str, float]:
-    """Shares over all rollouts of a pool, and what it cost over plain sampling of the same tokens."""
-    count = len(parsed)
-    metrics = {
-        "truncated": sum(rollout.truncated for rollout in parsed) / count,
-        "no_answer": (count - len(parsed.answered)) / count,
-        "ungraded": sum(parsed.correct[i] is None for i in parsed.answered) / count,
-    }
-    cost = parsed.pool.cost
-    if cost is not None and cost.plain_flops:
-        metrics["cost_vs_plain"] = cost.flops / cost.plain_flops
-    return metrics
+def _names(value: Any) -> tuple[str, ...]:
+    """Names given as one string, ``[phrase,hash]`` or ``phrase``, or as a list."""
+    if isinstance(value, str):
+        value = [name.strip() for name in value.strip().removeprefix("[").removesuffix("]").split(",")]
+    return tuple(name for name in value if name)

@@ -103,9 +103,9 @@ def strategy_row(
 
 def correctness(parsed: ParsedPool, selection: Selection) -> float:
     """1 or 0; NaN where the strategy is not defined on this pool. Ungraded counts 0, as in the live table."""
-    if selection.index is None:
-        return 0.0 if selection.defined else math.nan
-    return float(parsed.correct[selection.index] is True)
+    if not selection.defined:
+        return math.nan
+    return float(selection.index is not None and parsed.correct[selection.index] is True)
 
 
 def pool_shares(documents: Sequence[Document]) -> dict[str, float]:

@@ -79,8 +79,19 @@ class Store:
         groups = [list(group) for _, group in itertools.groupby(stored, key=lambda each: each.head.doc_id)]
         heads = [group[0].head for group in groups]
         pools = [merge_pools([each.pool for each in group]) for group in groups]
-        parsed = parse_pools(pools, [head.reference for head in heads], heads[0].rules, heads[0].fallbacks)
-        return [Document(head, each) for head, each in zip(heads, parsed, strict=True)]
+        parsed: dict[int, ParsedPool] = {}
+        # One call of the grader for all documents under the same rules: most tasks have one set.
+        for rules, fallbacks in dict.fromkeys((head.rules, head.fallbacks) for head in heads):
+            chosen = [i for i, head in enumerate(heads) if (head.rules, head.fallbacks) == (rules, fallbacks)]
+            read = parse_pools(
+                [pools[i] for i in chosen],
+                [heads[i].reference for i in chosen],
+                rules,
+                fallbacks,
+                problems=[str(heads[i].fields.get("problem", pools[i].prompt)) for i in chosen],
+            )
+            parsed.update(zip(chosen, read, strict=True))
+        return [Document(head, parsed[i]) for i, head in enumerate(heads)]
 
 
 def merge_pools(pools: list[RolloutPool]) -> RolloutPool:

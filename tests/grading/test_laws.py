@@ -6,7 +6,7 @@ import random
 
 import pytest
 from conftest import CASES, read_rows
-from eglr_selectors.grading import Answer, Rules, classes, classes_many, extract, grade, grade_many
+from eglr_selectors.grading import Answer, Rules, Verdict, classes, classes_many, extract, grade, grade_many
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -166,6 +166,15 @@ def test_no_text_raises(one: str, other: str) -> None:
         verdicts = grade_many([(other, found), (one, other), (other, one)], Rules.named(rules))
         assert verdicts[1].outcome in ("correct", "wrong", "no_answer", "ungraded")
     assert classes([one, other, None])[2] == -1
+
+
+def test_a_cache_is_asked_first_and_holds_what_was_graded() -> None:
+    cache: dict[tuple[str, str, str], Verdict] = {}
+    verdicts = grade_many([("1", "1.0"), ("1", None), ("1", "2")], cache=cache)
+    key = Rules().key
+    assert cache == {("1", "1.0", key): verdicts[0], ("1", "2", key): verdicts[2]}
+    cache["1", "2", key] = Verdict("correct", "string", "from the cache")
+    assert grade_many([("1", "2")], cache=cache)[0].reason == "from the cache"
 
 
 def test_groups_are_numbered_as_alone() -> None:

@@ -187,3 +187,15 @@ def test_no_zombie_is_left() -> None:
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def test_workers_that_died_while_idle_cost_no_job_its_verdict() -> None:
+    pool = workers.WorkerPool(size=2)
+    try:
+        pool.run([("1", "2")] * 20)
+        for worker in pool._idle:
+            worker.process.kill()
+            time.sleep(0.1)
+        assert [reply.equal for reply in pool.run([INTEGRAL] * 20)] == [True] * 20
+    finally:
+        pool.close()

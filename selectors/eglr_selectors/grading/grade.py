@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from functools import lru_cache
 
 from eglr_selectors.grading.answer import Answer
@@ -16,6 +16,8 @@ from eglr_selectors.grading.rules import DEFAULT, Rules
 from eglr_selectors.grading.spelling import respelt
 from eglr_selectors.grading.verdict import Outcome, UngradedError, Verdict
 from eglr_selectors.grading.workers import shared_pool
+
+CacheKey = tuple[str, str, str]
 
 _BLANK = re.compile(r"(?<!\d) | (?!\d)")
 _COMMAND_BLANK = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
@@ -33,7 +35,11 @@ def grade(
 
 
 def grade_many(
-    pairs: Iterable[tuple[str, Answer | str | None]], rules: Rules = DEFAULT, *, on_ungraded: str = "return"
+    pairs: Iterable[tuple[str, Answer | str | None]],
+    rules: Rules = DEFAULT,
+    *,
+    on_ungraded: str = "return",
+    cache: MutableMapping[CacheKey, Verdict] | None = None,
 ) -> list[Verdict]:
     """Grades (gold, answer) pairs.
 
@@ -41,6 +47,8 @@ def grade_many(
         pairs: Golds with the answers to them; a bare string is an answer, not a whole output.
         rules: What counts as equal.
         on_ungraded: ``return`` marks answers that ran out of time or memory as ungraded, ``raise`` raises.
+        cache: Where verdicts are looked up and left, by gold, answer text and ``rules.key``. Ungraded ones
+            are not left there, so that they are tried again.
 
     Raises:
         UngradedError: On request, if any answer could not be graded.
@@ -50,18 +58,27 @@ def grade_many(
         raise ValueError(f"on_ungraded={on_ungraded!r}: expected return or raise")
     texts = [(gold, answer.text if isinstance(answer, Answer) else answer) for gold, answer in pairs]
     verdicts: list[Verdict | None] = [
-        _NO_ANSWER if text is None else settle(gold, text, rules) for gold, text in texts
+        _NO_ANSWER if text is None else _known(gold, text, rules, cache) or settle(gold, text, rules)
+        for gold, text in texts
     ]
-    left = {
-        (gold, text or "") for (gold, text), verdict in zip(texts, verdicts, strict=True) if verdict is None
-    }
+    left = {(gold, text or "") for (gold, text), verdict in zip(texts, verdicts, strict=True) if not verdict}
     asked = ask(left)
     graded = [
         verdict or asked[gold, text or ""] for (gold, text), verdict in zip(texts, verdicts, strict=True)
     ]
+    if cache is not None:
+        for (gold, text), verdict in zip(texts, graded, strict=True):
+            if text is not None and verdict.outcome != "ungraded":
+                cache[gold, text, rules.key] = verdict
     if on_ungraded == "raise" and any(verdict.outcome == "ungraded" for verdict in graded):
         raise UngradedError(graded)
     return graded
+
+
+def _known(
+    gold: str, text: str, rules: Rules, cache: MutableMapping[CacheKey, Verdict] | None
+) -> Verdict | None:
+    return None if cache is None else cache.get((gold, text, rules.key))
 
 
 def settle(gold: str, text: str, rules: Rules) -> Verdict | None:

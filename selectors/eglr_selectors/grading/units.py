@@ -45,6 +45,8 @@ _OTHER_WORDS = (
 _NOT_UNITS = frozenset(_OTHER_WORDS.split())
 _PREFIX = re.compile(r"([-+]?)\s*([$£€¥₹])\s*(.+)", re.DOTALL)
 _DEGREES = re.compile(r"(.*\S)\s*\^\\circ\s*(?:\\text\s*\{\s*)?([CFK])?(?:\s*\})?", re.DOTALL)
+_LONE_LETTERS = frozenset("mgshLNJWVAKCTF")
+_DECIMAL = re.compile(r"[-+]?[\d.,]+(?:\s*\*\s*10\s*\^\s*\{?-?\d+\}?|e[-+]?\d+)?\s*", re.IGNORECASE)
 _FUNCTION = re.compile(r"(?:\b|\\)(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _PERCENT = re.compile(r"(.*\S)\s*(?:%|\\text\s*\{\s*(?:%|percent)\s*\}|\bpercent)", re.DOTALL | re.IGNORECASE)
 _MARKED = re.compile(
@@ -62,7 +64,8 @@ def split_unit(text: str, lone_letters: bool = False) -> tuple[str, str, bool]:
 
     Args:
         text: The text; without a unit it comes back as it is, with an empty unit.
-        lone_letters: Whether one unmarked letter (12 m) is a unit rather than a variable.
+        lone_letters: Whether the unmarked letter of a unit after a decimal number (12 m) is that unit
+            rather than a variable.
     """
     if match := _PREFIX.fullmatch(text):
         return match[1] + match[3], _CURRENCY[match[2]], False
@@ -77,7 +80,8 @@ def split_unit(text: str, lone_letters: bool = False) -> tuple[str, str, bool]:
             return match[1], unit, False
     if text[-1:].isalpha() or text[-1:] in "23}.":
         match = _UNMARKED.fullmatch(text)
-        if match and _is_unit(match[3].rstrip("."), lone_letters):
+        lone = lone_letters and match is not None and bool(_DECIMAL.fullmatch(match[1]))
+        if match and _is_unit(match[3].rstrip("."), lone):
             unit = unit_name(match[3].rstrip(".") + (match[4] or ""))
             if unit is not None:
                 return match[1], unit, False
@@ -130,5 +134,5 @@ def _is_unit(words: str, lone_letters: bool) -> bool:
     if "/" in words and all(part.casefold() in _KNOWN for part in parts):
         return True
     if len(first) == 1:
-        return lone_letters
+        return lone_letters and first in _LONE_LETTERS
     return len(first) > 3 or _singular(first.casefold()) in _KNOWN

@@ -28,10 +28,21 @@ RECYCLE_BYTES = 600 << 20
 JOBS_WORTH_A_WORKER = 6
 """A second worker takes a second to start: only for so many waiting jobs each."""
 
-_BOOTSTRAP = (
-    "import json, sys; sys.path[:] = json.loads(sys.stdin.readline());"
-    "from eglr_selectors.grading.worker import main; main()"
-)
+_BOOTSTRAP = """\
+import sys
+sys.path[:] = [path for path in sys.path if path]  # no module of the working directory
+import json
+sys.path[:] = json.loads(sys.stdin.readline())
+from eglr_selectors.grading.worker import main
+main()
+"""
+
+
+def _environment() -> dict[str, str]:
+    """The host's variables without those that steer Python; one hash seed, as sympy's order depends on it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    home = {"PYTHONHOME": os.environ["PYTHONHOME"]} if "PYTHONHOME" in os.environ else {}
+    return {**kept, **home, "PYTHONHASHSEED": "0", "LM_EVAL_EGLR_AUTOLOAD": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +55,15 @@ class Reply:
 
 class _Worker:
     def __init__(self) -> None:
-        # -I keeps the host's environment out; a session of its own keeps the terminal's Ctrl-C away.
+        # A session of its own keeps the terminal's Ctrl-C away.
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _BOOTSTRAP],
+            [sys.executable, "-s", "-c", _BOOTSTRAP],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
             start_new_session=True,
-            env={**os.environ, "LM_EVAL_EGLR_AUTOLOAD": "0"},
+            env=_environment(),
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -63,7 +74,7 @@ class _Worker:
         self.deadline = time.monotonic() + START_SECONDS
         self.peak = 0
         self._buffer = b""
-        self._write([path or os.getcwd() for path in sys.path])
+        self._write([str(path) or os.getcwd() for path in sys.path])
 
     def start_job(self, number: int, gold: str, answer: str) -> None:
         self.job = number
@@ -187,6 +198,8 @@ def _run(jobs: Sequence[tuple[str, str]], crew: list[_Worker | None]) -> list[Re
                 if worker is None:
                     worker = crew[place] = _Worker()
                     poll.register(worker.stdout, selectors.EVENT_READ, place)
+                elif worker.process.poll() is not None and worker.job is None and worker.ready:
+                    drop(place)  # it died while idle, which is no fault of the next job
                 elif worker.ready and worker.job is None:
                     job = waiting.popleft()
                     tries[job] += 1

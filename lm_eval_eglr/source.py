@@ -1,0 +1,69 @@
+"""Where the problems of a benchmark are, and how its hub rows are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from lm_eval_eglr.readings import READINGS
+
+COLUMNS = {"id": str, "problem": str, "answer": str, "solution": str, "subject": str, "level": int}
+REQUIRED = ("id", "problem", "answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a benchmark's problems are, checked when made.
+
+    Attributes:
+        file: Name of its JSONL file in a data folder; one object per line with ``id``, ``problem`` and
+            ``answer``, and ``solution``, ``subject`` and ``level`` where the benchmark has them.
+        rows: Number of problems after repairs; any other number is an error.
+        hub: Hub data set; ``None`` if the file is shipped with the task.
+        config: Configuration of the hub data set.
+        split: Split of the hub data set.
+        columns: Our name to the hub's, where they differ; several names are joined as sentences. Of the
+            optional columns only those named here are taken: another set's ``solution`` or ``subject``
+            may be something else.
+        reading: How the answer is read from the hub's answer column, step by step; names of
+            :data:`lm_eval_eglr.readings.READINGS`.
+        repairs: Name of the JSONL file of repairs in the task's folder; ``None`` if there are none.
+    """
+
+    file: str
+    rows: int
+    hub: str | None = None
+    config: str | None = None
+    split: str = "test"
+    columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    reading: Sequence[str] = ()
+    repairs: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rows, int) or self.rows < 1:
+            raise ValueError(f"rows={self.rows!r}: expected an integer >= 1")
+        for name in self.columns:
+            if name not in COLUMNS:
+                raise ValueError(f"columns: {name!r}: expected some of {', '.join(COLUMNS)}")
+        for name in self.reading:
+            if name not in READINGS:
+                raise ValueError(f"reading: {name!r}: expected some of {', '.join(READINGS)}")
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Source:
+        """Makes a source of a task's ``dataset_kwargs``.
+
+        Raises:
+            ValueError: If a key is unknown or missing, or a value is wrong.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in options:
+            if key not in known:
+                raise ValueError(
+                    f"dataset_kwargs {key}={options[key]!r}: expected some of {', '.join(known)}"
+                )
+        for key in ("file", "rows"):
+            if key not in options:
+                raise ValueError(f"dataset_kwargs: no {key}")
+        return cls(**options)
