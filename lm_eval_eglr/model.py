@@ -33,7 +33,11 @@ from lm_eval_eglr.store import Manifest, StoreWriter
 
 logger = logging.getLogger(__name__)
 
-OWN_OPTIONS = ("spans", "temperatures", "rollouts", "selector", *RECURSION_OPTIONS, *SAMPLING_OPTIONS)
+OWN_OPTIONS = (
+    *("spans", "temperatures", "rollouts", "trace", "selector"),
+    *RECURSION_OPTIONS,
+    *SAMPLING_OPTIONS,
+)
 GREEDY = Cell(span=0, temperature=0.0, sample=0)
 # Tasks that know nothing of pools have their answers anywhere, so a selector looks everywhere.
 FALLBACKS = ("hash", "phrase", "last_number")
@@ -73,6 +77,7 @@ class EGLRLM(HFLM):
         spans: Items | None = None,
         temperatures: Items | None = None,
         rollouts: str | None = None,
+        trace: bool = False,
         selector: str = "greedy",
         **kwargs: Any,
     ) -> None:
@@ -83,6 +88,7 @@ class EGLRLM(HFLM):
             spans: Spans L, layers; see :func:`lm_eval_eglr.decoding.grid.parse_spans`.
             temperatures: Temperatures; see :func:`lm_eval_eglr.decoding.grid.parse_temperatures`.
             rollouts: Folder of the store that gets every rollout, and from which a stopped run continues.
+            trace: Whether the store also gets entropy, log-probability and iterations of every token.
             selector: Whose text a task gets that knows nothing of pools. ``greedy`` decodes one rollout;
                 any other decodes the pool.
             **kwargs: Fields of RecursionConfig and SamplingConfig, and everything that HFLM takes.
@@ -94,6 +100,8 @@ class EGLRLM(HFLM):
         refuse_unknown(kwargs, OWN_OPTIONS, inspect.signature(HFLM.__init__).parameters)
         split_options(own)
         parse_temperatures(temperatures)
+        if not isinstance(trace, bool):
+            raise ValueError(f"trace={trace!r}: expected True or False")
         self._selector = get_selector(selector)
         rank = int(os.environ.get("RANK", 0))
         self._store = None if rollouts is None else StoreWriter(Path(rollouts), rank)
@@ -109,6 +117,7 @@ class EGLRLM(HFLM):
             spans=spans,
             temperatures=temperatures,
             max_length=self.max_length,
+            trace=trace,
             **own,
         )
         name = pretrained if isinstance(pretrained, str) else str(self.model.config._name_or_path)

@@ -6,7 +6,16 @@ import sys
 
 import typer
 
-from lm_eval_eglr.cli import compare, report, select, verify_store
+from lm_eval_eglr.cli import (
+    calibrate,
+    compare,
+    demo,
+    export,
+    fit_verifier,
+    report,
+    select,
+    verify_store,
+)
 from lm_eval_eglr.cli.output import say
 from lm_eval_eglr.store import StoreError
 
@@ -19,10 +28,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(demo.demo)
 app.command()(select.select)
 app.command()(select.selectors)
 app.command()(compare.compare)
 app.command()(report.report)
+app.command()(export.export)
+app.command()(calibrate.calibrate)
+app.command(name="fit-verifier")(fit_verifier.fit_verifier)
 app.command(name="verify-store")(verify_store.verify_store)
 
 

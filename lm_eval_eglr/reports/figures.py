@@ -299,3 +299,13 @@ def entropy_histogram(pools: Sequence[ParsedPool]) -> go.Figure:
     figure.update_xaxes(title="mean entropy of a rollout, nats")
     figure.update_yaxes(title="% of the group")
     return figure
+
+
+def entropy_distribution(entropies: np.ndarray, threshold: float) -> go.Figure:
+    """The entropies of tokens, nats, ``[tokens]``, with the gate's threshold."""
+    figure = go.Figure(go.Histogram(x=entropies, nbinsx=60, histnorm="percent", marker_color=BLUE))
+    figure.add_vline(threshold, line_color=ORANGE, annotation_text=f"τ = {threshold:.3f}")
+    figure.update_xaxes(title="entropy of the plain next-token distribution, nats")
+    figure.update_yaxes(title="% of tokens")
+    _style(figure)
+    return figure
