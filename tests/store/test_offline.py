@@ -151,6 +151,17 @@ def test_exit_codes_and_one_line_errors(tmp_path: Path, capsys: pytest.CaptureFi
     assert "1 of 5 pools are missing" in capsys.readouterr().err
 
 
+def test_an_interrupt_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lm_eval_eglr.cli.select.strategy_row", interrupted)
+    assert main_code(["select", str(write_small(tmp_path / "store"))]) == 130
+    assert "the same command starts again" in capsys.readouterr().err
+
+
 def test_selectors_are_listed() -> None:
     listed = json.loads(run("selectors", "--json"))
     assert {"majority", "oracle"} <= {entry["name"] for entry in listed}
