@@ -10,6 +10,7 @@ from typing import Any
 
 import datasets
 
+from lm_eval_eglr.harness import tasks_folder
 from lm_eval_eglr.readings import READINGS
 from lm_eval_eglr.repairs import read_repairs, repair_rows
 from lm_eval_eglr.source import COLUMNS, REQUIRED, Source
@@ -22,7 +23,8 @@ def load_problems(source: Source, shipped_in: Path, folder: str | None = None) -
 
     Args:
         source: The benchmark.
-        shipped_in: The task's own folder.
+        shipped_in: The folder of the task's YAML file. What is not there is looked for among our tasks, so
+            that a YAML file elsewhere can include one of ours.
         folder: Folder of JSONL files; by default the environment variable EGLR_DATA_DIR, and without it
             the hub.
 
@@ -32,7 +34,7 @@ def load_problems(source: Source, shipped_in: Path, folder: str | None = None) -
     """
     variable = os.environ.get(FOLDER_VARIABLE)
     if source.hub is None:
-        origin, rows = source.file, read_jsonl(shipped_in / source.file)
+        origin, rows = source.file, read_jsonl(_shipped(source.file, shipped_in))
     elif folder or variable:
         setting = f"data_dir={folder}" if folder else f"{FOLDER_VARIABLE}={variable}"
         path = Path(folder or variable or "").expanduser() / source.file
@@ -45,10 +47,17 @@ def load_problems(source: Source, shipped_in: Path, folder: str | None = None) -
     if len(ids) != len(rows):
         raise ValueError(f"{origin}: {len(rows) - len(ids)} ids appear more than once")
     if source.repairs is not None:
-        rows = repair_rows(rows, read_repairs(shipped_in / source.repairs))
+        rows = repair_rows(rows, read_repairs(_shipped(source.repairs, shipped_in)))
     if len(rows) != source.rows:
         raise ValueError(f"{origin}: {len(rows)} problems, expected {source.rows}")
     return datasets.Dataset.from_list(rows)
+
+
+def _shipped(name: str, folder: Path) -> Path:
+    for path in (folder / name, tasks_folder() / name):
+        if path.is_file():
+            return path
+    raise ValueError(f"dataset_kwargs: no file {name!r} in {folder} or among the tasks of lm-eval-eglr")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

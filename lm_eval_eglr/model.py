@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from eglr_selectors import Cell, Rollout, RolloutPool, get_selector, parse_pool
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
@@ -106,6 +107,8 @@ class EGLRLM(HFLM):
         rank = int(os.environ.get("RANK", 0))
         self._store = None if rollouts is None else StoreWriter(Path(rollouts), rank)
         revision = kwargs.get("revision")
+        # HFLM's own default is "cuda", also where there is none.
+        kwargs.setdefault("device", "cuda" if torch.cuda.is_available() else "cpu")
         super().__init__(pretrained, **kwargs)
         if self.backend != "causal":
             raise ValueError(

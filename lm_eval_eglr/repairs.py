@@ -66,10 +66,8 @@ def read_repairs(path: Path) -> list[Repair]:
     """Reads a task's repairs.
 
     Raises:
-        ValueError: If the file is missing or a line is wrong.
+        ValueError: If a line is wrong.
     """
-    if not path.is_file():
-        raise ValueError(f"repairs: no file {path}")
     known = {field.name for field in fields(Repair)}
     repairs = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

@@ -54,7 +54,7 @@ def selection_scores(selected: SelectedText) -> Scores:
     Ungraded counts 0 and is shown apart. A pool without any answer is wrong, not undefined.
     """
     index, parsed = selected.selection.index, selected.parsed
-    if index is None and not selected.selection.defined:
+    if not selected.selection.defined:
         return Scores({"exact_match": math.nan}, {"answer": None, "verdict": "undefined"})
     correct = index is not None and parsed.correct[index] is True
     details: dict[str, Any] = {

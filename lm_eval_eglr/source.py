@@ -17,8 +17,8 @@ class Source:
     """Where a benchmark's problems are, checked when made.
 
     Attributes:
-        file: Name of its JSONL file in a data folder; one object per line with ``id``, ``problem`` and
-            ``answer``, and ``solution``, ``subject`` and ``level`` where the benchmark has them.
+        file: Its JSONL file in a data folder, or shipped as ``repairs`` is; one object per line with ``id``,
+            ``problem`` and ``answer``, and ``solution``, ``subject`` and ``level`` where it has them.
         rows: Number of problems after repairs; any other number is an error.
         hub: Hub data set; ``None`` if the file is shipped with the task.
         config: Configuration of the hub data set.
@@ -28,7 +28,8 @@ class Source:
             may be something else.
         reading: How the answer is read from the hub's answer column, step by step; names of
             :data:`lm_eval_eglr.readings.READINGS`.
-        repairs: Name of the JSONL file of repairs in the task's folder; ``None`` if there are none.
+        repairs: JSONL file of repairs, beside the task's YAML file or, as ``FOLDER/repairs.jsonl``, among our
+            tasks; ``None`` if there are none.
     """
 
     file: str

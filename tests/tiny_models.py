@@ -100,7 +100,10 @@ def tiny_model(family: str = "llama", seed: int = 0, **changes: Any) -> PreTrain
     config = type(CONFIGS[family])(**{**CONFIGS[family].to_dict(), **changes})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        # Not every version of transformers soft-caps attention scores in its fused implementation.
+        attention = "eager" if family == "gemma2-softcap" else None
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
+        return model.eval()
 
 
 def byte_tokenizer(**changes: Any) -> PreTrainedTokenizerFast:

@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from lm_eval_eglr.decoding.item_past import ItemPast
+from lm_eval_eglr.decoding.row_cache import PAST
+
 NAME = "eglr_rows"
 
 
@@ -76,6 +79,9 @@ def row_attention(
     groups = heads // key.shape[1]
     if scaling is None:
         scaling = dim**-0.5
+    past: ItemPast | None = getattr(key, PAST, None)
+    if past is not None:
+        return _item_attention(query, key, value, attention_mask, past, scaling, softcap, s_aux), None
     if queries > 1 and softcap is None and s_aux is None:
         out = F.scaled_dot_product_attention(
             query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=groups > 1
@@ -83,9 +89,7 @@ def row_attention(
         return out.transpose(1, 2).contiguous(), None
 
     folded = query.reshape(rows, key.shape[1], groups * queries, dim)
-    scores = (folded @ key.transpose(-1, -2)).float() * scaling  # [rows, key_heads, groups * queries, width]
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
+    scores = _capped((folded @ key.transpose(-1, -2)).float() * scaling, softcap)
     scores = scores.view(rows, key.shape[1], groups, queries, -1)
     scores = scores.masked_fill(~attention_mask[:, :, None], -torch.inf)
     if s_aux is not None:
@@ -96,6 +100,56 @@ def row_attention(
     weights = weights.to(value.dtype).view(rows, key.shape[1], groups * queries, -1)
     out = (weights @ value).view(rows, heads, queries, -1)
     return out.transpose(1, 2).contiguous(), None
+
+
+def _capped(scores: Tensor, softcap: float | None) -> Tensor:
+    return scores if softcap is None else softcap * torch.tanh(scores / softcap)
+
+
+def _item_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    past: ItemPast,
+    scaling: float,
+    softcap: float | None,
+    s_aux: Tensor | None,
+) -> Tensor:
+    """Attention of single queries to their row's past and to their own key and value.
+
+    All items of a row are folded into its query length, so the past is read once per row.
+
+    Args:
+        query: ``[items, heads, 1, dim]``.
+        key: The items' own keys, ``[items, key_heads, 1, dim]``; ``value`` likewise.
+        attention_mask: ``[items, 1, 1, width]``.
+
+    Returns:
+        ``[items, 1, heads, value_dim]``.
+    """
+    items, heads, _, dim = query.shape
+    key_heads = key.shape[1]
+    groups = heads // key_heads
+    places = past.places
+    count, width = places.count, places.width
+    grouped = query.view(items, key_heads, groups, dim)
+    own = _capped((grouped * key).sum(-1).float() * scaling, softcap)  # [items, key_heads, groups]
+
+    spread = places.spread(grouped).transpose(1, 2)  # [rows, key_heads, places, groups, dim]
+    folded = spread.reshape(count, key_heads, width * groups, dim)
+    scores = _capped((folded @ past.keys.transpose(-1, -2)).float() * scaling, softcap)
+    scores = scores.view(count, key_heads, width, groups, -1)
+    scores = scores.masked_fill(~places.past_mask(attention_mask)[:, None, :, None], -torch.inf)
+    logits = [scores, places.spread(own).transpose(1, 2)[..., None]]
+    if s_aux is not None:
+        logits.append(s_aux.float().view(1, key_heads, 1, groups, 1).expand(count, -1, width, -1, 1))
+    weights = torch.cat(logits, dim=-1).softmax(-1).to(value.dtype)
+    columns = past.keys.shape[2]
+    seen = weights[..., :columns].reshape(count, key_heads, width * groups, columns)
+    out = (seen @ past.values).view(count, key_heads, width, groups, -1).transpose(1, 2)
+    own_weight = places.gather(weights[..., columns].transpose(1, 2))[..., None]
+    return (places.gather(out) + own_weight * value).reshape(items, 1, heads, -1)
 
 
 AttentionInterface.register(NAME, row_attention)

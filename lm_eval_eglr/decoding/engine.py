@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -14,43 +14,22 @@ from transformers import PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.attention import RowAttention
 from lm_eval_eglr.decoding.config import RecursionConfig
+from lm_eval_eglr.decoding.distributions import Distributions
 from lm_eval_eglr.decoding.layer_stack import LayerStack
 from lm_eval_eglr.decoding.noise import DrawStream
-from lm_eval_eglr.decoding.recursion import Refinement, entropy, recurse
+from lm_eval_eglr.decoding.recursion import entropy, recurse
 from lm_eval_eglr.decoding.row_cache import RowCache
 from lm_eval_eglr.decoding.rows import Branch, Job, Request, Row, TokenRecord
 from lm_eval_eglr.decoding.sampling import Truncation, draw, truncation, truncation_key
 from lm_eval_eglr.decoding.stopping import decode_text
+from lm_eval_eglr.decoding.waiting import Waiting
 
 PREFILL_CHUNK = 512  # positions per prefill pass
 PREFILL_TOKENS = 8192  # rows × positions per prefill pass, which bounds its activations
 CONFIDENCE_TOKENS = 20  # DeepConf, arXiv 2508.15260, section 3
 
 
-_Place = tuple[int, int]  # a cell as (number of its row, place in the row's branches)
-
-
-@dataclass(slots=True)
-class _Distributions:
-    """The distributions of a step: the plain ones first, then one per gated row and distinct span."""
-
-    logprobs: Tensor  # [entries, vocab]
-    entropies: list[float]  # per entry, nats; NaN where the model gave no finite distribution
-    index: dict[tuple[int, int], int]
-    refinement: Refinement | None
-    plain: int  # number of plain entries
-
-    def entry(self, row: int, span: int) -> int:
-        """Which distribution a cell draws from: its span's, or the plain one where it was not recursed."""
-        return self.index.get((row, span), self.index[row, 0])
-
-    def outcome(self, entry: int) -> tuple[int, float, bool]:
-        """Iterations, last divergence (nats) and whether it converged, of one distribution."""
-        item = entry - self.plain
-        if item < 0 or self.refinement is None:
-            return 0, 0.0, False
-        refinement = self.refinement
-        return refinement.iterations[item], refinement.divergences[item][-1], refinement.converged[item]
+Place = tuple[int, int]  # a cell as (number of its row, place in the row's branches)
 
 
 class Engine:
@@ -105,7 +84,7 @@ class Engine:
         Raises:
             ValueError: If a request has more cells than there may be rows.
         """
-        waiting = _Waiting(requests, self.max_rows)
+        waiting = Waiting(requests, self.max_rows)
         while True:
             # Not around the yield: whoever takes the pools may use the model in between.
             with torch.no_grad(), self._attention(), self.stack.recording():
@@ -126,7 +105,7 @@ class Engine:
         drawn = self._draw(distributions)
         return self._advance(drawn, distributions)
 
-    def _admit(self, waiting: _Waiting) -> None:
+    def _admit(self, waiting: Waiting) -> None:
         """Moves waiting requests into free rows and runs their prompts but for the last token."""
         room = self.max_rows - sum(len(row.branches) for row in self.rows)
         admitted: list[Row] = []
@@ -178,7 +157,7 @@ class Engine:
             row.job.head_evaluations += 1
         return self.stack.unembed(normed[:, 0]).log_softmax(-1)
 
-    def _refine(self, plain: Tensor) -> _Distributions:
+    def _refine(self, plain: Tensor) -> Distributions:
         """Recurses gated rows once per distinct span among their cells."""
         entropies: list[float] = entropy(plain).tolist()
         gated = [
@@ -195,7 +174,7 @@ class Engine:
         for number, (row, span) in enumerate(items):
             index[row, span] = len(plain) + number
         if not items:
-            return _Distributions(plain, entropies, index, None, len(plain))
+            return Distributions(plain, entropies, index, None, len(plain))
 
         slots = torch.tensor([row for row, _ in items])
         origins = torch.tensor([source[row] for row, _ in items])
@@ -214,7 +193,7 @@ class Engine:
             self.rows[row].job.head_evaluations += iterations
         entropies += entropy(refinement.logprobs).tolist()
         logprobs = torch.cat([plain, refinement.logprobs])
-        return _Distributions(logprobs, entropies, index, refinement, len(plain))
+        return Distributions(logprobs, entropies, index, refinement, len(plain))
 
     def _fork_spans(self, gated: list[int]) -> list[int]:
         """Gives each span of a gated row a row of its own, since each will write its own cache entries.
@@ -237,14 +216,14 @@ class Engine:
             self._cache.copy_rows(origins, targets, length)
         return origins
 
-    def _draw(self, distributions: _Distributions) -> dict[_Place, int]:
+    def _draw(self, distributions: Distributions) -> dict[Place, int]:
         """Draws tokens: (row, place of the cell in it) to token id.
 
         A cell whose distribution is not finite gets none.
         """
-        drawn: dict[_Place, int] = {}
-        greedy: dict[int, list[_Place]] = defaultdict(list)
-        sampled: dict[Truncation, dict[tuple[int, float], list[_Place]]] = defaultdict(
+        drawn: dict[Place, int] = {}
+        greedy: dict[int, list[Place]] = defaultdict(list)
+        sampled: dict[Truncation, dict[tuple[int, float], list[Place]]] = defaultdict(
             lambda: defaultdict(list)
         )
         for number, row in enumerate(self.rows):
@@ -272,7 +251,7 @@ class Engine:
                 drawn.update(zip(cells, line, strict=False))  # shorter groups were padded
         return drawn
 
-    def _uniforms(self, groups: list[list[_Place]]) -> Tensor:
+    def _uniforms(self, groups: list[list[Place]]) -> Tensor:
         """The cells' uniforms for this step, ``[groups, cells of the largest group]``."""
         uniforms = torch.zeros(len(groups), max(map(len, groups)), dtype=torch.float64)
         for i, cells in enumerate(groups):
@@ -281,7 +260,7 @@ class Engine:
                 uniforms[i, j] = branch.stream.uniform(len(branch.tokens))
         return uniforms
 
-    def _advance(self, drawn: dict[_Place, int], distributions: _Distributions) -> _Done:
+    def _advance(self, drawn: dict[Place, int], distributions: Distributions) -> _Done:
         """Appends the drawn tokens, retires finished cells, forks rows and closes the holes."""
         done = _Done(jobs=[], rollouts=0)
         self._record(drawn, distributions)
@@ -303,7 +282,7 @@ class Engine:
         self._place(forks, dead)
         return done
 
-    def _record(self, drawn: dict[_Place, int], distributions: _Distributions) -> None:
+    def _record(self, drawn: dict[Place, int], distributions: Distributions) -> None:
         """Appends each cell's token and its telemetry."""
         logprobs = distributions.logprobs
         likeliest = logprobs.topk(min(CONFIDENCE_TOKENS, logprobs.shape[-1])).values
@@ -395,26 +374,3 @@ class _Done:
 
     jobs: list[Job]
     rollouts: int
-
-
-class _Waiting:
-    """Requests that wait for rows, read from their source one ahead."""
-
-    def __init__(self, requests: Iterable[Request], max_rows: int) -> None:
-        self._source = enumerate(requests)
-        self._max_rows = max_rows
-        self._next: deque[tuple[int, Request]] = deque()
-
-    def next_job(self, room: int) -> Job | None:
-        """The next request as a job if its cells fit into ``room`` rows."""
-        if not self._next:
-            self._next.extend(pair for pair in [next(self._source, None)] if pair is not None)
-        if not self._next:
-            return None
-        number, request = self._next[0]
-        if len(request.cells) > self._max_rows:
-            raise ValueError(f"max_rows={self._max_rows}: a request has {len(request.cells)} cells")
-        if len(request.cells) > room:
-            return None
-        self._next.popleft()
-        return Job(request, number, live=len(request.cells))

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from lm_eval_eglr.decoding.item_past import ItemPast, ItemPlaces
+
+PAST = "eglr_past"
+"""Attribute of the key states that an item's attention gets; a model hands them on as they are."""
+
 
 @dataclass(slots=True)
 class _Access:
@@ -37,8 +42,10 @@ class RowCache(Cache):
         self._rows = 0
         self._length = 0
         self._access: _Access | None = None
-        self._joined = 0
-        self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._joined = 0  # items that take part in the layer that runs next
+        self._live = 0  # rows of the last step
+        self._indices: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._places: dict[tuple[torch.device, int], ItemPlaces] = {}
 
     def reserve(self, rows: int, length: int) -> None:
         """Makes room for that many rows and positions; what is stored stays. Growth is geometric."""
@@ -61,6 +68,7 @@ class RowCache(Cache):
     def begin_step(self, positions: Tensor) -> None:
         """All live rows read one token, row i at ``positions[i]``."""
         width = int(positions.max()) + 1
+        self._live = len(positions)
         self._begin(_Access(slice(0, len(positions)), positions, 1, width, -1))
 
     def begin_items(self, rows: Tensor, positions: Tensor, width: int, writes: bool) -> None:
@@ -85,56 +93,73 @@ class RowCache(Cache):
     def _begin(self, access: _Access) -> None:
         self._access = access
         self._joined = len(access.offsets)
-        self._on_device = {}
-
-    def _indices(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Row numbers and positions of the current pass on ``device``, made once per pass."""
-        if device not in self._on_device:
-            access = self._access
-            assert access is not None
-            rows = access.rows
-            if isinstance(rows, slice):
-                rows = torch.arange(rows.start, rows.stop)
-            self._on_device[device] = (rows.to(device), access.offsets.to(device))
-        rows, positions = self._on_device[device]
-        return rows[: self._joined], positions[: self._joined]
+        self._indices = {}
+        self._places = {}
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Stores ``[rows, key_heads, queries, dim]`` and returns what the queries attend to."""
+        """Stores ``[rows, key_heads, queries, dim]`` and returns what the queries attend to.
+
+        Items get their own states back; the past that they attend to hangs on the keys, where
+        :func:`~lm_eval_eglr.decoding.attention.row_attention` finds it.
+        """
+        access = self._access
+        assert access is not None
         if layer_idx not in self._keys:
             for store, states in ((self._keys, key_states), (self._values, value_states)):
                 store[layer_idx] = states.new_zeros(
                     self._rows, states.shape[1], self._length, states.shape[3]
                 )
-        return (
-            self._store_and_read(self._keys[layer_idx], key_states),
-            self._store_and_read(self._values[layer_idx], value_states),
+        keys, values = self._keys[layer_idx], self._values[layer_idx]
+        if access.writes:
+            self._store(keys, key_states)
+            self._store(values, value_states)
+        if isinstance(access.rows, slice):
+            return keys[access.rows, :, : access.width], values[access.rows, :, : access.width]
+        places = self._item_places(keys.device)
+        past = ItemPast(
+            _read(keys, places.rows, access.width), _read(values, places.rows, access.width), places
         )
+        setattr(key_states, PAST, past)
+        return key_states, value_states
 
-    def _store_and_read(self, store: Tensor, states: Tensor) -> Tensor:
+    def _store(self, store: Tensor, states: Tensor) -> None:
         access = self._access
         assert access is not None
         if isinstance(access.rows, slice) and access.queries > 1:
             store[access.rows, :, access.column : access.column + access.queries] = states
-            return store[access.rows, :, : access.width]
-        rows, positions = self._indices(store.device)
-        if access.writes:
+        else:
+            rows, positions = self._row_indices(store.device)
             store[rows, :, positions] = states[:, :, 0]
-        if isinstance(access.rows, slice):
-            return store[access.rows, :, : access.width]
-        read = store[:, :, : access.width].index_select(0, rows)
-        if not access.writes:
-            read[torch.arange(len(rows), device=store.device), :, positions] = states[:, :, 0]
-        return read
+
+    def _row_indices(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Row numbers and positions of the current pass on ``device``, made once per pass."""
+        if device not in self._indices:
+            access = self._access
+            assert access is not None
+            rows = access.rows
+            if isinstance(rows, slice):
+                rows = torch.arange(rows.start, rows.stop)
+            self._indices[device] = (rows.to(device), access.offsets.to(device))
+        rows, positions = self._indices[device]
+        return rows[: self._joined], positions[: self._joined]
+
+    def _item_places(self, device: torch.device) -> ItemPlaces:
+        """Layout of the items that have joined, made once per pass and number of them."""
+        key = (device, self._joined)
+        if key not in self._places:
+            rows, positions = self._row_indices(device)
+            # Rows may have been added since the step, where each span got a row of its own.
+            live = max(self._live, int(rows.max()) + 1)
+            self._places[key] = ItemPlaces.of(rows, positions, live)
+        return self._places[key]
 
     def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
-        """Copies the first ``length`` positions of each source row to its target row."""
+        """Copies the first ``length`` positions of each source row to its target row; none is both."""
         for store in (self._keys, self._values):
             for tensor in store.values():
-                for source, target in zip(sources, targets, strict=True):
-                    tensor[target, :, :length] = tensor[source, :, :length]
+                tensor[list(targets), :, :length] = tensor[list(sources), :, :length]
 
     # What transformers' mask code asks of a cache.
 
@@ -150,3 +175,8 @@ class RowCache(Cache):
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Longest row of the current pass; positions are always passed explicitly."""
         return self.width if self._access is not None else 0
+
+
+def _read(store: Tensor, rows: slice | Tensor, width: int) -> Tensor:
+    view = store[:, :, :width]
+    return view[rows] if isinstance(rows, slice) else view.index_select(0, rows)

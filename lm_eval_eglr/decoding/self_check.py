@@ -46,7 +46,7 @@ def check_stack(stack: LayerStack) -> None:
         if not deviation <= tolerance:
             raise UnsupportedModelError(
                 f"{name}: logits of {what} are off by {deviation:.2g} standard deviations "
-                f"(at most {tolerance:g}); its attention or its layers are not what this engine expects"
+                f"(at most {tolerance:g}); its layers are not what this engine expects{_hint(stack)}"
             )
 
 
@@ -68,3 +68,9 @@ def _run_rows(stack: LayerStack, tokens: Tensor) -> tuple[Tensor, Tensor]:
         inputs = stack.layer_input(stack.depth)[:, -1]
         again = stack.apply_top(inputs, [stack.depth] * 2, rows, cache)
         return stack.unembed(normed[:, 0]), stack.logits(again)
+
+
+def _hint(stack: LayerStack) -> str:
+    """Fused attention of some versions leaves out what a model's own has, such as soft-capping."""
+    used = stack.model.config._attn_implementation
+    return "" if used == "eager" else f", or {used} attention is not exact: try attn_implementation=eager"

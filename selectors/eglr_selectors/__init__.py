@@ -1,6 +1,16 @@
 """Selection from pools of rollouts: pools, answers, selectors. Imports neither torch nor lm_eval."""
 
-from eglr_selectors.grading import Answer, Rules, Verdict, extract, grade
+from eglr_selectors.grading import (
+    Answer,
+    Rules,
+    UngradedError,
+    Verdict,
+    classes,
+    classes_many,
+    extract,
+    grade,
+    grade_many,
+)
 from eglr_selectors.parsed import ParsedPool, parse_pool, parse_pools
 from eglr_selectors.pool import (
     Cell,
@@ -35,12 +45,16 @@ __all__ = [
     "Selector",
     "SelectorInfo",
     "Telemetry",
+    "UngradedError",
     "Verdict",
     "available_selectors",
     "choose",
+    "classes",
+    "classes_many",
     "extract",
     "get_selector",
     "grade",
+    "grade_many",
     "parse_pool",
     "parse_pools",
     "register_selector",

@@ -1,19 +1,11 @@
-"""Where the case files are: those shipped with the tests, and larger ones beside the checkout."""
+"""Where the larger case files are: beside the checkout, if anywhere."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-CASES = Path(__file__).parent / "cases"
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture(scope="session")

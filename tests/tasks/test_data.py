@@ -10,6 +10,8 @@ from typing import Any
 
 import datasets
 import pytest
+from lm_eval.tasks import TaskManager
+from our_tasks import task_manager
 
 from lm_eval_eglr.dataset import FOLDER_VARIABLE, load_problems
 from lm_eval_eglr.repairs import Repair, repair_rows
@@ -115,6 +117,11 @@ def test_a_bad_source_is_refused(options: dict[str, Any], message: str) -> None:
 def test_a_bad_repair_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Repair("1", **options)
+
+
+def test_a_shipped_file_that_is_nowhere_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no file 'none/set.jsonl' in .* or among the tasks"):
+        load_problems(Source("none/set.jsonl", 1), tmp_path)
 
 
 def test_repairs_leave_a_repaired_release_alone() -> None:
@@ -342,3 +349,14 @@ def test_olympiadbench_states_every_relay_value(benchmarks: Path, load: Callable
     answers = dict(zip(docs["id"], docs["answer"], strict=True))
     assert answers["2817"] == "44"
     assert [(doc["id"], doc["tolerance"]) for doc in docs if doc["tolerance"]] == [("2592", 0.1)]
+
+
+def test_a_task_elsewhere_can_include_ours(tasks: Path, tmp_path: Path) -> None:
+    own = "Answer with a number in \\\\boxed{}."
+    text = f"include: {tasks / 'demo' / 'demo_eglr.yaml'}\ntask: mine\ndoc_to_text: '{{{{problem}}}} {own}'\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    mine = manager.load(["mine"])["tasks"]["mine"]
+    assert len(mine.eval_docs) == 20
+    theirs = task_manager().load(["demo_eglr"])["tasks"]["demo_eglr"]
+    assert mine.config.metadata["prompt_sha256"] != theirs.config.metadata["prompt_sha256"]

@@ -278,7 +278,7 @@ def _context(digits: int) -> Any:
     """A context of our own for each thread: the host's precision stays, and no other thread changes ours."""
     contexts: dict[int, Any] = _LOCAL.__dict__.setdefault("contexts", {})
     if digits not in contexts:
-        import mpmath  # type: ignore[import-untyped]
+        import mpmath
 
         contexts[digits] = mpmath.MPContext()
         contexts[digits].dps = digits

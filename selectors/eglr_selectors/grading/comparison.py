@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from eglr_selectors.grading import relations, units
-from eglr_selectors.grading.arithmetic import IrrationalError, TooLargeError, exact
+from eglr_selectors.grading.arithmetic import TooLargeError
 from eglr_selectors.grading.expression import Tree, UnreadableError, read_expression
-from eglr_selectors.grading.numeric import approximate, multiples, same_value
+from eglr_selectors.grading.numeric import approximate, facts, multiples, same_value
 from eglr_selectors.grading.reading import (
     Choice,
     Digits,
@@ -204,6 +204,8 @@ def _compare_values(left: Value, right: Value, rules: Rules) -> Comparison:
         one, other = (
             _scaled(tree, scale[1]) for tree, scale in zip((one, other), scales, strict=True) if scale
         )
+    if left.percent != right.percent and (left.unit or right.unit):
+        return Comparison(False, "rule", "a percentage against a quantity")
     if left.percent != right.percent:
         # 50 % is 0.5; whether it is 50 too is the benchmark's affair.
         plain, marked = (other, one) if left.percent else (one, other)
@@ -219,7 +221,7 @@ def _scaled(tree: Tree, factor: Fraction) -> Tree:
 
 def _compare_trees(left: Tree, right: Tree, tolerance: float = 0.0) -> Comparison:
     try:
-        one, other = _rational(left), _rational(right)
+        one, other = facts(left).rational, facts(right).rational
         if one is not None and other is not None:
             if one == other:
                 return Comparison(True, "number", "equal numbers")
@@ -238,13 +240,6 @@ def _compare_trees(left: Tree, right: Tree, tolerance: float = 0.0) -> Compariso
         if all(abs(value) < 1e300 for value in values):
             return _tolerated(Fraction(values[0]), Fraction(values[1]), tolerance, "numeric")
     return Comparison(False, "numeric", "different at a fixed point")
-
-
-def _rational(tree: Tree) -> Fraction | None:
-    try:
-        return exact(tree)
-    except IrrationalError:
-        return None
 
 
 def _tolerated(one: Fraction, other: Fraction, tolerance: float, path: Path) -> Comparison:

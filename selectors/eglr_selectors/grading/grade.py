@@ -90,7 +90,7 @@ def settle(gold: str, text: str, rules: Rules) -> Verdict | None:
     return _settle(gold, text, rules)
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=200_000)
 def _settle(gold: str, text: str, rules: Rules) -> Verdict | None:
     if not text.strip():
         return _NO_ANSWER

@@ -21,6 +21,7 @@ _PATTERNS = {
         r"\\(?:sum|prod|bigcup|int|iint|iiint|oint|lim)\b.*(?:\d{4,}|\^.*\^.*\^)"
     ),
     "code": re.compile(r"__|['\"`;]|\bimport\b|\blambda\b|\beval\b|\bexec\b|\(\)\."),
+    "signs that math-verify drops": re.compile(r"\\mathbb|\d\s*_|[$£€¥%]|[^\x00-\x7f]"),
     "chain of commands": re.compile(r"(?:\\[A-Za-z]+[\s{(]*){8}"),
 }
 _MOST = {r"\sqrt": 8, "√": 8, "&": 40, r"\\": 8, r"\int": 2, r"\sum": 2, r"\prod": 2, r"\lim": 2}
@@ -28,13 +29,13 @@ _MOST = {r"\sqrt": 8, "√": 8, "&": 40, r"\\": 8, r"\int": 2, r"\sum": 2, r"\pr
 
 
 def balanced(text: str) -> bool:
-    r"""Whether braces open and close in order: ``\pi}{4}`` in a box would be read as its first half."""
+    r"""Whether braces and bars open and close in order: ``\pi}{4}`` in a box is read as its first half."""
     level = 0
     for brace in re.findall(r"(?<!\\)[{}]", text):
         level += 1 if brace == "{" else -1
         if level < 0:
             return False
-    return level == 0
+    return level == 0 and text.count("|") % 2 == 0
 
 
 def hazard(text: str) -> str:
@@ -48,7 +49,7 @@ def hazard(text: str) -> str:
     if deepest > MAX_BRACKETS:
         return "too deep"
     if not balanced(text):
-        return "unbalanced braces"
+        return "unbalanced"
     if re.search(rf"\d{{{MAX_DIGITS}}}", text):
         return "too many digits"
     if any(text.count(sign) > most for sign, most in _MOST.items()):

@@ -8,6 +8,8 @@ clearly at one point where all symbols are positive are not. What is in between 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -28,7 +30,38 @@ _MAX_DIGITS = 1200
 _POINTS = 6
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What holds of a tree alone.
+
+    Attributes:
+        rational: Its exact value; ``None`` if it is not rational.
+        infinite: Whether infinity occurs in it.
+        names: Its symbols.
+        integers: Whether it has functions that are meant for integers.
+    """
+
+    rational: Fraction | None
+    infinite: bool
+    names: frozenset[str]
+    integers: bool
+
+
 @lru_cache(maxsize=20_000)
+def facts(tree: Tree) -> Facts:
+    """Returns what holds of a tree alone, found once for all its comparisons.
+
+    Raises:
+        TooLargeError: If it cannot be computed safely.
+        ZeroDivisionError: If it divides by zero.
+    """
+    try:
+        rational = exact(tree)
+    except IrrationalError:
+        rational = None
+    return Facts(rational, _infinite(tree), symbols(tree), stepwise(tree))
+
+
 def same_value(left: Tree, right: Tree) -> bool | None:
     """Returns whether two trees are equal for all values of their symbols; ``None`` where that stays open.
 
@@ -38,23 +71,21 @@ def same_value(left: Tree, right: Tree) -> bool | None:
     """
     if left == right:
         return True
-    try:
-        return exact(left) == exact(right)
-    except IrrationalError:
-        pass
-    if _infinite(left) or _infinite(right):
+    one, other = facts(left), facts(right)
+    if one.rational is not None and other.rational is not None:
+        return one.rational == other.rational
+    if one.infinite or other.infinite:
         return False
-    names = symbols(left) | symbols(right)
-    integers = stepwise(left) or stepwise(right)
+    names = one.names | other.names
+    integers = one.integers or other.integers
     agreed = differed = 0
     for number in range(1, _POINTS + 1 if names else 2):
-        values = point(names, number, integers)
-        same = _same_at(left, right, values)
+        same = _same_at(left, right, number, integers)
         if same is None:
             continue
         if not same:
             # At points of mixed sign, roots and logarithms may differ by the branch alone.
-            if number <= 2 or integers or _real_at(left, right, values):
+            if number <= 2 or integers or _real_at(left, right, number):
                 return False
             differed += 1
         agreed += same
@@ -72,10 +103,10 @@ def multiples(left: Tree, right: Tree) -> bool:
         return False
     ratios = []
     for number in range(1, _POINTS + 1):
-        found = _values(left, right, point(names, number, False), _DIGITS)
-        if found is None:
+        found = _evaluated(left, number, False, _DIGITS), _evaluated(right, number, False, _DIGITS)
+        if found[0] is None or found[1] is None:
             continue
-        one, other, _ = found
+        one, other = found[0].value, found[1].value
         if abs(one) < 1e-12 or abs(other) < 1e-12:
             return False
         ratios.append(one / other)
@@ -98,18 +129,37 @@ def _infinite(tree: Tree) -> bool:
     )
 
 
-def _same_at(left: Tree, right: Tree, values: dict[str, Any]) -> bool | None:
+@dataclass(frozen=True, slots=True)
+class _Evaluated:
+    value: Any
+    largest: int
+    smallest: int
+
+
+@lru_cache(maxsize=20_000)
+def _evaluated(tree: Tree, number: int, integers: bool, digits: int) -> _Evaluated | None:
+    """Evaluates a tree at a fixed point, once for all the trees that it is compared with."""
+    evaluation = Evaluation(digits, point(symbols(tree), number, integers))
+    try:
+        value = evaluation.value(tree)
+    except TooLargeError:
+        raise
+    except (ArithmeticError, ValueError, TypeError):
+        return None
+    return _Evaluated(value, evaluation.largest, evaluation.smallest)
+
+
+def _same_at(left: Tree, right: Tree, number: int, integers: bool) -> bool | None:
     digits = _DIGITS
     while True:
-        found = _values(left, right, values, digits)
-        if found is None:
+        one, other = _evaluated(left, number, integers, digits), _evaluated(right, number, integers, digits)
+        if one is None or other is None:
             return None
-        one, other, (largest, smallest) = found
-        difference = abs(one - other)
-        spread = (largest - smallest) * math.log10(2)
-        context = Evaluation(digits, {}).context
-        if difference > context.mpf(2) ** largest * context.mpf(10) ** (_GUARD_DIGITS - digits):
+        largest, smallest = max(one.largest, other.largest), min(one.smallest, other.smallest)
+        difference = abs(one.value - other.value)
+        if difference and _exponent(difference) > largest - (digits - _GUARD_DIGITS) * math.log2(10):
             return False
+        spread = (largest - smallest) * math.log10(2)
         if spread + 2 * _GUARD_DIGITS <= digits:
             return True
         if spread + 2 * _GUARD_DIGITS > _MAX_DIGITS:
@@ -117,23 +167,12 @@ def _same_at(left: Tree, right: Tree, values: dict[str, Any]) -> bool | None:
         digits = int(spread) + 3 * _GUARD_DIGITS
 
 
-def _real_at(left: Tree, right: Tree, values: dict[str, Any]) -> bool:
-    found = _values(left, right, values, _DIGITS)
-    return found is not None and not found[0].imag and not found[1].imag
+def _exponent(value: Any) -> int:
+    """Returns the base-2 exponent of a positive real number of mpmath, from its mantissa and exponent."""
+    _, _, exponent, bits = value._mpf_
+    return int(exponent + bits)
 
 
-def _values(
-    left: Tree, right: Tree, values: dict[str, Any], digits: int
-) -> tuple[Any, Any, tuple[int, int]] | None:
-    results = []
-    largest = smallest = 0
-    for tree in (left, right):
-        evaluation = Evaluation(digits, values)
-        try:
-            results.append(evaluation.value(tree))
-        except TooLargeError:
-            raise
-        except (ArithmeticError, ValueError, TypeError):
-            return None
-        largest, smallest = max(largest, evaluation.largest), min(smallest, evaluation.smallest)
-    return results[0], results[1], (largest, smallest)
+def _real_at(left: Tree, right: Tree, number: int) -> bool:
+    found = _evaluated(left, number, False, _DIGITS), _evaluated(right, number, False, _DIGITS)
+    return all(side is not None and not side.value.imag for side in found)

@@ -34,6 +34,7 @@ _RATIO = re.compile(r"[^:]+(?::[^:]+){1,4}")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _JOINER = re.compile(r"\\text\s*\{\s*,?\s*(and|or)\s*\}")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z .,'’\-!?:;()]*")
+_VALUES_IN_TEXT = re.compile(r"\d|^\s*[A-J](?:\s*(?:,|and\b|,\s*and\b)\s*[A-J])+\s*$")
 _PROSE = re.compile(r"[A-Za-z]{2,}")
 _MATRIX = re.compile(
     r"\\begin \{(?:[pbB]?matrix|smallmatrix|array)\}\s*(?:\{[lcr| ]*\})?(.*?)\\end \{[A-Za-z]+\}", re.DOTALL
@@ -135,7 +136,7 @@ class Reader:
 
     def _words(self, text: str, depth: int) -> Reading | None:
         marked = r"\text" in text
-        if marked and (match := _TEXT.fullmatch(text)) and any(sign.isdecimal() for sign in match[1]):
+        if marked and (match := _TEXT.fullmatch(text)) and _VALUES_IN_TEXT.search(match[1]):
             return self.read(match[1], depth + 1)
         bare = " ".join(_TEXT.sub(r" \1 ", text).split()) if marked else text
         words = _PROSE.findall(bare)
@@ -144,6 +145,8 @@ class Reader:
             if len(parts) > 1 and len(words) <= 3 * len(parts):
                 return Group("list", tuple(self.read(rf"\text{{{part}}}", depth + 1) for part in parts))
             plain = _plain(bare)
+            if plain in ("infinity", "positive infinity"):
+                return Value(relations.INFINITY)
             if plain in _NUMBER_WORDS:
                 return Value(("number", number(str(_NUMBER_WORDS[plain]))))
             return Words(plain)
@@ -203,7 +206,9 @@ class Reader:
             return Group("set", tuple(relations.expanded(items)))
         if len(items) == 1:
             return items[0] if left + right in ("()", "[]", "{}") else Opaque(text)
-        if left + right in ("()", "[]", "{}", r"\langle\rangle"):
+        if left == "{":  # invisible in LaTeX
+            return relations.listed(items)
+        if left + right in ("()", "[]", r"\langle\rangle"):
             return Group("[]" if left == "[" else "()", items)
         if len(items) != 2:
             return Opaque(text, final=True)

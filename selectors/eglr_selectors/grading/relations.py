@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 
 from eglr_selectors.grading.arithmetic import TooLargeError, exact, symbols
 from eglr_selectors.grading.expression import Tree, UnreadableError, read_expression
@@ -18,10 +19,11 @@ _RELATION = re.compile(r"<=|>=|!=|\\le\b|\\ge\b|\\ne\b|\\in\b|[<>=]")
 _ONE_NAME = re.compile(
     r"(?:\\?[A-Za-z]|\\[A-Za-z]{2,}|[A-Z]{2,4}|[A-Za-z]{4,}|\\text\{[^{}]*\})"
     r"(?:_(?:\{[^{}]*\}|\w))?(?:'|\^\{\\prime\})*(?:\((?:[A-Za-z0-9](?:,[A-Za-z0-9])*)\))?"
-    r"|m?\\(?:angle|triangle|overline|widehat|measuredangle)\{?[A-Za-z0-9_{}]+\}?|\|[A-Z]{2}\||\[[A-Z]{3,6}\]"
+    r"|m?\\(?:angle|triangle|overline|widehat|vec|hat|bar|overrightarrow)\{?[A-Za-z0-9_{}]+\}?|\|[A-Z]{2}\||\[[A-Z]{3,6}\]"
     r"|P\([^()]*\)|\\mathbb\{?E\}?(?:\[[A-Z]\])?"
 )
 _NAME_TUPLE = re.compile(r"\(([A-Za-z](?:_\{?\w+\}?)?(?:,[A-Za-z](?:_\{?\w+\}?)?)+)\)")
+_BARS = re.compile(r"\|([A-Za-z])\|")
 _SWAPPED = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne"}
 _OPERATORS = {"<=": "le", ">=": "ge", "!=": "ne", r"\le": "le", r"\ge": "ge", r"\ne": "ne", r"\in": "in"}
 
@@ -84,7 +86,8 @@ def _equation(text: str, parts: Sequence[str], read: Callable[[str], Reading]) -
     trees = [_tree(part) for part in parts]
     if len(trees) == 2 and trees[0] is not None and trees[1] is not None:
         return Equation(("+", trees[0], ("neg", trees[1])))
-    return Opaque(text)
+    # Of a longer chain math-verify would take the last part, whether it is true or not.
+    return Opaque(text, final=len(parts) > 2)
 
 
 def _all_same(trees: Sequence[Tree]) -> bool:
@@ -109,6 +112,19 @@ def _inequality(parts: Sequence[str], operators: Sequence[str]) -> Reading | Non
         operators = [_SWAPPED.get(operators[0], "")]
     trees = [_tree(part) for part in parts]
     below: Tree = ("neg", INFINITY)
+    bars = _BARS.fullmatch(_spaceless(parts[0]))
+    if len(parts) == 2 and bars and (end := trees[1]) is not None and operators[0] in ("<", "le", ">", "ge"):
+        strict = operators[0] in "<>"
+        outside = ((True, below, ("neg", end), strict), (strict, end, INFINITY, True))
+        inside = ((strict, ("neg", end), end, strict),)
+        return Named(bars[1], RealSet(inside if operators[0] in ("<", "le") else outside))
+    if len(parts) == 2 and not is_name(parts[0]) and trees[0] is not None and trees[1] is not None:
+        solved = _linear(("+", trees[0], ("neg", trees[1])))
+        if solved is None:
+            return None
+        name, root, falling = solved
+        parts, trees = [name, ""], [None, ("number", root)]
+        operators = [_SWAPPED.get(operators[0], "") if falling else operators[0]]
     if len(parts) == 2 and is_name(parts[0]) and (end := trees[1]) is not None:
         pieces = {
             "<": ((True, below, end, True),),
@@ -126,6 +142,27 @@ def _inequality(parts: Sequence[str], operators: Sequence[str]) -> Reading | Non
             piece = (operators[0] == "<", low, high, operators[1] == "<")
             return Named(_spaceless(parts[1]), RealSet((piece,)))
     return None
+
+
+def _linear(difference: Tree) -> tuple[str, Fraction, bool] | None:
+    """Solves a x + b = 0; returns the symbol, the root, and whether a is negative."""
+    names = symbols(difference)
+    if len(names) != 1 or (name := next(iter(names))).endswith("()"):
+        return None
+    try:
+        start, middle, end = (exact(_substituted(difference, name, value)) for value in (0, 1, 2))
+    except ArithmeticError:
+        return None
+    slope = middle - start
+    if slope == 0 or end - middle != slope:
+        return None
+    return name, -start / slope, slope < 0
+
+
+def _substituted(tree: Tree, name: str, value: int) -> Tree:
+    if tree == ("symbol", name):
+        return ("number", Fraction(value))
+    return tuple(_substituted(part, name, value) if isinstance(part, tuple) else part for part in tree)
 
 
 def interval(left: str, low: Reading, high: Reading, right: str) -> RealSet | None:
@@ -169,12 +206,30 @@ def listed(items: Sequence[Reading]) -> Reading:
     """Returns bare values, x = 1, x = 2, or x = 3, y = 4 as one reading."""
     named = [item for item in items if isinstance(item, Named)]
     names = [item.name for item in named]
+    if len(named) == len(items) == 2 and names[0] == names[1]:
+        both = _intersected(named[0].content, named[1].content)
+        if both is not None:
+            return Named(names[0], both)
     if named and len(set(names)) == 1 and isinstance(items[0], Named):
         contents = [item.content if isinstance(item, Named) else item for item in items]
         return Named(names[0], Group("list", tuple(expanded(contents))))
     if len(named) == len(items) and len(set(names)) == len(names):
         return _assignments({item.name: item.content for item in named})
     return Group("list", tuple(expanded(items)))
+
+
+def _intersected(one: Reading, other: Reading) -> RealSet | None:
+    """x > 3 and x < 5 is one interval; two rays that do not meet are a union, whatever joins them."""
+    if not (
+        isinstance(one, RealSet) and isinstance(other, RealSet) and len(one.pieces) == len(other.pieces) == 1
+    ):
+        return None
+    for above, below in ((one.pieces[0], other.pieces[0]), (other.pieces[0], one.pieces[0])):
+        if above[2] == INFINITY and below[1] == ("neg", INFINITY):
+            if order_key(above[1]) < order_key(below[2]):
+                return RealSet(((above[0], above[1], below[2], below[3]),))
+            return RealSet((below, above))
+    return None
 
 
 def expanded(items: Sequence[Reading]) -> Iterator[Reading]:

@@ -37,7 +37,8 @@ _ROOT_SIGN = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z]|\([^()]*\))")
 
 _NOTHING = (
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits"
-    " nolimits rm bf it mathstrut hfill newline"
+    " nolimits rm bf it mathstrut hfill newline underline large Large LARGE huge small normalsize checkmark"
+    " therefore"
 )
 _UPRIGHT = (
     "text mathrm mathbf mathit mathsf mathtt textbf textit textrm textsf texttt textnormal mbox hbox emph"
@@ -69,6 +70,11 @@ _COMMAND = re.compile(r"\\(?:([A-Za-z]+)(?:\*(?=\{))?\.?|(.))", re.DOTALL)
 _THOUSANDS = re.compile(r"(?<=\d)(?:,\\!\s*|\{,\}\s*|\\,)(?=\d{3}(?!\d))")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d])(?:\.\d+)?")
 _MARKUP = re.compile(r"\s*(\*\*|`+|__)([^*`]+)\1\s*\.?\s*")
+_DECORATION = re.compile(
+    r"\\(?:text)?color\s*\{[^{}]*\}|\\[hv]?(?:space|phantom)\*?\s*\{[^{}]*\}|\\text\s*\{[\s.,;]*\}|\\\\\s*$"
+    r"|^\s*(?:\\text\s*\{)?\s*(?:the\s+)?(?:final\s+)?answer(?:\s+is\b|\s*:)[\s:]*\}?",
+    re.IGNORECASE,
+)
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
 _SPACES = re.compile(r"\s+")
 _CIRCLE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)")
@@ -82,8 +88,9 @@ def respelt(text: str) -> str:
         text = unicodedata.normalize("NFKC", text.translate(_SIGN_TABLE)).translate(_SIGN_TABLE)
     else:
         text = text.replace("\x00", "")
-    if "boxed" in text:
+    if "box" in text:
         text = unboxed(text)
+    text = _DECORATION.sub("", text)
     text = _THOUSANDS.sub("", text)
     if markup := _MARKUP.fullmatch(text):
         text = markup[2]
@@ -92,7 +99,7 @@ def respelt(text: str) -> str:
     text = _COMMAND.sub(_one_name, text)
     text = _CIRCLE.sub(r"^\\circ ", text)
     text = _TIMES_TEN.sub("*", text)
-    text = _SPACES.sub(" ", text).strip().rstrip(".,;").strip()
+    text = _SPACES.sub(" ", text).strip(" =").rstrip(".,;").strip()
     if _SPACED_THOUSANDS.fullmatch(text):
         text = text.replace(" ", "")
     return text

@@ -8,7 +8,9 @@ from latex2sympy2_extended import NormalizationConfig, latex2sympy
 from sympy.core.relational import Relational
 
 _READ = math_verify.LatexExtractionConfig(
+    # A box or nothing: else a fraction is picked out of a text that cannot be read as a whole.
     boxed_match_priority=0,
+    try_extract_without_anchor=False,
     # Units are the parent's affair: here a variable m would be dropped for a metre.
     normalization_config=NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all", equations=False
@@ -38,7 +40,9 @@ def equal(gold: str, answer: str) -> tuple[bool, str]:
 
 def _parsed(text: str) -> sympy.Basic | None:
     """Reads a box; decimals become exact fractions, as math-verify rounds floats to some decimals."""
-    found = math_verify.parse(rf"\boxed{{{text}}}", [_READ], parsing_timeout=None)
+    found = math_verify.parse(
+        rf"\boxed{{{text}}}", [_READ], extraction_mode="first_match", parsing_timeout=None
+    )
     first = found[0] if found else None
     if isinstance(first, _MATRIX):
         return first

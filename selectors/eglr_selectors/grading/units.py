@@ -90,6 +90,8 @@ def split_unit(text: str, lone_letters: bool = False) -> tuple[str, str, bool]:
 
 def unit_name(text: str) -> str | None:
     """Returns one name for the synonyms and plurals of a unit; ``None`` if the text is no unit."""
+    if text.strip() in _CURRENCY:
+        return _CURRENCY[text.strip()]
     text = re.sub(r"[\s{}^.~]+", " ", text.replace("/", " per ")).strip().casefold()
     words = [_singular(word) for word in text.split() if word not in ("of", "the", "a", "an")]
     if not words or not all(word.isalpha() or re.fullmatch(r"-?\d", word) for word in words):
@@ -135,4 +137,6 @@ def _is_unit(words: str, lone_letters: bool) -> bool:
         return True
     if len(first) == 1:
         return lone_letters and first in _LONE_LETTERS
+    if first in ("sq", "cu") and len(parts) > 1:
+        return True
     return len(first) > 3 or _singular(first.casefold()) in _KNOWN

@@ -6,11 +6,21 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import read_rows
-from eglr_selectors.grading import extract, grade_many
+from case_files import read_rows
+from eglr_selectors.grading import DEFAULT, Rules, extract, grade_many
 from respellings import exact, respellings
 
-FILES = ["math500", "gsm8k", "aime24", "aime25", "amc23", "minerva_math", "olympiadbench", "svamp"]
+PRESETS = {
+    "math500": "math",
+    "gsm8k": "integer",
+    "aime24": "integer",
+    "aime25": "integer",
+    "amc23": "math",
+    "minerva_math": "quantity",
+    "olympiadbench": "olympiad",
+    "svamp": "number",
+}
+FILES = list(PRESETS)
 
 
 def golds(shared: Path, name: str) -> list[str]:
@@ -23,8 +33,9 @@ def golds(shared: Path, name: str) -> list[str]:
 @pytest.mark.parametrize("name", FILES)
 def test_golds_equal_themselves_however_written(shared: Path, name: str) -> None:
     pairs = [(gold, text) for gold in golds(shared, name) for text in (gold, *respellings(gold))]
-    wrong = [pair for pair, v in zip(pairs, grade_many(pairs), strict=True) if not v.correct]
-    assert not wrong
+    for rules in (DEFAULT, Rules.named(PRESETS[name])):
+        verdicts = grade_many(pairs, rules)
+        assert not [pair for pair, verdict in zip(pairs, verdicts, strict=True) if not verdict.correct]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from conftest import CASES, read_rows
+from case_files import CASES, read_rows
 from eglr_selectors.grading import Answer, Rules, Verdict, classes, classes_many, extract, grade, grade_many
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from conftest import CASES, read_rows
+from case_files import CASES, read_rows
 from eglr_selectors.grading import Rules, extract, grade
 
 REVIEWED: frozenset[str] = frozenset()

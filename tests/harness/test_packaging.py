@@ -1,0 +1,109 @@
+"""Wheel and sdist hold what they should, and an installed wheel works outside the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FIND = """
+import eglr_selectors, lm_eval_eglr, _lm_eval_eglr_autoload
+from lm_eval.api.registry import filter_registry, get_model
+from lm_eval.tasks import TaskManager
+import lm_eval.models
+print(get_model("hf-eglr").__name__, "eglr_select" in filter_registry, "demo_eglr" in TaskManager().all_tasks)
+print(*(module.__file__ for module in (eglr_selectors, lm_eval_eglr, _lm_eval_eglr_autoload)))
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The sdist, and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [sdist], [wheel] = folder.glob("*.tar.gz"), folder.glob("*.whl")
+    return sdist, wheel
+
+
+def test_the_wheel_holds_only_what_it_should(built):
+    names = zipfile.ZipFile(built[1]).namelist()
+    top = {name.split("/")[0] for name in names}
+    assert {entry for entry in top if not entry.endswith(".dist-info")} == {
+        "lm_eval_eglr",
+        "eglr_selectors",
+        "_lm_eval_eglr_autoload.py",
+        "lm_eval_eglr.pth",
+        "lm_eval_eglr.start",
+    }
+    assert "lm_eval_eglr/tasks/math500/math500_eglr.yaml" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    kinds = {Path(name).suffix for name in names if "dist-info" not in name}
+    assert kinds <= {
+        ".py",
+        ".pth",
+        ".start",
+        ".typed",
+        ".yaml",
+        ".md",
+        ".jsonl",
+        ".html",
+        ".j2",
+        ".css",
+        ".js",
+        "",
+    }
+
+
+def test_the_sdist_can_be_tested_and_holds_no_build_products(built):
+    with tarfile.open(built[0]) as archive:
+        names = archive.getnames()
+    inside = {name.split("/", 1)[1] for name in names if "/" in name}
+    assert {"Makefile", "LICENSE", "README.md", "constraints.txt", "tests/tiny_models.py"} <= inside
+    assert not [name for name in inside if ".venv" in name or "__pycache__" in name]
+
+
+def test_an_installed_wheel_plugs_itself_in(built, tmp_path):
+    environment = tmp_path / "venv"
+    venv.create(environment, with_pip=False)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = environment / "lib" / version / "site-packages"
+    # lm_eval and torch from this environment; a folder named in a .pth file has its own .pth files ignored,
+    # so the plug-in that answers is the wheel's.
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(packages),
+            str(built[1]),
+        ],
+        check=True,
+    )
+    done = subprocess.run(
+        [str(environment / "bin" / "python"), "-c", FIND],
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found, files = done.stdout.splitlines()
+    assert found == "EGLRLM True True"
+    assert all(file.startswith(str(packages)) for file in files.split())
