@@ -16,7 +16,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.grid import Items, parse_temperatures
+from lm_eval_eglr.decoding.grid import Items, parse_spans, parse_temperatures
 from lm_eval_eglr.decoding.memory import rows_that_fit
 from lm_eval_eglr.decoding.pool_decoder import (
     RECURSION_OPTIONS,
@@ -39,6 +39,7 @@ OWN_OPTIONS = (
     *RECURSION_OPTIONS,
     *SAMPLING_OPTIONS,
 )
+ANY_DEPTH = 10**6  # checks how spans are written before the model's depth is known
 GREEDY = Cell(span=0, temperature=0.0, sample=0)
 # Tasks that know nothing of pools have their answers anywhere, so a selector looks everywhere.
 FALLBACKS = ("hash", "phrase", "last_number")
@@ -100,6 +101,7 @@ class EGLRLM(HFLM):
         own = {key: kwargs.pop(key) for key in (*RECURSION_OPTIONS, *SAMPLING_OPTIONS) if key in kwargs}
         refuse_unknown(kwargs, OWN_OPTIONS, inspect.signature(HFLM.__init__).parameters)
         split_options(own)
+        parse_spans(spans, ANY_DEPTH)
         parse_temperatures(temperatures)
         if not isinstance(trace, bool):
             raise ValueError(f"trace={trace!r}: expected True or False")

@@ -168,7 +168,8 @@ def parse_pools(
         pools: The pools.
         references: One reference answer per pool, ``None`` where there is none.
         rules: When two answers are equal.
-        fallbacks: Where else to look for an answer, as in :func:`eglr_selectors.grading.extract`.
+        fallbacks: Where else to look for an answer, as in :func:`eglr_selectors.grading.extract`;
+            ``last_number`` does not apply to truncated rollouts.
         problems: One problem statement per pool; their prompts by default.
 
     Raises:
@@ -179,7 +180,7 @@ def parse_pools(
     for name, values in (("references", golds), ("problems", statements)):
         if len(values) != len(pools):
             raise ValueError(f"{name}: {len(values)} values for {len(pools)} pools")
-    answers = [tuple(extract(rollout.text, fallbacks=fallbacks) for rollout in pool) for pool in pools]
+    answers = [tuple(_read_answer(rollout, fallbacks) for rollout in pool) for pool in pools]
     numbers = classes_many(answers, rules)
     grades = _Grades(golds, answers, rules)
     return [
@@ -193,6 +194,13 @@ def parse_pools(
         )
         for i, pool in enumerate(pools)
     ]
+
+
+def _read_answer(rollout: Rollout, fallbacks: Sequence[str]) -> Answer | None:
+    """The answer of one rollout. The last number of a text that was cut off is no answer."""
+    if rollout.truncated:
+        fallbacks = [name for name in fallbacks if name != "last_number"]
+    return extract(rollout.text, fallbacks=fallbacks)
 
 
 def _correct_at(parsed: ParsedPool, indices: Sequence[int]) -> tuple[bool | None, ...]:

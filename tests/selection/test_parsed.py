@@ -93,3 +93,15 @@ def test_mismatched_inputs_are_refused() -> None:
         select(parsed, "majority", fallbacks=["phrase"])
     with pytest.raises(ValueError, match="parsed already"):
         select(parsed, "majority", rules=Rules(units="any"))
+
+
+def test_the_last_number_of_a_truncated_rollout_is_no_answer():
+    texts = {"length": "3 + 4 = 7, and then 12", "stop": "3 + 4 = 7, and then 12"}
+    pool = RolloutPool(
+        tuple(Rollout(text, Cell(sample=i), reason) for i, (reason, text) in enumerate(texts.items()))
+    )
+    parsed = parse_pool(pool, "12", fallbacks=("phrase", "last_number"))
+    assert [answer and answer.text for answer in parsed.answers] == [None, "12"]
+    assert parsed.correct == (False, True)
+    phrase = RolloutPool((Rollout("The answer is 12. And", finish_reason="length"),))
+    assert parse_pool(phrase, "12", fallbacks=("phrase", "last_number")).correct == (True,)
