@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from eglr_selectors import RolloutPool, Rules, parse_pool, parse_pools, select
+from eglr_selectors import Cell, Rollout, RolloutPool, Rules, parse_pool, parse_pools, select
 from eglr_selectors import parsed as parsed_module
 from pool_builders import grid_pool, texts_pool
 

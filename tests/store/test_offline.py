@@ -60,14 +60,17 @@ def test_the_harness_standard_error(tmp_path: Path) -> None:
 
 
 def test_commands_need_neither_torch_nor_lm_eval(tmp_path: Path) -> None:
-    store = write_small(tmp_path / "store")
+    write_small(tmp_path / "store")
     program = (
-        "import sys; from lm_eval_eglr.cli.app import main\n"
-        "sys.argv = ['eglr', 'select', sys.argv[1], '--json']\n"
-        "try: main()\nfinally: assert not {'torch', 'lm_eval', 'transformers'} & set(sys.modules)"
+        "import sys; from lm_eval_eglr.cli.app import app\n"
+        "for command in (['select'], ['compare'], ['verify-store'], ['report'], ['export', '--format', 'jsonl']):\n"
+        "    app([*command, 'store'], standalone_mode=False)\n"
+        "assert not {'torch', 'lm_eval', 'transformers'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(store)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").is_file()
+    assert (tmp_path / "store.jsonl").is_file()
 
 
 def test_repeats_of_a_document_are_one_pool(tmp_path: Path) -> None:
