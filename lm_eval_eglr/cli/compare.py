@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -42,14 +43,23 @@ def compare(
     if form not in FORMATS:
         raise ValueError(f"format={form!r}: expected one of {', '.join(FORMATS)}")
     names = selectors_of(selector)
-    rows = [row for path in sources for row in _rows(path, names)]
-    board = leaderboard(rows, baseline)
+    board = leaderboard(_told_apart({path: _rows(path, names) for path in sources}), baseline)
     if form == "json":
         print_json(_as_json(board))
     elif form == "rich":
         print_rich(leaderboard_table(board))
     else:
         print(render(leaderboard_table(board), form), end="")
+
+
+def _told_apart(rows: dict[Path, list[StrategyRow]]) -> list[StrategyRow]:
+    """Adds the source's name to a model that several sources have on one task: runs with other options."""
+    seen = Counter(key for group in rows.values() for key in {(row.model, row.task) for row in group})
+    return [
+        replace(row, model=f"{row.model} ({path.name})") if seen[row.model, row.task] > 1 else row
+        for path, group in rows.items()
+        for row in group
+    ]
 
 
 def _rows(path: Path, names: list[str]) -> list[StrategyRow]:

@@ -92,6 +92,7 @@ def test_drill_down_by_keyboard(page: Any) -> None:
     page.locator("#pool summary").nth(4).focus()
     page.keyboard.press("Enter")
     tokens = page.locator("#pool details").nth(4).locator(".token")
+    tokens.first.wait_for()
     assert tokens.count() == 24
     assert page.locator("#pool details").nth(4).locator(".recursed").count() > 0
     assert page.locator("#pool .parted.token").count() == 1
@@ -110,6 +111,7 @@ def test_a_hostile_text_stays_text(page: Any) -> None:
     page.get_by_role("button", name="Open the pool of problem 1", exact=True).click()
     page.wait_for_selector("#pool details")
     page.get_by_text("Open all rollouts").click()
+    page.locator("#pool span.parted").nth(1).wait_for()
     assert "window.broken" in page.locator("#pool details pre").first.inner_text()
     assert page.locator("#pool span.parted").count() > 1
 

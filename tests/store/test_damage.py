@@ -21,7 +21,7 @@ def read_all(folder: Path) -> tuple[Store, list[str]]:
     return read_store(folder), read_vocabulary(folder)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_flipped_and_cut_bytes(tmp_path: Path, seed: int) -> None:
     original = write_small(tmp_path / "store", ANSWERS[:2])
     write_vocabulary(original, lambda: ["a", "b"], ".0.part")
@@ -30,7 +30,7 @@ def test_flipped_and_cut_bytes(tmp_path: Path, seed: int) -> None:
     noticed = 0
     for path in files(original):
         data = path.read_bytes()
-        for _ in range(40):
+        for _ in range(30):
             position = rng.randrange(len(data))
             flipped = bytearray(data)
             flipped[position] ^= 1 << rng.randrange(8)
@@ -48,7 +48,7 @@ def test_flipped_and_cut_bytes(tmp_path: Path, seed: int) -> None:
                 )
                 assert pieces == words
         path.write_bytes(data)
-    assert noticed > 300
+    assert noticed > 200
     assert read_all(original)[0].pools == sound.pools
 
 

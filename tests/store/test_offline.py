@@ -63,8 +63,8 @@ def test_commands_need_neither_torch_nor_lm_eval(tmp_path: Path) -> None:
     write_small(tmp_path / "store")
     program = (
         "import sys; from lm_eval_eglr.cli.app import app\n"
-        "for command in (['select'], ['compare'], ['verify-store'], ['report'], ['export', '--format', 'jsonl']):\n"
-        "    app([*command, 'store'], standalone_mode=False)\n"
+        "for command in ('select', 'compare', 'verify-store', 'report', 'export --format jsonl'):\n"
+        "    app([*command.split(), 'store'], standalone_mode=False)\n"
         "assert not {'torch', 'lm_eval', 'transformers'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
@@ -121,6 +121,15 @@ def test_compare_reads_results_of_plain_lm_eval(tmp_path: Path) -> None:
     assert "20.0 ± 30.0≈" in table
     path.write_text("{}")
     assert main_code(["compare", str(path)]) == 2
+
+
+def test_two_runs_of_one_model_are_told_apart(tmp_path: Path) -> None:
+    write_small(tmp_path / "first")
+    write_small(tmp_path / "second", ANSWERS[:3])
+    rows = json.loads(
+        run("compare", tmp_path / "first", tmp_path / "second", "--selector", "majority", "--json")
+    )
+    assert [row["model"] for row in rows] == ["tiny (first)", "tiny (second)"]
 
 
 def main_code(arguments: list[str]) -> int:
