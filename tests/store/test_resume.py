@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stored_runs import make_tiny, run_tiny
 
-from lm_eval_eglr.store import StoreError, read_store
+from lm_eval_eglr.store import StoreError, StoreWriter, read_store
+from lm_eval_eglr.store import durable as durable_module
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -73,3 +76,45 @@ def test_the_store_holds_what_offline_scoring_needs(whole: Path) -> None:
     assert (head.reference, head.rules.form, head.fallbacks) == ("2", "number", ("last_number",))
     assert head.fields["problem"] == "What is 1 + 1?"
     assert head.fields["level"] == 1
+
+
+def test_a_disk_that_fills_up_during_a_run_leaves_a_store_that_resumes(
+    tiny: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = tiny / "full"
+    sync, calls = durable_module.os.fsync, 0
+
+    def filling(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if len(list((full / "pools").glob("*.parquet"))) >= 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(durable_module.os, "fsync", filling)
+    with pytest.raises(StoreError, match=r"No space left on device.*the same command continues"):
+        run_tiny(tiny, full)
+    monkeypatch.undo()
+    assert calls > 2
+    assert not list((full / "pools").glob(".*"))
+    run_tiny(tiny, full)
+    assert contents(full) == contents(whole)
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    tiny: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped = tiny / "stopped"
+    append = StoreWriter.append
+
+    def interrupted(self: StoreWriter, *arguments: Any) -> None:
+        append(self, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StoreWriter, "append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_tiny(tiny, stopped)
+    monkeypatch.undo()
+    assert "holds 1 pools; the same command continues with the missing ones" in caplog.text
+    run_tiny(tiny, stopped)
+    assert contents(stopped) == contents(whole)
