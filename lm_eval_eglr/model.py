@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,19 @@ from lm_eval_eglr.decoding.pool_decoder import (
 )
 from lm_eval_eglr.decoding.rows import Request
 from lm_eval_eglr.decoding.stopping import StopRule
+from lm_eval_eglr.fingerprint import manifest_of
 from lm_eval_eglr.loader_options import refuse_unknown
+from lm_eval_eglr.recording import Recording, recording
 from lm_eval_eglr.response import PoolRequest, PoolResponse
-from lm_eval_eglr.rollout_file import RolloutFile
+from lm_eval_eglr.store import Manifest, StoreWriter
 
 logger = logging.getLogger(__name__)
 
-OWN_OPTIONS = ("spans", "temperatures", "rollouts", "selector", *RECURSION_OPTIONS, *SAMPLING_OPTIONS)
+OWN_OPTIONS = (
+    *("spans", "temperatures", "rollouts", "trace", "selector"),
+    *RECURSION_OPTIONS,
+    *SAMPLING_OPTIONS,
+)
 ANY_DEPTH = 10**6  # checks how spans are written before the model's depth is known
 GREEDY = Cell(span=0, temperature=0.0, sample=0)
 # Tasks that know nothing of pools have their answers anywhere, so a selector looks everywhere.
@@ -72,6 +79,7 @@ class EGLRLM(HFLM):
         spans: Items | None = None,
         temperatures: Items | None = None,
         rollouts: str | None = None,
+        trace: bool = False,
         selector: str = "greedy",
         **kwargs: Any,
     ) -> None:
@@ -81,7 +89,8 @@ class EGLRLM(HFLM):
             pretrained: Model name, folder, or a loaded model.
             spans: Spans L, layers; see :func:`lm_eval_eglr.decoding.grid.parse_spans`.
             temperatures: Temperatures; see :func:`lm_eval_eglr.decoding.grid.parse_temperatures`.
-            rollouts: JSONL file that gets every rollout.
+            rollouts: Folder of the store that gets every rollout, and from which a stopped run continues.
+            trace: Whether the store also gets entropy, log-probability and iterations of every token.
             selector: Whose text a task gets that knows nothing of pools. ``greedy`` decodes one rollout;
                 any other decodes the pool.
             **kwargs: Fields of RecursionConfig and SamplingConfig, and everything that HFLM takes.
@@ -94,8 +103,12 @@ class EGLRLM(HFLM):
         split_options(own)
         parse_spans(spans, ANY_DEPTH)
         parse_temperatures(temperatures)
+        if not isinstance(trace, bool):
+            raise ValueError(f"trace={trace!r}: expected True or False")
         self._selector = get_selector(selector)
-        self._rollout_file = None if rollouts is None else RolloutFile(Path(rollouts))
+        rank = int(os.environ.get("RANK", 0))
+        self._store = None if rollouts is None else StoreWriter(Path(rollouts), rank)
+        revision = kwargs.get("revision")
         # HFLM's own default is "cuda", also where there is none.
         kwargs.setdefault("device", "cuda" if torch.cuda.is_available() else "cpu")
         super().__init__(pretrained, **kwargs)
@@ -109,7 +122,12 @@ class EGLRLM(HFLM):
             spans=spans,
             temperatures=temperatures,
             max_length=self.max_length,
+            trace=trace,
             **own,
+        )
+        name = pretrained if isinstance(pretrained, str) else str(self.model.config._name_or_path)
+        self._manifest = (
+            Manifest() if self._store is None else manifest_of(self._decoder, self.model, name, revision)
         )
         generation = self.model.generation_config
         self._unapplied = [name for name in UNAPPLIED if getattr(generation, name, None) not in NEUTRAL]
@@ -118,22 +136,37 @@ class EGLRLM(HFLM):
         """Answers each request with a :class:`PoolResponse`: the selected text, with its pool.
 
         Raises:
-            ValueError: If a request for a pool has generation options that the engine does not know.
+            ValueError: If a request for a pool has generation options that the engine does not know, or
+                the store is of another run.
         """
-        theirs = [number for number, request in enumerate(requests) if self._is_left_to_hflm(request)]
-        ours = [number for number in range(len(requests)) if number not in set(theirs)]
-        responses: dict[int, PoolResponse] = {}
-        if theirs:
-            texts = super().generate_until([requests[number] for number in theirs], disable_tqdm)
-            for number, text in zip(theirs, texts, strict=True):
-                pool = RolloutPool((Rollout(text, GREEDY),), requests[number].args[0])
-                responses[number] = self._keep(requests[number], pool, text)
-        responses |= self._decode({number: requests[number] for number in ours}, disable_tqdm)
-        return [responses[number] for number in range(len(requests))]
-
-    def _decode(self, requests: dict[int, Instance], disable_tqdm: bool) -> dict[int, PoolResponse]:
+        theirs = {number for number, request in enumerate(requests) if self._is_left_to_hflm(request)}
         documents = DocumentKeys()
-        plans = {number: self._plan(request, documents) for number, request in requests.items()}
+        plans = {
+            number: self._plan(request, documents)
+            for number, request in enumerate(requests)
+            if number not in theirs
+        }
+        with recording(self._store, self._manifest, requests, plans, FALLBACKS, self._pieces) as record:
+            pools = dict(record.served)
+            missing = sorted(theirs - pools.keys())
+            if missing:
+                texts = super().generate_until([requests[number] for number in missing], disable_tqdm)
+                for number, text in zip(missing, texts, strict=True):
+                    pools[number] = RolloutPool((Rollout(text, GREEDY),), requests[number].args[0])
+                    record.keep(number, pools[number])
+            rest = {number: plan for number, plan in plans.items() if number not in pools}
+            pools |= self._decode(rest, requests, record, disable_tqdm)
+        return [
+            PoolResponse.of(
+                self._text(plans[number], pools[number]) if number in plans else pools[number][0].text,
+                pools[number],
+            )
+            for number in range(len(requests))
+        ]
+
+    def _decode(
+        self, plans: dict[int, Request], requests: list[Instance], record: Recording, disable_tqdm: bool
+    ) -> dict[int, RolloutPool]:
         if self._unapplied and plans:
             logger.warning(
                 "the model's generation config sets %s, which pools are decoded without",
@@ -142,22 +175,23 @@ class EGLRLM(HFLM):
         self._warn_cut(plans, requests)
         self._decoder.engine.max_rows = self._rows(list(plans.values()))
         numbers = list(plans)
-        responses = {}
+        pools = {}
         for place, pool in self._decoder.decode(
             plans.values(),
             progress=not disable_tqdm and self.rank == 0,
             rollouts=sum(len(plan.cells) for plan in plans.values()),
         ):
-            request = requests[numbers[place]]
-            text = self._text(request, plans[numbers[place]], pool)
-            responses[numbers[place]] = self._keep(request, pool, text)
-            self.cache_hook.add_partial("generate_until", request.args, responses[numbers[place]])
-        return responses
+            number = numbers[place]
+            pools[number] = pool
+            record.keep(number, pool)
+            response = PoolResponse.of(self._text(plans[number], pool), pool)
+            self.cache_hook.add_partial("generate_until", requests[number].args, response)
+        return pools
 
-    def _keep(self, request: Instance, pool: RolloutPool, text: str) -> PoolResponse:
-        if self._rollout_file is not None:
-            self._rollout_file.append(request, pool)
-        return PoolResponse.of(text, pool)
+    def _pieces(self) -> list[str]:
+        """The text of each token id, for pages that show tokens."""
+        pieces: list[str] = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
+        return pieces
 
     def _wants_pool(self, request: Instance) -> bool:
         return isinstance(request, PoolRequest) or self._selector.name != "greedy"
@@ -215,7 +249,7 @@ class EGLRLM(HFLM):
         eos = self.eot_token_id
         return None if eos is None else self.tok_decode(eos, skip_special_tokens=False)
 
-    def _warn_cut(self, plans: dict[int, Request], requests: dict[int, Instance]) -> None:
+    def _warn_cut(self, plans: dict[int, Request], requests: list[Instance]) -> None:
         """Says how many prompts lost their beginning; HFLM says it per batch."""
         cut = [n for n, plan in plans.items() if len(plan.tokens) == self.max_length - plan.max_new_tokens]
         lost = [n for n in cut if len(self.tok_encode(requests[n].args[0])) > len(plans[n].tokens)]
@@ -237,7 +271,7 @@ class EGLRLM(HFLM):
             return max(cells, rows_that_fit(self.model, longest))
         return max(cells, int(self.batch_size))
 
-    def _text(self, request: Instance, plan: Request, pool: RolloutPool) -> str:
+    def _text(self, plan: Request, pool: RolloutPool) -> str:
         """The selected rollout's text as HFLM would give it: without its thinking part."""
         parsed = parse_pool(pool, fallbacks=FALLBACKS)
         index = self._selector(parsed).index if len(pool) > 1 else 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eglr_selectors import RolloutPool
+from eglr_selectors import RolloutPool, Rules
+from eglr_selectors.grading import DEFAULT
 from lm_eval.api.instance import Instance
 
 
@@ -14,9 +15,13 @@ class PoolRequest(Instance):
 
     Attributes:
         reference: The reference answer, written beside the rollouts; no model looks at it.
+        rules: When two answers are equal; written beside the rollouts, too.
+        fallbacks: Where to look for an answer when there is no box; likewise.
     """
 
     reference: str | None = None
+    rules: Rules = DEFAULT
+    fallbacks: tuple[str, ...] = ()
 
 
 class PoolResponse(str):

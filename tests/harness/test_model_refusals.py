@@ -49,7 +49,7 @@ def test_an_encoder_decoder_model_is_refused_by_name(tmp_path):
 def test_rollouts_that_are_there_are_not_overwritten(tmp_path, tiny_folder):
     path = tmp_path / "rollouts.jsonl"
     path.write_text("precious\n")
-    with pytest.raises(ValueError, match="already holds rollouts"):
+    with pytest.raises(ValueError, match="cannot be written"):
         EGLRLM(pretrained=tiny_folder, device="cpu", rollouts=str(path))
     assert path.read_text() == "precious\n"
 

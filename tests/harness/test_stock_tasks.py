@@ -9,6 +9,9 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from saved_model import save_tiny_model
 
+from lm_eval_eglr.store import read_store
+from lm_eval_eglr.store.exchange import to_records
+
 DOCUMENTS = [
     {"question": "Tom has 3 apples.", "answer": "7", "choices": ["four", "seven"], "gold": 1},
     {"question": "A very much longer question, about pears and plums and many other fruits:", "answer": "5"},
@@ -116,14 +119,14 @@ def test_sampling_tasks_draw_by_our_seed(run):
 
 
 def test_a_selector_gives_any_task_the_selected_text(run, tmp_path):
-    path = tmp_path / "rollouts.jsonl"
+    path = tmp_path / "rollouts"
     results = run(
         "hf-eglr",
         GENERATION,
         f",selector=best_of_n,spans=0:1,temperatures=0:1,rollouts={path}",
         generation="{until: [], max_gen_toks: 12}",
     )
-    records = [json.loads(line) for line in path.read_text().splitlines()]
+    records = list(to_records(read_store(path).pools))
     assert len(records) == 4 * len(DOCUMENTS)
     for number, [[text]] in enumerate(responses(results)):
         pool = [record for record in records if record["doc_id"] == number]

@@ -1,0 +1,70 @@
+"""The entropy threshold that gates a wanted share of tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from eglr_selectors import RolloutPool
+
+BINS = 20
+BAR = 40
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """What a sample of plain decoding says about the gate.
+
+    Attributes:
+        threshold: τ, nats: the share of tokens above it is the nearest possible to the wanted one.
+        gate_rate: The share of the sample's tokens above it.
+        entropies: Entropy of p_0 at every token of the sample, nats, ``[tokens]``.
+        prompts: Number of prompts in the sample.
+    """
+
+    threshold: float
+    gate_rate: float
+    entropies: np.ndarray
+    prompts: int
+
+    def histogram(self) -> str:
+        """The distribution as lines of text, the threshold marked."""
+        edges = np.linspace(0, float(self.entropies.max()) or 1.0, BINS + 1)
+        shares = np.histogram(self.entropies, edges)[0] / len(self.entropies)
+        lines = []
+        for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True):
+            bar = "█" * round(BAR * share / shares.max())
+            mark = "  ← τ" if low <= self.threshold < high else ""
+            lines.append(f"{low:6.2f}–{high:5.2f} nats {share:6.1%} {bar}{mark}")
+        return "\n".join(lines)
+
+
+def calibrate(pools: Sequence[RolloutPool], gate_rate: float) -> Calibration:
+    """Finds the threshold in traced pools of the plain model.
+
+    Args:
+        pools: Decoded at span 0 with ``trace=True``.
+        gate_rate: Wanted share of gated tokens.
+
+    Raises:
+        ValueError: If the rate is not between 0 and 1, or the pools are not traced.
+    """
+    if isinstance(gate_rate, bool) or not 0 < gate_rate < 1:
+        raise ValueError(f"gate_rate={gate_rate!r}: expected a number > 0 and < 1")
+    values = [
+        entropy
+        for pool in pools
+        for rollout in pool
+        if rollout.telemetry is not None
+        for entropy in rollout.telemetry.token_entropies
+        if not math.isnan(entropy)
+    ]
+    if not values:
+        raise ValueError("pools: no rollout has the entropies of its tokens; decode with trace=True")
+    entropies = np.sort(np.array(values))
+    # The gate is H > τ, so τ is the largest entropy that must stay below it.
+    below = min(len(entropies) - 1, max(0, round(len(entropies) * (1 - gate_rate)) - 1))
+    threshold = float(entropies[below])
+    return Calibration(threshold, float(np.mean(entropies > threshold)), entropies, len(pools))

@@ -1,0 +1,76 @@
+"""All commands of ``eglr``, and what their failures look like."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from lm_eval_eglr.cli import (
+    calibrate,
+    compare,
+    demo,
+    export,
+    fit_verifier,
+    report,
+    select,
+    verify_store,
+)
+from lm_eval_eglr.cli.output import say
+from lm_eval_eglr.store import StoreError
+
+DAMAGED, WRONG, INTERRUPTED = 1, 2, 130
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo.demo,
+    "select": select.select,
+    "selectors": select.selectors,
+    "compare": compare.compare,
+    "report": report.report,
+    "export": export.export,
+    "calibrate": calibrate.calibrate,
+    "fit-verifier": fit_verifier.fit_verifier,
+    "verify-store": verify_store.verify_store,
+}
+
+app = typer.Typer(
+    name="eglr",
+    help="Rollouts of entropy-gated latent recursion: select from them, compare, report, export.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def plainly(command: Callable[..., None]) -> Callable[..., None]:
+    """Makes an expected failure of a command one line and an exit code; a fault keeps its traceback."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except BrokenPipeError:  # `eglr ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except StoreError as error:
+            say(f"eglr: {error}")
+            raise typer.Exit(DAMAGED) from None
+        except (ValueError, OSError) as error:
+            say(f"eglr: {error}")
+            raise typer.Exit(WRONG) from None
+        except KeyboardInterrupt:
+            say("eglr: interrupted; nothing in a store is lost, and the same command starts again from there")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return run
+
+
+for name, command in COMMANDS.items():
+    app.command(name=name)(plainly(command))
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()

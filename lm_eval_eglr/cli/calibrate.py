@@ -1,0 +1,95 @@
+"""``eglr calibrate``: the gate's threshold for a wanted share of gated tokens."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lm_eval_eglr.cli.output import print_json, say
+from lm_eval_eglr.cli.select import Json
+
+
+def calibrate(
+    model: Annotated[
+        str | None, typer.Option(help="Hub name or folder. [default: the embedded SmolLM2-135M-Instruct]")
+    ] = None,
+    gate_rate: Annotated[float, typer.Option(help="Wanted share of gated tokens.")] = 0.2,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="JSON lines with problem or prompt. [default: the problems of demo_eglr]"),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Most prompts that are used.")] = 20,
+    max_new_tokens: Annotated[int, typer.Option(help="Length limit of each continuation, tokens.")] = 128,
+    dtype: Annotated[str, typer.Option(help="Type of the weights, as transformers names it.")] = "auto",
+    gguf_file: Annotated[str | None, typer.Option(help="Weights in a GGUF file of that folder.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="HTML file that gets the distribution drawn.")] = None,
+    json: Json = False,
+) -> None:
+    """Find the entropy threshold that gates a share of tokens, from a sample of plain greedy decoding.
+
+    Exits with 0, or with 2 when an option is wrong or the model cannot be loaded.
+    """
+    if not 0 < gate_rate < 1:
+        raise ValueError(f"gate_rate={gate_rate!r}: expected a number > 0 and < 1")
+    texts = read_prompts(prompts)[: max(1, limit)]
+    from lm_eval_eglr import calibration  # torch and transformers: seconds of imports
+    from lm_eval_eglr.decoding import PoolDecoder
+    from lm_eval_eglr.embedded_model import embedded_model
+
+    kwargs: dict[str, Any] = {"dtype": dtype}
+    if model is None:
+        arguments = embedded_model()
+        model, gguf_file = arguments["pretrained"], arguments["gguf_file"]
+    if gguf_file is not None:
+        kwargs["gguf_file"] = gguf_file
+    decoder = PoolDecoder.from_pretrained(
+        model, model_kwargs=kwargs, spans="0", temperatures="0", entropy_threshold=float("inf"), trace=True
+    )
+    chat = bool(getattr(decoder.tokenizer, "chat_template", None))
+    inputs: Any = [[{"role": "user", "content": text}] for text in texts] if chat else texts
+    found = calibration.calibrate(decoder.generate(inputs, max_new_tokens=max_new_tokens), gate_rate)
+    if plot is not None:
+        from lm_eval_eglr.reports.figures import entropy_distribution
+
+        entropy_distribution(found.entropies, found.threshold).write_html(plot, include_plotlyjs=True)
+        say(f"wrote {plot}")
+    if json:
+        print_json(
+            {
+                "entropy_threshold": found.threshold,
+                "gate_rate": found.gate_rate,
+                "tokens": len(found.entropies),
+                "prompts": found.prompts,
+            }
+        )
+        return
+    print(found.histogram())
+    print(
+        f"entropy_threshold={found.threshold:.4f} gates {found.gate_rate:.1%} of {len(found.entropies)} "
+        f"tokens ({found.prompts} prompts)"
+    )
+
+
+def read_prompts(path: Path | None) -> list[str]:
+    """Reads the sample of prompts: ``prompt`` or ``problem`` of each line.
+
+    Raises:
+        ValueError: If a line is no such thing, or there is none.
+    """
+    if path is None:
+        from lm_eval_eglr.harness import tasks_folder
+
+        path = tasks_folder() / "demo" / "demo_eglr.jsonl"
+    texts = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            record = json_module.loads(line)
+            texts.append(str(record["prompt"] if "prompt" in record else record["problem"]))
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path}, line {number}: expected JSON with prompt or problem") from None
+    if not texts:
+        raise ValueError(f"{path}: no prompts")
+    return texts

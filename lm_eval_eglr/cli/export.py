@@ -1,0 +1,72 @@
+"""``eglr export``: rollouts for trainers and other tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import typer
+
+from lm_eval_eglr.cli.output import say
+from lm_eval_eglr.cli.sources import open_store
+from lm_eval_eglr.store import Store
+from lm_eval_eglr.store.exchange import to_records
+from lm_eval_eglr.store.training import training_rows
+
+Form = Literal["trl", "jsonl", "parquet"]
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="STORE", help="Folder given as rollouts=DIR.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="trl: JSON lines of prompts, completions, token ids, log-probabilities, rewards and "
+            "group-relative advantages; parquet: the same as one table; jsonl: every rollout with all that "
+            "the store knows.",
+        ),
+    ] = "trl",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The file. [default: beside the store]")
+    ] = None,
+) -> None:
+    """Export rollouts, for GRPO and the like, or whole for another tool.
+
+    Rollouts without a reward (no reference, or an answer that could not be graded) are left out of trl
+    and parquet. Exits with 0, with 1 when the store is damaged, with 2 when an option is wrong.
+    """
+    if form not in get_args(Form):
+        raise ValueError(f"format={form!r}: expected one of {', '.join(get_args(Form))}")
+    store = open_store(folder)
+    suffix = {"trl": ".trl.jsonl", "jsonl": ".jsonl", "parquet": ".parquet"}[form]
+    whole = folder.resolve()
+    path = output or whole.with_name(whole.name + suffix)
+    count = write_export(store, form, path)
+    say(f"wrote {count} rollouts to {path}")
+
+
+def write_export(store: Store, form: str, path: Path) -> int:
+    """Writes a store in one of the formats; returns the number of rollouts."""
+    if form == "jsonl":
+        return _write_lines(path, to_records(store.pools))
+    rows = (row.to_record() for row in training_rows(store))
+    if form == "trl":
+        return _write_lines(path, rows)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist(list(rows))
+    pq.write_table(table, path, compression="zstd")
+    return int(table.num_rows)
+
+
+def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record) + "\n")
+            count += 1
+    return count

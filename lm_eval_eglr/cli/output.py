@@ -1,0 +1,53 @@
+"""What the commands print: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from lm_eval_eglr.reports.untrusted import for_terminal
+
+Item = TypeVar("Item")
+SECONDS_PER_LINE = 10.0
+
+
+def say(message: str) -> None:
+    """Prints a message for people."""
+    print(for_terminal(message), file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Prints JSON; undefined numbers are null, which every reader of JSON takes."""
+    print(json.dumps(without_nan(value), indent=2, allow_nan=False))
+
+
+def without_nan(value: Any) -> Any:
+    """Returns the value with NaN and infinities replaced by ``None``."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): without_nan(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(each) for each in value]
+    return value
+
+
+def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """Yields the items under a bar with rate and time left; in a pipe or a log, a plain line now and then."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, desc=what, leave=False, delay=1)
+        return
+    started = last = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - last >= SECONDS_PER_LINE:
+            left = (now - started) / done * (len(items) - done)
+            say(f"{what}: {done} of {len(items)}, {done / (now - started):.1f}/s, {left:.0f} s left")
+            last = now
+        yield item

@@ -1,0 +1,67 @@
+"""What decides the rollouts of a run, as the manifest of its store says it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.store import Manifest
+
+SAMPLED_WEIGHTS = 64
+PACKAGES = ("lm-eval-eglr", "lm_eval", "torch", "transformers")
+
+
+def manifest_of(decoder: PoolDecoder, model: PreTrainedModel, name: str, revision: str | None) -> Manifest:
+    """Describes a run.
+
+    Args:
+        decoder: With the run's grid, recursion and sampling.
+        model: The model as loaded, adapters included.
+        name: What the user called it; of a folder only the last part, which moves with the weights.
+        revision: Its revision.
+    """
+    cells = [str(cell) for cell in decoder.cells]
+    fingerprint = {
+        "model": Path(name).name if Path(name).is_dir() else name,
+        "revision": revision or "main",
+        "commit": getattr(model.config, "_commit_hash", None),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "weights": weights_digest(model),
+        "depth": decoder.stack.depth,
+        "cells": cells,
+        **dataclasses.asdict(decoder.engine.recursion),
+        **dataclasses.asdict(decoder.sampling),
+    }
+    return Manifest(fingerprint, {"python": platform.python_version(), **_versions()})
+
+
+def weights_digest(model: PreTrainedModel) -> str:
+    """A digest of every parameter's name and shape and of some of its values.
+
+    It tells two checkpoints apart that go by one name; it does not notice a single changed weight.
+    """
+    hasher = hashlib.blake2b(digest_size=8)
+    for name, weights in model.named_parameters():
+        hasher.update(f"{name} {tuple(weights.shape)}".encode())
+        if weights.is_meta:  # offloaded: its values are not here
+            continue
+        flat = weights.detach().flatten()
+        some = flat[:: max(1, len(flat) // SAMPLED_WEIGHTS)][:SAMPLED_WEIGHTS]
+        hasher.update(some.float().cpu().numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found

@@ -1,0 +1,311 @@
+"""The figures of a benchmark, made with plotly: for the page, and as PNG or SVG for papers."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from eglr_selectors import ParsedPool
+from eglr_selectors.estimators import bootstrap, curve, maj_at_k, pass_at_k
+from plotly.subplots import make_subplots
+
+from lm_eval_eglr.reports.strategies import StrategyRow, mean
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#3b78c2", "#d07a1f", "#2f9467", "#8a63b8", "#8a8f98"
+SETS = ("temperature (L = 0)", "layers (T = 0)", "joint (L > 0, T > 0)")
+
+
+def all_figures(pools: Sequence[ParsedPool], rows: Sequence[StrategyRow]) -> dict[str, go.Figure]:
+    """Makes every figure; the names are those of the page's sections and of exported files."""
+    figures = {
+        "grid": grid_heat_map(pools),
+        "axes": solved_by_axis(pools),
+        "pareto": accuracy_against_cost(rows),
+        "curves": curves_over_k(pools),
+        "recursion": recursion_by_span(pools),
+        "entropy": entropy_histogram(pools),
+    }
+    for figure in figures.values():
+        _style(figure)
+    return figures
+
+
+def _style(figure: go.Figure) -> None:
+    figure.update_layout(
+        template="none",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 60, "r": 16, "t": 16, "b": 56},
+        font={"family": "system-ui, sans-serif", "size": 13, "color": GREY},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        height=360,
+    )
+    figure.update_xaxes(gridcolor="rgba(128,128,128,0.2)", zeroline=False, automargin=True)
+    figure.update_yaxes(gridcolor="rgba(128,128,128,0.2)", zeroline=False, automargin=True)
+
+
+def _shares(values: Sequence[float]) -> list[float | None]:
+    """Percent for plotly, which draws nothing where there is ``None``."""
+    return [None if math.isnan(value) else 100 * value for value in values]
+
+
+def grid_heat_map(pools: Sequence[ParsedPool]) -> go.Figure:
+    """Accuracy of every span and temperature, its samples averaged, with 95 % intervals."""
+    cells: dict[tuple[int, float | None], list[list[float]]] = defaultdict(lambda: [[] for _ in pools])
+    for place, parsed in enumerate(pools):
+        for rollout, correct in zip(parsed, parsed.correct, strict=True):
+            if correct is not None:
+                cells[rollout.cell.span, rollout.cell.temperature][place].append(float(correct))
+    spans = sorted({span for span, _ in cells})
+    temperatures = sorted({t for _, t in cells}, key=lambda t: -1.0 if t is None else t)
+    values: list[list[float | None]] = []
+    texts: list[list[str]] = []
+    for span in spans:
+        found = [
+            bootstrap([mean(problem) for problem in cells[span, t]], samples=2000)
+            if (span, t) in cells
+            else None
+            for t in temperatures
+        ]
+        values.append([None if each is None else _shares([each.value])[0] for each in found])
+        texts.append(
+            [
+                ""
+                if each is None or math.isnan(each.value)
+                else f"{100 * each.value:.1f} %<br>{100 * each.low:.0f}–{100 * each.high:.0f}"
+                for each in found
+            ]
+        )
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            x=["unknown" if t is None else f"T = {t:g}" for t in temperatures],
+            y=[f"L = {span}" for span in spans],
+            text=texts,
+            texttemplate="%{text}",
+            textfont={"color": "#14171c"},  # on cells that are light in both themes
+            colorscale=[[0, "#edf2fa"], [1, "#6fa1e0"]],
+            colorbar={"title": {"text": "% correct"}, "thickness": 12},
+            hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
+            xgap=2,
+            ygap=2,
+        )
+    )
+    figure.update_xaxes(title="temperature", side="bottom")
+    figure.update_yaxes(title="recursion span, layers")
+    return figure
+
+
+def solved_by_axis(pools: Sequence[ParsedPool]) -> go.Figure:
+    """An UpSet plot: how many problems each combination of axes solves."""
+    counts: dict[tuple[bool, bool, bool], int] = defaultdict(int)
+    for parsed in pools:
+        solved = [r.cell for r, correct in zip(parsed, parsed.correct, strict=True) if correct]
+        counts[
+            any(cell.span == 0 for cell in solved),
+            any(cell.temperature == 0 for cell in solved),
+            any(cell.span > 0 and cell.temperature != 0 for cell in solved),
+        ] += 1
+    combinations = sorted(counts, key=lambda members: (not any(members), -counts[members]))
+    columns = list(range(len(combinations)))
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.65, 0.35], vertical_spacing=0.04)
+    totals = [counts[members] for members in combinations]
+    colours = [GREY if not any(members) else BLUE for members in combinations]
+    figure.add_bar(
+        x=columns,
+        y=totals,
+        text=totals,
+        textposition="outside",
+        marker_color=colours,
+        row=1,
+        col=1,
+        cliponaxis=False,
+        hovertemplate="%{y} problems<extra></extra>",
+    )
+    for member, name in enumerate(SETS):
+        figure.add_scatter(
+            x=columns,
+            y=[name] * len(columns),
+            mode="markers",
+            row=2,
+            col=1,
+            hoverinfo="skip",
+            marker={
+                "size": 12,
+                "color": [BLUE if m[member] else "rgba(128,128,128,0.25)" for m in combinations],
+            },
+        )
+    figure.update_xaxes(showticklabels=False, showgrid=False)
+    figure.update_xaxes(title="solved by", row=2, col=1)
+    figure.update_yaxes(title="problems", row=1, col=1)
+    figure.update_yaxes(showgrid=False, autorange="reversed", row=2, col=1)
+    figure.update_layout(showlegend=False)
+    return figure
+
+
+def accuracy_against_cost(rows: Sequence[StrategyRow]) -> go.Figure:
+    """Every strategy's accuracy against the tokens that it looks at, with the Pareto front."""
+    known = [row for row in rows if not math.isnan(row.value) and not math.isnan(row.tokens)]
+    figure = go.Figure()
+    for name, uses_reference, colour in (("strategies", False, BLUE), ("oracles", True, ORANGE)):
+        chosen = [row for row in known if row.uses_reference == uses_reference]
+        if chosen:
+            figure.add_scatter(
+                x=[row.tokens for row in chosen],
+                y=[100 * row.value for row in chosen],
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [100 * (row.high - row.value) for row in chosen],
+                    "arrayminus": [100 * (row.value - row.low) for row in chosen],
+                    "thickness": 1,
+                    "width": 3,
+                },
+                customdata=[[row.strategy, row.rollouts] for row in chosen],
+                mode="markers",
+                marker={"color": colour, "size": 9, "symbol": "diamond" if uses_reference else "circle"},
+                name=name,
+                hovertemplate="%{customdata[0]}<br>%{y:.1f} % with %{x:.0f} tokens, "
+                "%{customdata[1]:.3g} rollouts<extra></extra>",
+            )
+    front = pareto_front([row for row in known if not row.uses_reference])
+    figure.add_scatter(
+        x=[row.tokens for row in front],
+        y=[100 * row.value for row in front],
+        mode="lines+text",
+        line={"color": GREEN, "shape": "hv"},
+        text=[row.strategy for row in front],
+        textposition="top left",
+        name="Pareto front",
+        hoverinfo="skip",
+    )
+    figure.update_xaxes(title="tokens per problem", rangemode="tozero")
+    figure.update_yaxes(title="% correct", rangemode="tozero")
+    return figure
+
+
+def pareto_front(rows: Sequence[StrategyRow]) -> list[StrategyRow]:
+    """The rows that no other beats at the same or a lower cost, cheapest first."""
+    front: list[StrategyRow] = []
+    for row in sorted(rows, key=lambda row: (row.tokens, -row.value)):
+        if not front or row.value > front[-1].value:
+            front.append(row)
+    return front
+
+
+def curves_over_k(pools: Sequence[ParsedPool]) -> go.Figure:
+    """pass@k and maj@k of the whole grid and of temperature alone, with 95 % bands over problems."""
+    figure = go.Figure()
+    plain = [parsed.subset(lambda rollout: rollout.cell.span == 0) for parsed in pools]
+    parts = [("whole grid", pools, "solid")]
+    if all(len(parsed) for parsed in plain) and any(
+        len(a) != len(b) for a, b in zip(plain, pools, strict=True)
+    ):
+        parts.append(("temperature only", plain, "dash"))
+    for part, chosen, dash in parts:
+        for name, estimator, colour in (("pass@k", pass_at_k, BLUE), ("maj@k", maj_at_k, ORANGE)):
+            points = {
+                k: bootstrap(found.values, samples=2000) for k, found in curve(estimator, chosen).items()
+            }
+            ks, label = list(points), f"{name}, {part}"
+            high, low = _shares([p.high for p in points.values()]), _shares([p.low for p in points.values()])
+            figure.add_scatter(
+                x=[*ks, *reversed(ks)],
+                y=[*high, *reversed(low)],
+                fill="toself",
+                fillcolor=colour,
+                opacity=0.12,
+                mode="lines",
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=label,
+            )
+            figure.add_scatter(
+                x=ks,
+                y=_shares([p.value for p in points.values()]),
+                mode="lines+markers",
+                name=label,
+                line={"color": colour, "dash": dash},
+                legendgroup=label,
+                hovertemplate="k = %{x}: %{y:.1f} %<extra>" + label + "</extra>",
+            )
+    figure.update_xaxes(title="rollouts k", type="log", dtick=math.log10(2))
+    figure.update_yaxes(title="% correct", rangemode="tozero")
+    return figure
+
+
+def recursion_by_span(pools: Sequence[ParsedPool]) -> go.Figure:
+    """Share of tokens that were recursed, and iterations per recursed token, by span."""
+    tokens: dict[int, int] = defaultdict(int)
+    gated: dict[int, int] = defaultdict(int)
+    iterations: dict[int, int] = defaultdict(int)
+    for parsed in pools:
+        for rollout in parsed:
+            if rollout.telemetry is not None and rollout.cell.span > 0:
+                tokens[rollout.cell.span] += len(rollout.tokens)
+                gated[rollout.cell.span] += rollout.telemetry.gated_tokens
+                iterations[rollout.cell.span] += rollout.telemetry.recursions
+    spans = sorted(span for span in tokens if tokens[span])
+    names = [f"L = {span}" for span in spans]
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.16)
+    figure.add_bar(
+        x=names,
+        y=[100 * gated[span] / tokens[span] for span in spans],
+        marker_color=BLUE,
+        row=1,
+        col=1,
+        hovertemplate="%{x}: %{y:.1f} % of tokens<extra></extra>",
+    )
+    figure.add_bar(
+        x=names,
+        y=[iterations[span] / gated[span] if gated[span] else None for span in spans],
+        marker_color=PURPLE,
+        row=1,
+        col=2,
+        hovertemplate="%{x}: %{y:.2f} iterations<extra></extra>",
+    )
+    figure.update_yaxes(title="% of tokens recursed", row=1, col=1)
+    figure.update_yaxes(title="iterations per recursed token", row=1, col=2)
+    figure.update_layout(showlegend=False)
+    return figure
+
+
+def entropy_histogram(pools: Sequence[ParsedPool]) -> go.Figure:
+    """Mean entropy of the rollouts that are right and of those that are not."""
+    groups: dict[bool, list[float]] = {True: [], False: []}
+    for parsed in pools:
+        for rollout, correct in zip(parsed, parsed.correct, strict=True):
+            if rollout.telemetry is not None and correct is not None:
+                groups[correct].append(rollout.telemetry.mean_entropy)
+    known = [value for values in groups.values() for value in values if not math.isnan(value)]
+    edges = np.linspace(0, max(known, default=1.0) or 1.0, 41)
+    figure = go.Figure()
+    for correct, name, colour in ((True, "correct", GREEN), (False, "wrong or no answer", ORANGE)):
+        values = np.array([value for value in groups[correct] if not math.isnan(value)])
+        heights = np.histogram(values, edges)[0] / max(1, len(values))
+        figure.add_bar(
+            x=((edges[1:] + edges[:-1]) / 2).tolist(),
+            y=(100 * heights).tolist(),
+            name=f"{name} ({len(values)})",
+            marker_color=colour,
+            opacity=0.6,
+            hovertemplate="%{x:.2f} nats: %{y:.1f} %<extra></extra>",
+        )
+    figure.update_layout(barmode="overlay", bargap=0)
+    figure.update_xaxes(title="mean entropy of a rollout, nats")
+    figure.update_yaxes(title="% of the group")
+    return figure
+
+
+def entropy_distribution(entropies: np.ndarray, threshold: float) -> go.Figure:
+    """The entropies of tokens, nats, ``[tokens]``, with the gate's threshold."""
+    figure = go.Figure(go.Histogram(x=entropies, nbinsx=60, histnorm="percent", marker_color=BLUE))
+    figure.add_vline(threshold, line_color=ORANGE, annotation_text=f"τ = {threshold:.3f}")
+    figure.update_xaxes(title="entropy of the plain next-token distribution, nats")
+    figure.update_yaxes(title="% of tokens")
+    _style(figure)
+    return figure

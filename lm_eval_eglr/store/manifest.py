@@ -1,0 +1,63 @@
+"""The manifest: which run a store belongs to, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lm_eval_eglr.store.durable import StoreError, canonical, read_sealed, seal, write_whole
+
+FORMAT = "eglr-rollouts"
+VERSION = 1
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What decides a store's rollouts, and what they were made with.
+
+    Attributes:
+        fingerprint: Model, revision, dtype, grid, recursion, sampling, seed: what decides the rollouts
+            of a request. Pools of two fingerprints never share a store.
+        versions: Versions of the software; they are shown, not compared.
+    """
+
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """The model's name, as the run was given it."""
+        return str(self.fingerprint.get("model", "unknown model"))
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """Names the fingerprint's keys that differ, with this value and the other one."""
+        keys = sorted({*self.fingerprint, *other})
+        return [
+            f"{key} is {canonical(self.fingerprint.get(key))} there and {canonical(other.get(key))} here"
+            for key in keys
+            if canonical(self.fingerprint.get(key)) != canonical(other.get(key))
+        ]
+
+    def write(self, folder: Path, scratch: str) -> None:
+        """Writes the manifest of a new store."""
+        content = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        write_whole(folder / NAME, seal(content), folder / scratch)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Reads a store's manifest.
+
+        Raises:
+            StoreError: If there is none, it is damaged, or of a version that this one does not know.
+        """
+        if not (folder / NAME).is_file():
+            raise StoreError(f"{folder}: not a rollout store, it has no {NAME}")
+        content = read_sealed(folder / NAME)
+        if content.get("format") != FORMAT:
+            raise StoreError(f"{folder / NAME}: format={content.get('format')!r}: expected {FORMAT!r}")
+        if content.get("version") != VERSION:
+            raise StoreError(f"{folder}: version={content.get('version')!r}: expected {VERSION}")
+        return cls(dict(content["fingerprint"]), dict(content["versions"]))

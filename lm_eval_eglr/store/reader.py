@@ -1,0 +1,131 @@
+"""Reading stores: all pools of all shards, checked, and parsed for selection."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eglr_selectors import ParsedPool, RolloutPool, parse_pools
+
+from lm_eval_eglr.store.durable import StoreError
+from lm_eval_eglr.store.folder import PoolPath, pool_paths
+from lm_eval_eglr.store.head import Place, PoolHead
+from lm_eval_eglr.store.manifest import Manifest
+from lm_eval_eglr.store.plan import read_plans
+from lm_eval_eglr.store.pool_file import decode
+
+Progress = Callable[[list[PoolPath]], Iterable[PoolPath]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPool:
+    """A pool and what it belongs to."""
+
+    head: PoolHead
+    pool: RolloutPool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Document:
+    """A document of a task with all its pools joined, as the harness scores it.
+
+    Attributes:
+        head: Of its first pool.
+        parsed: Its rollouts with their answers.
+    """
+
+    head: PoolHead
+    parsed: ParsedPool
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The problem's own fields, such as subject and level."""
+        return self.head.fields
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Store:
+    """A store as it was when it was read.
+
+    Attributes:
+        folder: Where it is.
+        manifest: Whose rollouts it holds.
+        pools: Its pools, by task, document and repeat.
+        missing: Places of pools that its run set out to make and has not.
+    """
+
+    folder: Path
+    manifest: Manifest
+    pools: tuple[StoredPool, ...]
+    missing: tuple[Place, ...]
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that have pools."""
+        return sorted({stored.head.task for stored in self.pools})
+
+    def documents(self, task: str) -> list[Document]:
+        """Parses a task's pools, each document's joined, in the order of the documents.
+
+        Raises:
+            ValueError: If the task has no pools here.
+        """
+        stored = [each for each in self.pools if each.head.task == task]
+        if not stored:
+            raise ValueError(f"task={task!r}: expected one of {', '.join(self.tasks)}")
+        groups = [list(group) for _, group in itertools.groupby(stored, key=lambda each: each.head.doc_id)]
+        heads = [group[0].head for group in groups]
+        pools = [merge_pools([each.pool for each in group]) for group in groups]
+        parsed: dict[int, ParsedPool] = {}
+        # One call of the grader for all documents under the same rules: most tasks have one set.
+        for rules, fallbacks in dict.fromkeys((head.rules, head.fallbacks) for head in heads):
+            chosen = [i for i, head in enumerate(heads) if (head.rules, head.fallbacks) == (rules, fallbacks)]
+            read = parse_pools(
+                [pools[i] for i in chosen],
+                [heads[i].reference for i in chosen],
+                rules,
+                fallbacks,
+                problems=[str(heads[i].fields.get("problem", pools[i].prompt)) for i in chosen],
+            )
+            parsed.update(zip(chosen, read, strict=True))
+        return [Document(head, parsed[i]) for i, head in enumerate(heads)]
+
+
+def merge_pools(pools: list[RolloutPool]) -> RolloutPool:
+    """Joins the pools of one document in their order; the cost of a joined pool is not known."""
+    if len(pools) == 1:
+        return pools[0]
+    return RolloutPool(tuple(rollout for pool in pools for rollout in pool), pools[0].prompt)
+
+
+def read_store(folder: str | Path, progress: Progress = iter) -> Store:
+    """Reads a whole store.
+
+    Args:
+        folder: The store.
+        progress: Is handed the list of files, and yields them: a place for a progress bar.
+
+    Raises:
+        StoreError: If it is no store, or any byte of it is not what was written.
+    """
+    folder = Path(folder)
+    manifest = Manifest.read(folder)
+    pools = tuple(read_pools(folder, progress))
+    there = {stored.head.place for stored in pools}
+    return Store(folder, manifest, pools, tuple(sorted(read_plans(folder) - there)))
+
+
+def read_pools(folder: Path, progress: Progress = iter) -> Iterator[StoredPool]:
+    """Yields the pools of a store one by one, by task, document and repeat.
+
+    Raises:
+        StoreError: If one is damaged.
+    """
+    for entry in progress(sorted(pool_paths(folder), key=lambda entry: entry.place)):
+        head, pool = decode(entry.path)
+        if head.identity != entry.identity or not entry.path.name.startswith(head.stem + "."):
+            raise StoreError(f"{entry.path}: damaged, its name is not that of its content")
+        yield StoredPool(head, pool)

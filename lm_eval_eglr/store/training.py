@@ -1,0 +1,92 @@
+"""Stored pools as training data: one row per rollout, with rewards and group-relative advantages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lm_eval_eglr.store.reader import Document, Store
+
+SPREAD_FLOOR = 1e-4
+"""Added to a group's standard deviation, as TRL's GRPOTrainer does."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """A rollout as GRPO and its relatives take it.
+
+    Attributes:
+        prompt: The prompt as the model saw it.
+        completion: The rollout's text.
+        prompt_id: Task and document, the same for a whole group.
+        completion_ids: Token ids of the completion.
+        logprobs: Log-probability of each token, nats, at temperature 1 under the distribution that it
+            was drawn from; ``None`` if the run kept none (``trace=True`` keeps them).
+        reward: 1 for a correct answer, else 0.
+        advantage: The reward less the group's mean, over its standard deviation (arXiv 2402.03300,
+            section 4.1.2); 0 in a group whose rewards are all equal.
+        truncated: Whether the token limit cut it off.
+        span: L of its cell.
+        temperature: T of its cell.
+    """
+
+    prompt: str
+    completion: str
+    prompt_id: str
+    completion_ids: tuple[int, ...]
+    logprobs: tuple[float, ...] | None
+    reward: float
+    advantage: float
+    truncated: bool
+    span: int
+    temperature: float | None
+
+    def to_record(self) -> dict[str, Any]:
+        """The row as JSON-ready values."""
+        record = asdict(self)
+        record["completion_ids"] = list(self.completion_ids)
+        record["logprobs"] = None if self.logprobs is None else list(self.logprobs)
+        return record
+
+
+def training_rows(store: Store) -> Iterator[TrainingRow]:
+    """Yields the rollouts of all documents that have a reference, group after group.
+
+    Rollouts whose answer could not be graded are left out: they have no reward.
+    """
+    for task in store.tasks:
+        for document in store.documents(task):
+            if document.parsed.reference is not None:
+                yield from _group(document)
+
+
+def _group(document: Document) -> Iterator[TrainingRow]:
+    parsed = document.parsed
+    rewards = {i: float(correct) for i, correct in enumerate(parsed.correct) if correct is not None}
+    advantages = group_advantages(list(rewards.values()))
+    for (i, reward), advantage in zip(rewards.items(), advantages, strict=True):
+        rollout = parsed[i]
+        traced = rollout.telemetry.token_logprobs if rollout.telemetry is not None else ()
+        yield TrainingRow(
+            parsed.pool.prompt,
+            rollout.text,
+            f"{document.head.task}/{document.head.doc_id}",
+            rollout.tokens,
+            tuple(traced) if rollout.tokens and len(traced) == len(rollout.tokens) else None,
+            reward,
+            advantage,
+            rollout.truncated,
+            rollout.cell.span,
+            rollout.cell.temperature,
+        )
+
+
+def group_advantages(rewards: list[float]) -> list[float]:
+    """Returns (reward - mean) / (standard deviation + 1e-4) of a group, with Bessel's correction."""
+    if len(rewards) < 2:
+        return [0.0] * len(rewards)
+    mean = math.fsum(rewards) / len(rewards)
+    spread = math.sqrt(math.fsum((reward - mean) ** 2 for reward in rewards) / (len(rewards) - 1))
+    return [(reward - mean) / (spread + SPREAD_FLOOR) for reward in rewards]

@@ -1,0 +1,173 @@
+"""Writing a store: one process at a time per shard, resuming where a run before it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from eglr_selectors import RolloutPool
+from filelock import FileLock, Timeout
+
+from lm_eval_eglr.store.durable import StoreError, write_whole
+from lm_eval_eglr.store.folder import DAMAGED, POOLS, PoolPath, place_of, pool_paths
+from lm_eval_eglr.store.head import PoolHead
+from lm_eval_eglr.store.manifest import NAME, Manifest
+from lm_eval_eglr.store.plan import write_plan
+from lm_eval_eglr.store.pool_file import decode, encode
+from lm_eval_eglr.store.vocabulary import write_vocabulary
+
+logger = logging.getLogger(__name__)
+
+
+class StoreWriter:
+    """A store as one process of a run writes to it.
+
+    Each pool is a file of its own, written under a hidden name, synced and renamed, so that it is in
+    the store completely or not at all, whenever the process or the machine dies.
+
+    Args:
+        folder: The store's folder; made if it is not there.
+        rank: Number of this process among those of its run; each has its own lock.
+
+    Raises:
+        StoreError: If the folder cannot be written, is no store, or another run is writing to it.
+    """
+
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self.folder = folder
+        self.rank = rank
+        self._known: dict[tuple[str, int, int], PoolPath] = {}
+        with self._guarded():
+            (folder / POOLS).mkdir(parents=True, exist_ok=True)
+            with self._locked(rank):
+                if (folder / NAME).is_file():
+                    Manifest.read(folder)
+
+    @contextlib.contextmanager
+    def writing(self, manifest: Manifest) -> Iterator[StoreWriter]:
+        """Holds the store for writing; the lock goes with the process, however that ends.
+
+        Args:
+            manifest: Of this run.
+
+        Raises:
+            StoreError: If another run holds it, or its rollouts have another fingerprint.
+        """
+        with self._locked(self.rank):
+            with self._guarded():
+                if (self.folder / NAME).is_file():
+                    self._refuse_other(manifest)
+                else:
+                    manifest.write(self.folder, self._scratch)
+                self._drop_torn()
+            self._known = {entry.place: entry for entry in pool_paths(self.folder)}
+            yield self
+
+    def plan(self, heads: Iterable[PoolHead]) -> None:
+        """Notes which pools this run is to make.
+
+        Raises:
+            StoreError: If the store has a pool of the same document with other draws.
+        """
+        heads = list(heads)
+        for head in heads:
+            entry = self._known.get(place_of(head))
+            if entry is not None and entry.identity != head.identity:
+                self._refuse_document(entry, head)
+        with self._guarded():
+            write_plan(self.folder, self.rank, [head.place for head in heads], self._scratch)
+
+    def describe_tokens(self, pieces: Callable[[], Sequence[str]]) -> None:
+        """Writes the text of every token id once per store; the first process does it."""
+        if self.rank == 0:
+            with self._guarded():
+                write_vocabulary(self.folder, pieces, self._scratch)
+
+    def load(self, head: PoolHead) -> RolloutPool | None:
+        """Returns the pool that an earlier run has made, if there is one; a damaged one is set aside."""
+        entry = self._known.get(place_of(head))
+        if entry is None:
+            return None
+        try:
+            return decode(entry.path)[1]
+        except StoreError as error:
+            logger.warning("%s; it is set aside and decoded again", error)
+            with self._guarded():
+                entry.path.rename(entry.path.with_name(DAMAGED + entry.path.name))
+            del self._known[entry.place]
+            return None
+
+    def append(self, head: PoolHead, pool: RolloutPool) -> None:
+        """Adds a pool; when this returns, it is on the disk.
+
+        Raises:
+            StoreError: If it cannot be written; what was written before stays good.
+        """
+        name, data = encode(head, pool)
+        path = self.folder / POOLS / name
+        with self._guarded():
+            write_whole(path, data, path.with_name(self._scratch))
+        self._known[place_of(head)] = PoolPath.of(path)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @property
+    def _scratch(self) -> str:
+        return f".{self.rank}.part"
+
+    def _refuse_other(self, manifest: Manifest) -> None:
+        differences = Manifest.read(self.folder).differences(manifest.fingerprint)
+        if differences:
+            raise StoreError(
+                f"rollouts={str(self.folder)!r}: holds rollouts of another run ({'; '.join(differences)}); "
+                "name another folder"
+            )
+
+    def _refuse_document(self, entry: PoolPath, head: PoolHead) -> None:
+        before, _ = decode(entry.path)
+        keys = sorted({*before.settings, *head.settings})
+        differing = [key for key in keys if before.settings.get(key) != head.settings.get(key)]
+        if before.document != head.document:
+            differing.insert(0, "prompt")
+        raise StoreError(
+            f"rollouts={str(self.folder)!r}: document {head.doc_id} of {head.task} is there with another "
+            f"{', '.join(differing)}; name another folder"
+        )
+
+    def _drop_torn(self) -> None:
+        """Removes what killed processes were writing; the lock of a live one keeps its own."""
+        for part in [*self.folder.glob(".*.part"), *(self.folder / POOLS).glob(".*.part")]:
+            rank = part.name.split(".")[1]
+            with contextlib.suppress(StoreError):
+                if rank == str(self.rank):
+                    self._drop(part)
+                elif rank.isdigit():
+                    with self._locked(int(rank)):
+                        self._drop(part)
+
+    def _drop(self, part: Path) -> None:
+        part.unlink(missing_ok=True)
+        logger.warning("%s: dropped a record that a killed run had not finished", part)
+
+    @contextlib.contextmanager
+    def _locked(self, rank: int) -> Iterator[None]:
+        try:
+            with FileLock(self.folder / f".rank{rank}.lock", timeout=0):
+                yield
+        except Timeout:
+            raise StoreError(
+                f"rollouts={str(self.folder)!r}: another run is writing to it; wait for it, or name another"
+            ) from None
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"rollouts={str(self.folder)!r}: cannot be written ({error.strerror or error}); "
+                "what it holds is safe, and the same command continues once this is mended"
+            ) from error

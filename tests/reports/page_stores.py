@@ -1,0 +1,64 @@
+"""Stores of any size for tests of the page: grids with telemetry, traces and hostile texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from eglr_selectors import Cell, PoolCost, Rollout, RolloutPool, Telemetry
+
+from lm_eval_eglr.store import Manifest, PoolHead, StoreWriter
+
+WORDS = [f" {''.join(chr(97 + (7 * i + 3 * j) % 26) for j in range(2 + i % 6))}" for i in range(600)]
+SPANS, TEMPERATURES = (0, 2, 4, 8), (0.0, 0.7, 0.7, 0.7)
+HOSTILE = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>\x1b[31m"
+
+
+def write_grid(
+    folder: Path, problems: int, length: int, repeats: int = 1, traced: bool = True, model: str = "tiny/model"
+) -> Path:
+    """Writes a store of ``problems`` pools of 16 × ``repeats`` rollouts of ``length`` tokens."""
+    rng = np.random.default_rng(0)
+    writer = StoreWriter(folder)
+    fingerprint = {"model": model, "noise": "shared", "seed": 0}
+    with writer.writing(Manifest(fingerprint)):
+        writer.describe_tokens(lambda: WORDS)
+        for number in range(problems):
+            hard = rng.random()
+            rollouts = []
+            for span in SPANS:
+                for column, temperature in enumerate(TEMPERATURES * repeats):
+                    right = rng.random() > hard * (1 + 0.1 * (temperature > 0))
+                    answer = "7" if right else str(rng.integers(1, 6))
+                    tokens = (rng.zipf(1.3, length) % len(WORDS)).tolist()
+                    if span and rollouts:  # half of a rollout is what the plain model wrote
+                        tokens[: length // 2] = rollouts[column].tokens[: length // 2]
+                    text = "".join(WORDS[token] for token in tokens) + rf" \boxed{{{answer}}}"
+                    if number == 1:
+                        text = HOSTILE + text
+                    entropies = (rng.gamma(1.0, 0.4 + 0.3 * (not right), length)).astype(np.float32)
+                    gated = entropies > 1
+                    steps = tuple((gated * 2).astype(int).tolist()) if span else (0,) * length
+                    telemetry = Telemetry(
+                        mean_entropy=float(entropies.mean()),
+                        mean_logprob=-float(entropies.mean()),
+                        mean_confidence=5.0,
+                        gated_tokens=int(gated.sum()) * (span > 0),
+                        recursions=sum(steps),
+                        token_entropies=tuple(entropies.tolist()) if traced else (),
+                        token_iterations=steps if traced else (),
+                    )
+                    cell = Cell(span, temperature, max(0, column - 1))
+                    reason = "length" if rng.random() < 0.05 else "stop"
+                    rollouts.append(Rollout(text, cell, reason, tuple(tokens), telemetry))
+            problem = f"Problem {number}: how many are {number} and 7?"
+            fields = {
+                "problem": HOSTILE + problem if number == 1 else problem,
+                "subject": ("algebra", "geometry", "number theory")[number % 3],
+                "level": 1 + number % 5,
+            }
+            head = PoolHead("toy_eglr", number, document=f"{number}:0", fields=fields, reference="7")
+            count = len(rollouts)
+            cost = PoolCost(20, count * length, count * length // 2, flops=1e9, plain_flops=2e9)
+            writer.append(head, RolloutPool(tuple(rollouts), problem, cost))
+    return folder

@@ -1,0 +1,108 @@
+"""Exports: whole stores that come back the same, training rows, thresholds, fitted verifiers."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pandas
+import pytest
+from eglr_selectors import Cell, Rollout, RolloutPool, Telemetry, select
+from stored_runs import MANIFEST, make_tiny, small_head, write_small
+from typer.testing import CliRunner
+
+from lm_eval_eglr.calibration import calibrate
+from lm_eval_eglr.cli.app import app
+from lm_eval_eglr.store import StoreError, StoreWriter, read_store
+from lm_eval_eglr.store.exchange import import_jsonl
+from lm_eval_eglr.store.training import group_advantages
+
+
+def run(*arguments: str | Path, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_exported_and_imported_a_store_is_the_same(tmp_path: Path) -> None:
+    store = write_small(tmp_path / "store")
+    run("export", store, "--format", "jsonl")
+    assert import_jsonl(tmp_path / "store.jsonl", tmp_path / "again", MANIFEST) == 5
+    first, again = read_store(store), read_store(tmp_path / "again")
+    assert again.pools == first.pools
+    for one, other in zip(first.documents("toy"), again.documents("toy"), strict=True):
+        for selector in ("majority", "entropy_weighted", "best_of_n", "oracle"):
+            assert select(one.parsed, selector) == select(other.parsed, selector)
+    (tmp_path / "bad.jsonl").write_text('{"task": 1}\n')
+    with pytest.raises(StoreError, match="line 1: not a rollout"):
+        import_jsonl(tmp_path / "bad.jsonl", tmp_path / "never", MANIFEST)
+
+
+def test_training_rows_have_rewards_and_group_relative_advantages(tmp_path: Path) -> None:
+    telemetry = Telemetry(token_logprobs=(-0.5, -0.25))
+    pool = RolloutPool(
+        (
+            Rollout(r"\boxed{1}", Cell(), "stop", (3, 4), telemetry),
+            Rollout("no answer", Cell(0, 0.7), "length", (3,)),
+        ),
+        "One?",
+    )
+    writer = StoreWriter(tmp_path / "store")
+    with writer.writing(MANIFEST):
+        writer.append(small_head(0), pool)
+        writer.append(small_head(1, reference=None), pool)
+    run("export", tmp_path / "store", "-o", tmp_path / "rows.jsonl")
+    first, second = lines(tmp_path / "rows.jsonl")
+    assert (first["prompt"], first["prompt_id"], first["reward"]) == ("One?", "toy/0", 1.0)
+    assert (first["completion_ids"], first["logprobs"]) == ([3, 4], [-0.5, -0.25])
+    assert (second["reward"], second["logprobs"], second["truncated"]) == (0.0, None, True)
+    assert first["advantage"] == pytest.approx(0.5 / (math.sqrt(0.5) + 1e-4))
+    assert first["advantage"] == -second["advantage"]
+    run("export", tmp_path / "store", "--format", "parquet")
+    assert len(pandas.read_parquet(tmp_path / "store.parquet")) == 2
+
+
+def test_equal_rewards_have_no_advantage() -> None:
+    assert group_advantages([1.0, 1.0, 1.0]) == [0.0, 0.0, 0.0]
+    assert group_advantages([1.0]) == [0.0]
+
+
+def test_the_threshold_gates_the_wanted_share() -> None:
+    traced = Telemetry(token_entropies=tuple(i / 10 for i in range(10)))
+    found = calibrate([RolloutPool((Rollout("", telemetry=traced),))], 0.2)
+    assert (found.threshold, found.gate_rate) == (0.7, 0.2)
+    assert found.histogram().count("\n") == 19
+    with pytest.raises(ValueError, match="gate_rate=1: expected a number > 0 and < 1"):
+        calibrate([], 1)
+    with pytest.raises(ValueError, match="trace=True"):
+        calibrate([RolloutPool((Rollout(""),))], 0.2)
+
+
+def test_calibrate_with_a_model(tmp_path: Path) -> None:
+    make_tiny(tmp_path, problems=3)
+    arguments = ["--model", tmp_path / "model", "--prompts", tmp_path / "tasks" / "toy.jsonl"]
+    found = json.loads(run("calibrate", *arguments, "--max-new-tokens", "16", "--gate-rate", "0.3", "--json"))
+    assert found["prompts"] == 3
+    assert found["gate_rate"] == pytest.approx(0.3, abs=0.05)
+    shown = run("calibrate", *arguments, "--max-new-tokens", "8", "--plot", tmp_path / "plot.html")
+    assert "← τ" in shown
+    assert "entropy_threshold=" in shown
+    assert (tmp_path / "plot.html").stat().st_size > 1e6
+
+
+def test_a_verifier_is_fitted_on_stores(tmp_path: Path) -> None:
+    answers = tuple(
+        ["1", "1", "2", "1", "2", None] if i % 2 else ["2", "1", "1", "2", "2", "1"] for i in range(8)
+    )
+    store = write_small(tmp_path / "store", answers)
+    report = json.loads(run("fit-verifier", store, "-o", tmp_path / "v.skops", "--folds", "2", "--json"))
+    assert report["problems"] == 8
+    assert 0 <= report["auroc"] <= 1
+    name = f"best_of_n(verifier=\"learned(path='{tmp_path / 'v.skops'}', allow_fitted=True)\")"
+    rows = json.loads(run("select", store, "--selector", name, "--json"))["strategies"]
+    assert rows[0]["undefined"] == 0

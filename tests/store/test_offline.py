@@ -1,0 +1,180 @@
+"""Offline tables: equal to the live run's, without torch or lm_eval, harmless whatever the texts say."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from stored_runs import ANSWERS, make_tiny, run_tiny, small_head, small_pool, write_small
+from typer.testing import CliRunner
+
+from lm_eval_eglr.cli.app import app, main
+from lm_eval_eglr.reports.strategies import default_selectors, pool_shares, restrict, strategy_row
+from lm_eval_eglr.store import Manifest, StoreWriter, read_store
+
+EVIL = "=cmd()|'<script>alert(1)</script>\x1b[31m"
+
+
+def run(*arguments: str | Path, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_offline_numbers_are_the_live_ones_to_the_last_digit(tmp_path: Path) -> None:
+    make_tiny(tmp_path)
+    live = run_tiny(tmp_path, tmp_path / "store")["results"]["toy_eglr"]
+    documents = read_store(tmp_path / "store").documents("toy_eglr")
+    for name in default_selectors():
+        row = strategy_row("tiny", "toy_eglr", documents, name)
+        label = f"{name} (uses reference)" if row.uses_reference else name
+        assert repr(row.value) == repr(float(live[f"exact_match,{label}"])), name
+    for name, value in pool_shares(documents).items():
+        assert repr(value) == repr(float(live[f"{name},pool"])), name
+
+
+def test_select_as_json(tmp_path: Path) -> None:
+    store = write_small(tmp_path / "store")
+    rows = json.loads(run("select", store, "--selector", "majority,oracle,cell(2, 0.7, 0)", "--json"))
+    values = {row["strategy"]: row["value"] for row in rows["strategies"]}
+    assert values == {"majority": 0.2, "oracle": 0.8, "cell(2, 0.7, 0)": 0.0}
+    assert rows["pools"][0]["truncated"] == pytest.approx(0.1)
+    only = json.loads(run("select", store, "--selector", "oracle", "--spans", "0", "--json"))["strategies"][0]
+    assert (only["value"], only["rollouts"]) == (0.4, 3.0)
+    single = json.loads(run("select", store, "--selector", "majority", "--k", "1", "--json"))["strategies"][0]
+    assert single["value"] == pytest.approx(6 / 30)
+
+
+def test_the_harness_standard_error(tmp_path: Path) -> None:
+    from lm_eval.api.metrics import mean, mean_stderr
+
+    row = strategy_row("m", "toy", read_store(write_small(tmp_path)).documents("toy"), "majority")
+    values = list(row.outcomes.values())
+    assert (row.value, row.stderr) == (mean(values), mean_stderr(values))
+
+
+def test_commands_need_neither_torch_nor_lm_eval(tmp_path: Path) -> None:
+    write_small(tmp_path / "store")
+    program = (
+        "import sys; from lm_eval_eglr.cli.app import app\n"
+        "for command in ('select', 'compare', 'verify-store', 'report', 'export --format jsonl'):\n"
+        "    app([*command.split(), 'store'], standalone_mode=False)\n"
+        "assert not {'torch', 'lm_eval', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").is_file()
+    assert (tmp_path / "store.jsonl").is_file()
+
+
+def test_repeats_of_a_document_are_one_pool(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path)
+    with writer.writing(Manifest()):
+        for repeat in (1, 0):
+            writer.append(small_head(3, repeat=repeat), small_pool(ANSWERS[repeat]))
+    (document,) = read_store(tmp_path).documents("toy")
+    assert [rollout.text for rollout in document.parsed][:6] == [r.text for r in small_pool(ANSWERS[0])]
+    assert len(document.parsed) == 12
+    assert len(restrict([document], [2], [0.0])[0].parsed) == 2
+    with pytest.raises(ValueError, match="document 3 has no such"):
+        restrict([document], [5], None)
+
+
+@pytest.mark.parametrize("form", ["markdown", "csv", "latex", "html", "rich", "json"])
+def test_a_hostile_name_stays_text(tmp_path: Path, form: str) -> None:
+    writer = StoreWriter(tmp_path)
+    with writer.writing(Manifest({"model": EVIL})):
+        writer.append(small_head(0), small_pool(ANSWERS[0]))
+    shown = run("compare", tmp_path, "--selector", "majority", "--format", form)
+    assert "\x1b[31m" not in shown
+    if form == "html":
+        assert "<script" not in shown
+    if form == "csv":
+        assert next(csv.reader(io.StringIO(shown.split("\n", 1)[1])))[0].startswith("'=cmd")
+
+
+def test_compare_reads_results_of_plain_lm_eval(tmp_path: Path) -> None:
+    store = write_small(tmp_path / "store")
+    results = {
+        "results": {"toy": {"exact_match,strict": 0.4, "exact_match_stderr,strict": 0.1, "alias": "toy"}},
+        "model_name": "other/model",
+        "n-samples": {"toy": {"original": 5, "effective": 5}},
+        "configs": {"toy": {"repeats": 1}},
+    }
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    rows = json.loads(
+        run("compare", store, path, "--selector", "majority,greedy,oracle", "--baseline", "greedy", "--json")
+    )
+    by_name = {(row["model"], row["strategy"]): row for row in rows}
+    assert by_name["other/model", "strict"]["best"] is True
+    assert by_name["other/model", "strict"]["p_value"] is None
+    assert by_name["tiny", "oracle"]["p_value"] == pytest.approx(0.25)
+    table = run("compare", store, path, "--selector", "majority,oracle", "--format", "markdown")
+    assert "**40.0 ± 19.6**" in table
+    assert "20.0 ± 30.0≈" in table
+    path.write_text("{}")
+    assert main_code(["compare", str(path)]) == 2
+
+
+def test_two_runs_of_one_model_are_told_apart(tmp_path: Path) -> None:
+    write_small(tmp_path / "first")
+    write_small(tmp_path / "second", ANSWERS[:3])
+    rows = json.loads(
+        run("compare", tmp_path / "first", tmp_path / "second", "--selector", "majority", "--json")
+    )
+    assert [row["model"] for row in rows] == ["tiny (first)", "tiny (second)"]
+
+
+def main_code(arguments: list[str]) -> int:
+    argv = sys.argv
+    sys.argv = ["eglr", *arguments]
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        sys.argv = argv
+    return 0
+
+
+def test_exit_codes_and_one_line_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = write_small(tmp_path / "store")
+    assert main_code(["verify-store", str(store)]) == 0
+    assert main_code(["select", str(store), "--selector", "nonsense"]) == 2
+    assert main_code(["select", str(store), "--spans", "a"]) == 2
+    assert main_code(["select", str(tmp_path / "absent")]) == 1
+    path = next((store / "pools").glob("*"))
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    capsys.readouterr()
+    assert main_code(["select", str(store)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main_code(["verify-store", str(store)]) == 1
+    path.unlink()
+    assert main_code(["verify-store", str(store)]) == 3
+    assert main_code(["select", str(store), "--selector", "majority"]) == 0
+    assert "1 of 5 pools are missing" in capsys.readouterr().err
+
+
+def test_an_interrupt_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lm_eval_eglr.cli.select.strategy_row", interrupted)
+    assert main_code(["select", str(write_small(tmp_path / "store"))]) == 130
+    assert "the same command starts again" in capsys.readouterr().err
+
+
+def test_selectors_are_listed() -> None:
+    listed = json.loads(run("selectors", "--json"))
+    assert {"majority", "oracle"} <= {entry["name"] for entry in listed}
+    assert all(entry["origin"] and not math.isnan(len(entry["description"])) for entry in listed)
