@@ -112,6 +112,10 @@ class EGLRLM(HFLM):
         # HFLM's own default is "cuda", also where there is none.
         kwargs.setdefault("device", "cuda" if torch.cuda.is_available() else "cpu")
         super().__init__(pretrained, **kwargs)
+        accelerator = getattr(self, "accelerator", None)
+        if accelerator is not None:
+            # HFLM splits the documents only over several GPUs, and by their number within one host.
+            self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
         if self.backend != "causal":
             raise ValueError(
                 f"pretrained={pretrained!r}: an encoder-decoder model; hf-eglr takes decoder-only models"
@@ -139,6 +143,14 @@ class EGLRLM(HFLM):
             ValueError: If a request for a pool has generation options that the engine does not know, or
                 the store is of another run.
         """
+        first = _first_of_padding(requests)
+        if first:
+            kept = [request for number, request in enumerate(requests) if number not in first]
+            texts = iter(self.generate_until(kept, disable_tqdm))
+            answers: list[str] = []
+            for number in range(len(requests)):
+                answers.append(answers[first[number]] if number in first else next(texts))
+            return answers
         theirs = {number for number, request in enumerate(requests) if self._is_left_to_hflm(request)}
         documents = DocumentKeys()
         plans = {
@@ -235,7 +247,7 @@ class EGLRLM(HFLM):
                 tuple(handle_stop_sequences(list(options["until"]), eos=self._eos)),
                 self.think_end_token if isinstance(self.think_end_token, str) else None,
             ),
-            documents.key(tokens),
+            documents.key(tokens, str(request.doc_id)),
             context,
             dataclasses.replace(self._decoder.sampling, **drawing),
         )
@@ -282,3 +294,15 @@ class EGLRLM(HFLM):
             text = self.tok_decode(list(rollout.tokens[last:])).lstrip()
         marker = end if isinstance(end, str) else None
         return postprocess_generated_text(text, list(plan.stop.strings), marker)
+
+
+def _first_of_padding(requests: list[Instance]) -> dict[int, int]:
+    """Requests that lm_eval repeats to give every process equally many: number to that of the first."""
+    seen: dict[int, list[int]] = {}
+    padding = {}
+    for number, request in enumerate(requests):
+        numbers = seen.setdefault(id(request), [])
+        if len(numbers) >= (request.repeats or 1):
+            padding[number] = numbers[0]
+        numbers.append(number)
+    return padding

@@ -233,9 +233,16 @@ class DocumentKeys:
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
 
-    def key(self, tokens: Sequence[int]) -> str:
-        """The key of a prompt's next occurrence: a digest of its token ids and the occurrence's number."""
-        digest = hashlib.blake2b(",".join(map(str, tokens)).encode(), digest_size=16).hexdigest()
+    def key(self, tokens: Sequence[int], document: str = "") -> str:
+        """The key of a prompt's next occurrence.
+
+        Args:
+            tokens: The prompt's token ids.
+            document: Tells equal prompts of different documents apart, where they have a name of their own;
+                then their keys do not depend on which of them this process has seen.
+        """
+        text = f"{document}|{','.join(map(str, tokens))}"
+        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         self._seen[digest] += 1
         return f"{digest}:{self._seen[digest] - 1}"
 
