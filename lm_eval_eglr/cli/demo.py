@@ -11,7 +11,8 @@ import typer
 from lm_eval_eglr.cli.output import say
 from lm_eval_eglr.cli.report import report
 
-GRID = {"spans": "0:2:8", "temperatures": "0:0.7x3"}
+GRID = {"spans": "0:4:8", "temperatures": "0:0.7x2"}
+SHOTS = 2  # without worked examples so small a model seldom ends with an answer
 
 
 def demo(
@@ -43,11 +44,18 @@ def demo(
     from lm_eval_eglr import harness
 
     harness.install()
+    model_args = ",".join(f"{key}={value}" for key, value in arguments.items())
+    say(
+        f"+ lm_eval --model hf-eglr --model_args {model_args} --tasks demo_eglr --num_fewshot {SHOTS} "
+        f"--apply_chat_template --gen_kwargs max_gen_toks={max_gen_toks}"
+    )
     results = lm_eval.simple_evaluate(
         model="hf-eglr",
         model_args=arguments,
         tasks=["demo_eglr"],
+        num_fewshot=SHOTS,
         apply_chat_template=True,
+        fewshot_as_multiturn=True,
         device="cuda" if torch.cuda.is_available() else "cpu",
         limit=limit,
         gen_kwargs={"max_gen_toks": max_gen_toks},
