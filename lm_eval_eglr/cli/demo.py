@@ -12,7 +12,7 @@ from lm_eval_eglr.cli.output import say
 from lm_eval_eglr.cli.report import report
 
 GRID = {"spans": "0:4:8", "temperatures": "0:0.7x2"}
-SHOTS = 2  # without worked examples so small a model seldom ends with an answer
+SHOTS = 4  # without worked examples so small a model seldom ends with an answer
 
 
 def demo(
@@ -20,7 +20,7 @@ def demo(
         Path, typer.Option("-o", "--output", help="Folder of the rollouts and the page.")
     ] = Path("eglr-demo"),
     limit: Annotated[int | None, typer.Option(help="Only so many of the 20 problems.")] = None,
-    max_gen_toks: Annotated[int, typer.Option(help="Length limit of a rollout, tokens.")] = 160,
+    max_gen_toks: Annotated[int, typer.Option(help="Length limit of a rollout, tokens.")] = 96,
 ) -> None:
     """Run the main job on a small embedded model and 20 word problems; then the table and the page.
 
@@ -59,7 +59,7 @@ def demo(
         device="cuda" if torch.cuda.is_available() else "cpu",
         limit=limit,
         gen_kwargs={"max_gen_toks": max_gen_toks},
-        bootstrap_iters=0,
+        bootstrap_iters=100,
     )
     print(make_table(results))
     report([folder / "rollouts"], output=folder / "report.html", selector=None, figures=None, picture="svg")

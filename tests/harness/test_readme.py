@@ -1,0 +1,61 @@
+"""The README's Python blocks run, and its tables are those of the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from eglr_selectors import RolloutPool, available_selectors, get_selector, parse_pool
+
+from lm_eval_eglr.decoding import RecursionConfig, SamplingConfig
+from lm_eval_eglr.decoding.grid import DEFAULT_SPANS, DEFAULT_TEMPERATURES, SHALLOW_SPANS
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def block(word):
+    [found] = [text for text in BLOCKS if word in text]
+    return found
+
+
+def test_the_notebook_block_runs(tiny_folder):
+    code = block("PoolDecoder").replace("Qwen/Qwen2.5-0.5B-Instruct", tiny_folder)
+    names: dict[str, object] = {}
+    exec(compile(code, "README", "exec"), names)
+    assert len(names["pool"]) == 3 * 4
+
+
+def test_the_selection_block_says_what_it_gives():
+    code = block("from_texts")
+    [(expression, answer)] = re.findall(r"^(select\(.*\)\.answer)  # '(.*?)'", code, re.MULTILINE)
+    names: dict[str, object] = {}
+    exec(compile(code, "README", "exec"), names)
+    assert eval(expression, names) == answer
+
+
+def test_the_selector_of_six_lines_works_and_is_listed():
+    exec(compile(block("register_selector"), "README", "exec"), {})
+    assert available_selectors()["shortest"].description == "The shortest rollout that has an answer."
+    pool = parse_pool(RolloutPool.from_texts([r"long \boxed{1}", "none", r"\boxed{2}"]))
+    assert get_selector("shortest")(pool).answer == "2"
+    assert get_selector("shortest")(parse_pool(RolloutPool.from_texts(["none"]))).index is None
+
+
+@pytest.mark.parametrize("config", [RecursionConfig, SamplingConfig])
+def test_the_table_of_arguments_has_the_defaults_of_the_code(config):
+    rows: dict[str, str] = {}
+    for line in README.splitlines():
+        if line.startswith("| `"):
+            first, second, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+            names = re.findall(r"`(\w+)`", first)
+            defaults = [value.strip(" `") for value in second.split(",")]
+            if len(names) == len(defaults):
+                rows.update(zip(names, defaults, strict=True))
+    for field in dataclasses.fields(config):
+        default = field.default
+        assert rows[field.name] == (default if isinstance(default, str) else f"{default:g}"), field.name
+    assert (rows["spans"], rows["temperatures"]) == (DEFAULT_SPANS, DEFAULT_TEMPERATURES)
+    assert f"`{SHALLOW_SPANS}`" in README
