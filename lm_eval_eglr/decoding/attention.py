@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from lm_eval_eglr.decoding.item_past import ItemPast
+from lm_eval_eglr.decoding.precision import at_least_fp32
 from lm_eval_eglr.decoding.row_cache import PAST
 
 NAME = "eglr_rows"
@@ -89,11 +90,11 @@ def row_attention(
         return out.transpose(1, 2).contiguous(), None
 
     folded = query.reshape(rows, key.shape[1], groups * queries, dim)
-    scores = _capped((folded @ key.transpose(-1, -2)).float() * scaling, softcap)
+    scores = _capped(at_least_fp32(folded @ key.transpose(-1, -2)) * scaling, softcap)
     scores = scores.view(rows, key.shape[1], groups, queries, -1)
     scores = scores.masked_fill(~attention_mask[:, :, None], -torch.inf)
     if s_aux is not None:
-        sinks = s_aux.float().view(1, key.shape[1], groups, 1, 1).expand(rows, -1, -1, queries, 1)
+        sinks = at_least_fp32(s_aux).view(1, key.shape[1], groups, 1, 1).expand(rows, -1, -1, queries, 1)
         weights = torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
     else:
         weights = scores.softmax(-1)
@@ -134,16 +135,16 @@ def _item_attention(
     places = past.places
     count, width = places.count, places.width
     grouped = query.view(items, key_heads, groups, dim)
-    own = _capped((grouped * key).sum(-1).float() * scaling, softcap)  # [items, key_heads, groups]
+    own = _capped(at_least_fp32((grouped * key).sum(-1)) * scaling, softcap)  # [items, key_heads, groups]
 
     spread = places.spread(grouped).transpose(1, 2)  # [rows, key_heads, places, groups, dim]
     folded = spread.reshape(count, key_heads, width * groups, dim)
-    scores = _capped((folded @ past.keys.transpose(-1, -2)).float() * scaling, softcap)
+    scores = _capped(at_least_fp32(folded @ past.keys.transpose(-1, -2)) * scaling, softcap)
     scores = scores.view(count, key_heads, width, groups, -1)
     scores = scores.masked_fill(~places.past_mask(attention_mask)[:, None, :, None], -torch.inf)
     logits = [scores, places.spread(own).transpose(1, 2)[..., None]]
     if s_aux is not None:
-        logits.append(s_aux.float().view(1, key_heads, 1, groups, 1).expand(count, -1, width, -1, 1))
+        logits.append(at_least_fp32(s_aux).view(1, key_heads, 1, groups, 1).expand(count, -1, width, -1, 1))
     weights = torch.cat(logits, dim=-1).softmax(-1).to(value.dtype)
     columns = past.keys.shape[2]
     seen = weights[..., :columns].reshape(count, key_heads, width * groups, columns)

@@ -64,7 +64,7 @@ class Engine:
         self.share = share
         self.trace = trace
         self.rows: list[Row] = []
-        self._cache = RowCache()
+        self._cache = RowCache(max_rows)
         self._attention = RowAttention(stack.model)
         self._layer_parameters = stack.layer_parameters()
         self._head_parameters = stack.head_parameters()
@@ -85,6 +85,8 @@ class Engine:
             ValueError: If a request has more cells than there may be rows.
         """
         waiting = Waiting(requests, self.max_rows)
+        # A run that was abandoned half-way leaves nothing behind.
+        self.rows, self._cache = [], RowCache(self.max_rows)
         while True:
             # Not around the yield: whoever takes the pools may use the model in between.
             with torch.no_grad(), self._attention(), self.stack.recording():

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lm_eval_eglr.decoding.precision import at_least_fp32
 from lm_eval_eglr.decoding.row_cache import RowCache
 
 SUPPORTED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -176,11 +177,11 @@ class LayerStack:
         self._taken = {}
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """head(norm(h)) in fp32: ``[items, dim]`` to ``[items, vocab]``."""
+        """head(norm(h)) in fp32 at least: ``[items, dim]`` to ``[items, vocab]``."""
         return self.unembed(self.norm(hidden[:, None])[:, 0])
 
     def unembed(self, normed: Tensor) -> Tensor:
-        """The model's head on normed residual streams, in fp32: ``[items, dim]`` to ``[items, vocab]``."""
+        """The model's head on normed streams, in fp32 at least: ``[items, dim]`` to ``[items, vocab]``."""
         output = self._output_class(last_hidden_state=normed[:, None])
         had_forward = "forward" in self.decoder.__dict__
         before = self.decoder.__dict__.get("forward")
@@ -192,7 +193,7 @@ class LayerStack:
                 self.decoder.forward = before  # type: ignore[assignment]
             else:
                 del self.decoder.__dict__["forward"]
-        return logits[:, 0].float()
+        return at_least_fp32(logits[:, 0])
 
     def _find_norm(self) -> tuple[nn.Module, type]:
         """Finds the module between the last layer and the decoder's output by running one token."""

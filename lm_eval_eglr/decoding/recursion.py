@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lm_eval_eglr.decoding.config import RecursionConfig, Update
 from lm_eval_eglr.decoding.layer_stack import LayerStack
+from lm_eval_eglr.decoding.precision import at_least_fp32
 from lm_eval_eglr.decoding.row_cache import RowCache
 
 
@@ -31,8 +32,8 @@ def kl_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
 
 
 def rms(hidden: Tensor) -> Tensor:
-    """Root mean square over the last dimension, kept, in fp32: ``[..., dim]`` to ``[..., 1]``."""
-    return hidden.float().square().mean(-1, keepdim=True).sqrt()
+    """Root mean square over the last dimension, kept, in fp32 at least: ``[..., dim]`` to ``[..., 1]``."""
+    return at_least_fp32(hidden).square().mean(-1, keepdim=True).sqrt()
 
 
 def recursion_input(update: Update, strength: float, anchor: Tensor, hidden: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ def recursion_input(update: Update, strength: float, anchor: Tensor, hidden: Ten
     if update != "anchored":
         return hidden
     scale = rms(anchor) / rms(hidden).clamp_min(torch.finfo(torch.float32).tiny)
-    mixed = (1 - strength) * anchor.float() + strength * hidden.float() * scale
+    mixed = (1 - strength) * at_least_fp32(anchor) + strength * at_least_fp32(hidden) * scale
     return mixed.to(anchor.dtype)
 
 
@@ -56,7 +57,7 @@ def recursion_output(update: Update, strength: float, previous: Tensor, applied:
     """h_k from h_{k−1} and f(z_k). ``damped``: h_{k−1} + α (f(z_k) − h_{k−1}); the others: f(z_k)."""
     if update != "damped":
         return applied
-    return (previous.float() + strength * (applied.float() - previous.float())).to(applied.dtype)
+    return torch.lerp(at_least_fp32(previous), at_least_fp32(applied), strength).to(applied.dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache
@@ -35,8 +37,10 @@ class RowCache(Cache):
     :meth:`begin_items` which rows take part; the model's layers then call :meth:`update`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_rows: int) -> None:
+        """Makes an empty cache that will not have more than ``max_rows`` rows."""
         super().__init__(layers=[])
+        self._max_rows = max_rows
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
         self._rows = 0
@@ -52,13 +56,12 @@ class RowCache(Cache):
         if rows <= self._rows and length <= self._length:
             return
         if rows > self._rows:
-            self._rows = max(rows, 2 * self._rows)
+            self._rows = max(rows, min(2 * self._rows, self._max_rows))
         if length > self._length:
             self._length = max(length, min(2 * self._length, self._length + 1024))
         for store in (self._keys, self._values):
             for layer, old in store.items():
-                # Zeros, not what memory held: a masked column's weight is 0, and 0 times NaN is NaN.
-                new = old.new_zeros(self._rows, old.shape[1], self._length, old.shape[3])
+                new = _zeros(old, (self._rows, old.shape[1], self._length, old.shape[3]))
                 new[: old.shape[0], :, : old.shape[2]] = old
                 store[layer] = new
 
@@ -110,8 +113,8 @@ class RowCache(Cache):
         assert access is not None
         if layer_idx not in self._keys:
             for store, states in ((self._keys, key_states), (self._values, value_states)):
-                store[layer_idx] = states.new_zeros(
-                    self._rows, states.shape[1], self._length, states.shape[3]
+                store[layer_idx] = _zeros(
+                    states, (self._rows, states.shape[1], self._length, states.shape[3])
                 )
         keys, values = self._keys[layer_idx], self._values[layer_idx]
         if access.writes:
@@ -182,3 +185,15 @@ class RowCache(Cache):
 def _read(store: Tensor, rows: slice | Tensor, width: int) -> Tensor:
     view = store[:, :, :width]
     return view[rows] if isinstance(rows, slice) else view.index_select(0, rows)
+
+
+def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Zeros of a tensor's type and device.
+
+    Zeros, not what memory held: a masked column's weight is 0, and 0 times NaN is NaN. On a CPU they come
+    from calloc, so that pages which no row reaches cost neither time nor memory.
+    """
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    count = math.prod(shape) * like.element_size()
+    return torch.from_numpy(np.zeros(count, np.uint8)).view(like.dtype).view(shape)

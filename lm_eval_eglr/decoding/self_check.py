@@ -52,7 +52,7 @@ def check_stack(stack: LayerStack) -> None:
 
 def _run_rows(stack: LayerStack, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of row 0 at its sixth, row 1 at its fifth token: of a step, and of all layers run again."""
-    cache = RowCache()
+    cache = RowCache(2)
     cache.reserve(2, LENGTH)
     with RowAttention(stack.model)(), stack.recording():
         cache.begin_prefill(slice(0, 2), 0, PREFILLED)

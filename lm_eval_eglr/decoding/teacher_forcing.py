@@ -41,7 +41,7 @@ def token_logprobs(
     if not prompt:
         raise ValueError("prompt: expected at least one token, got an empty prompt")
     sequence = torch.tensor([*prompt, *tokens])
-    cache = RowCache()
+    cache = RowCache(1)
     cache.reserve(1, len(sequence))
     logprobs: list[float] = []
     with RowAttention(stack.model)(), stack.recording():
