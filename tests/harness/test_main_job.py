@@ -161,3 +161,20 @@ def test_the_response_cache_gives_back_whole_pools(tiny_folder, tmp_path):
     first = run()
     assert "cost_vs_plain,pool" in first
     assert run() == first
+
+
+def test_auto_batch_size_gives_the_same_table(tiny_folder):
+    def run(batch_size):
+        results = simple_evaluate(
+            model="hf-eglr",
+            model_args=f"pretrained={tiny_folder},{GRID}",
+            tasks=["demo_eglr"],
+            device="cpu",
+            limit=2,
+            batch_size=batch_size,
+            gen_kwargs="max_gen_toks=8",
+            bootstrap_iters=0,
+        )["results"]["demo_eglr"]
+        return {key: value for key, value in results.items() if value == value}
+
+    assert run("auto") == run(1)
