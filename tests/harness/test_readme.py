@@ -36,7 +36,7 @@ def test_the_selection_block_says_what_it_gives():
     assert eval(expression, names) == answer
 
 
-def test_the_selector_of_six_lines_works_and_is_listed():
+def test_the_selector_of_six_lines_works_and_is_listed(own_selectors):
     exec(compile(block("register_selector"), "README", "exec"), {})
     assert available_selectors()["shortest"].description == "The shortest rollout that has an answer."
     pool = parse_pool(RolloutPool.from_texts([r"long \boxed{1}", "none", r"\boxed{2}"]))
