@@ -128,7 +128,9 @@ def warn_of_unused_chat_template(module: ModuleType) -> None:
         given = signature.bind(*args, **kwargs).arguments
         lm, loaded = given["lm"], given["task_dict"]
         tasks = loaded.get("tasks", loaded).values()
-        template = getattr(getattr(lm, "tokenizer", None), "chat_template", None)
+        # Only a tokenizer that is loaded: of some backends it is a property that asks the hub.
+        loaded_lm = vars(lm).get("lm", lm)  # behind the response cache
+        template = getattr(vars(loaded_lm).get("tokenizer"), "chat_template", None)
         ours = any(isinstance(task, EGLRTask) for task in tasks)
         if ours and template and not given.get("apply_chat_template") and lm.rank == 0:
             logging.getLogger("lm_eval_eglr").warning(
