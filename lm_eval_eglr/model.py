@@ -167,18 +167,15 @@ class EGLRLM(HFLM):
                     pools[number] = RolloutPool((Rollout(text, GREEDY),), requests[number].args[0])
                     record.keep(number, pools[number])
             rest = {number: plan for number, plan in plans.items() if number not in pools}
-            pools |= self._decode(rest, requests, record, disable_tqdm)
-        return [
-            PoolResponse.of(
-                self._text(plans[number], pools[number]) if number in plans else pools[number][0].text,
-                pools[number],
-            )
-            for number in range(len(requests))
-        ]
+            responses = self._decode(rest, requests, record, disable_tqdm)
+        for number, pool in pools.items():
+            text = self._text(plans[number], pool) if number in plans else pool[0].text
+            responses[number] = PoolResponse.of(text, pool)
+        return [responses[number] for number in range(len(requests))]
 
     def _decode(
         self, plans: dict[int, Request], requests: list[Instance], record: Recording, disable_tqdm: bool
-    ) -> dict[int, RolloutPool]:
+    ) -> dict[int, PoolResponse]:
         if self._unapplied and plans:
             logger.warning(
                 "the model's generation config sets %s, which pools are decoded without",
@@ -187,18 +184,17 @@ class EGLRLM(HFLM):
         self._warn_cut(plans, requests)
         self._decoder.engine.max_rows = self._rows(list(plans.values()))
         numbers = list(plans)
-        pools = {}
+        responses = {}
         for place, pool in self._decoder.decode(
             plans.values(),
             progress=not disable_tqdm and self.rank == 0,
             rollouts=sum(len(plan.cells) for plan in plans.values()),
         ):
             number = numbers[place]
-            pools[number] = pool
             record.keep(number, pool)
-            response = PoolResponse.of(self._text(plans[number], pool), pool)
-            self.cache_hook.add_partial("generate_until", requests[number].args, response)
-        return pools
+            responses[number] = PoolResponse.of(self._text(plans[number], pool), pool)
+            self.cache_hook.add_partial("generate_until", requests[number].args, responses[number])
+        return responses
 
     def _pieces(self) -> list[str]:
         """The text of each token id, for pages that show tokens."""
@@ -285,8 +281,8 @@ class EGLRLM(HFLM):
 
     def _text(self, plan: Request, pool: RolloutPool) -> str:
         """The selected rollout's text as HFLM would give it: without its thinking part."""
-        parsed = parse_pool(pool, fallbacks=FALLBACKS)
-        index = self._selector(parsed).index if len(pool) > 1 else 0
+        # Reading the answers of a pool is work for the grader, and one rollout needs no choice.
+        index = self._selector(parse_pool(pool, fallbacks=FALLBACKS)).index if len(pool) > 1 else 0
         rollout = pool[index or 0]
         text, end = rollout.text, self.think_end_token
         if isinstance(end, int) and end in rollout.tokens:

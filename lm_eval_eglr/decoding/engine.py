@@ -170,7 +170,8 @@ class Engine:
         source = list(range(len(self.rows)))
         if self.recursion.kv == "overwrite":
             source += self._fork_spans(gated)
-            gated = [number for number, origin in enumerate(source) if origin in set(gated)]
+            parents = set(gated)
+            gated = [number for number, origin in enumerate(source) if origin in parents]
         index = {(row, 0): source[row] for row in range(len(self.rows))}
         items = [(row, span) for row in gated for span in self.rows[row].spans() if span > 0]
         for number, (row, span) in enumerate(items):
