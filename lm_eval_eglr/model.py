@@ -28,6 +28,7 @@ from lm_eval_eglr.decoding.rows import Request
 from lm_eval_eglr.decoding.stopping import StopRule
 from lm_eval_eglr.fingerprint import manifest_of
 from lm_eval_eglr.loader_options import refuse_unknown
+from lm_eval_eglr.processes import borrowed_answers, with_all_metrics
 from lm_eval_eglr.recording import Recording, recording
 from lm_eval_eglr.response import PoolRequest, PoolResponse
 from lm_eval_eglr.store import Manifest, StoreWriter
@@ -143,13 +144,17 @@ class EGLRLM(HFLM):
             ValueError: If a request for a pool has generation options that the engine does not know, or
                 the store is of another run.
         """
-        first = _first_of_padding(requests)
-        if first:
-            kept = [request for number, request in enumerate(requests) if number not in first]
+        borrowed = borrowed_answers(requests)
+        if borrowed:
+            kept = [request for number, request in enumerate(requests) if number not in borrowed]
             texts = iter(self.generate_until(kept, disable_tqdm))
             answers: list[str] = []
             for number in range(len(requests)):
-                answers.append(answers[first[number]] if number in first else next(texts))
+                if number not in borrowed:
+                    answers.append(next(texts))
+                else:
+                    source = borrowed[number]
+                    answers.append(PoolResponse() if source is None else answers[source])
             return answers
         theirs = {number for number, request in enumerate(requests) if self._is_left_to_hflm(request)}
         documents = DocumentKeys()
@@ -172,6 +177,11 @@ class EGLRLM(HFLM):
             text = self._text(plans[number], pool) if number in plans else pool[0].text
             responses[number] = PoolResponse.of(text, pool)
         return [responses[number] for number in range(len(requests))]
+
+    def gather_object(self, obj: Any, dst: int = 0) -> Any:
+        """As HFLM; where lm_eval gathers metrics, every process has all of them, if only empty."""
+        gathered = super().gather_object(obj, dst)
+        return gathered and with_all_metrics(gathered)
 
     def _decode(
         self, plans: dict[int, Request], requests: list[Instance], record: Recording, disable_tqdm: bool
@@ -290,15 +300,3 @@ class EGLRLM(HFLM):
             text = self.tok_decode(list(rollout.tokens[last:])).lstrip()
         marker = end if isinstance(end, str) else None
         return postprocess_generated_text(text, list(plan.stop.strings), marker)
-
-
-def _first_of_padding(requests: list[Instance]) -> dict[int, int]:
-    """Requests that lm_eval repeats to give every process equally many: number to that of the first."""
-    seen: dict[int, list[int]] = {}
-    padding = {}
-    for number, request in enumerate(requests):
-        numbers = seen.setdefault(id(request), [])
-        if len(numbers) >= (request.repeats or 1):
-            padding[number] = numbers[0]
-        numbers.append(number)
-    return padding
