@@ -195,6 +195,7 @@ class EGLRLM(HFLM):
         self._decoder.engine.max_rows = self._rows(list(plans.values()))
         numbers = list(plans)
         responses = {}
+        failed: dict[int, int] = {}
         for place, pool in self._decoder.decode(
             plans.values(),
             progress=not disable_tqdm and self.rank == 0,
@@ -202,8 +203,19 @@ class EGLRLM(HFLM):
         ):
             number = numbers[place]
             record.keep(number, pool)
+            broken = sum(rollout.finish_reason == "error" for rollout in pool)
+            if broken:
+                failed[number] = broken
             responses[number] = PoolResponse.of(self._text(plans[number], pool), pool)
             self.cache_hook.add_partial("generate_until", requests[number].args, responses[number])
+        if failed:
+            logger.warning(
+                "%d rollouts of %d documents ended early because the model gave logits that are not finite "
+                "(first: document %s); they are marked finish_reason=error, the others are unaffected",
+                sum(failed.values()),
+                len(failed),
+                requests[min(failed)].doc_id,
+            )
         return responses
 
     def _pieces(self) -> list[str]:
@@ -243,6 +255,8 @@ class EGLRLM(HFLM):
             cells = (dataclasses.replace(GREEDY, temperature=float(options.get("temperature", default))),)
         drawing = {key: options[key] for key in DRAW_OPTIONS if key in options}
         tokens = self.tok_encode(context)
+        if not tokens and self.prefix_token_id is not None:
+            tokens = [self.prefix_token_id]  # what HFLM begins an empty context with
         limit = self._limit(int(options["max_gen_toks"]))
         tokens = tokens[-(self.max_length - limit) :]
         return self._decoder.request(

@@ -107,7 +107,7 @@ def test_a_process_that_dies_takes_nothing_with_it(one: Any, tiny_folder: str, t
     victim = next(pid for pid in children(run.pid) if b"RANK=1" in environment_of(pid))
     os.kill(victim, signal.SIGKILL)
     # The launcher ends the other process too, which would wait for the dead one for ever.
-    assert run.wait(120) != 0
+    assert run.wait(600) != 0
     assert "Signal 9 (SIGKILL)" in output.read_text()
     assert not [pid for pid in children(run.pid) if pid != victim]
     left = pools_of(store)
