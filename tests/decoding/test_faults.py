@@ -57,15 +57,16 @@ def test_a_row_without_finite_logits_is_retired_and_marked(fault, kv, tokenizer)
 def test_what_a_broken_row_leaves_in_its_slot_harms_no_later_row(kv, tokenizer):
     """The embedding of Z is no number, so all keys and values after a Z are none either."""
     model = tiny_model().double()
-    decoder = PoolDecoder(model, tokenizer, **GRID, kv=kv, max_rows=6)
+    decoder = PoolDecoder(model, tokenizer, **GRID, kv=kv, max_rows=24)
     [trigger] = tokenizer("Z").input_ids
     model.get_input_embeddings().weight.data[trigger] = math.nan
-    long = "Z and a prompt that is longer than all the others, and then some"
-    alone = decoder.generate(PROMPTS, max_new_tokens=10, progress=False)
-    assert any(rollout.finish_reason != "error" for pool in alone for rollout in pool)
-    together = decoder.generate([long, *PROMPTS, long], max_new_tokens=10, progress=False)
-    assert cells(together[1:-1]) == cells(alone)
-    for pool in (together[0], together[-1]):
+    long = "A prompt that is longer than all the others, so that shorter rows are read beyond their ends"
+    broken = ["Z and a prompt that is longer than the short ones"] * 3
+    alone = decoder.generate([long, *PROMPTS], max_new_tokens=10, progress=False)
+    assert all(any(rollout.finish_reason != "error" for rollout in pool) for pool in alone)
+    together = decoder.generate([long, *broken, *PROMPTS], max_new_tokens=10, progress=False)
+    assert cells([together[0], *together[4:]]) == cells(alone)
+    for pool in together[1:4]:
         assert {(rollout.tokens, rollout.finish_reason) for rollout in pool} == {((), "error")}
 
 
