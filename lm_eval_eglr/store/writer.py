@@ -112,7 +112,8 @@ class StoreWriter:
         self._known[place_of(head)] = PoolPath.of(path)
 
     def __len__(self) -> int:
-        return len(self._known)
+        """Number of pools on the disk, also when an interrupt came between writing one and noting it."""
+        return sum(1 for _ in pool_paths(self.folder))
 
     @property
     def _scratch(self) -> str:
