@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.attention import RowAttention
 from lm_eval_eglr.decoding.config import RecursionConfig
+from lm_eval_eglr.decoding.cpu_linear import CpuLinear
 from lm_eval_eglr.decoding.distributions import Distributions
 from lm_eval_eglr.decoding.layer_stack import LayerStack
 from lm_eval_eglr.decoding.noise import DrawStream
@@ -66,6 +67,7 @@ class Engine:
         self.rows: list[Row] = []
         self._cache = RowCache(max_rows)
         self._attention = RowAttention(stack.model)
+        self._linear = CpuLinear(stack.model)
         self._layer_parameters = stack.layer_parameters()
         self._head_parameters = stack.head_parameters()
 
@@ -89,7 +91,7 @@ class Engine:
         self.rows, self._cache = [], RowCache(self.max_rows)
         while True:
             # Not around the yield: whoever takes the pools may use the model in between.
-            with torch.no_grad(), self._attention(), self.stack.recording():
+            with torch.no_grad(), self._attention(), self._linear(), self.stack.recording():
                 self._admit(waiting)
                 if not self.rows:
                     return
