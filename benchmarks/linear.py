@@ -2,7 +2,7 @@
 
     python benchmarks/linear.py [--features 576 1536 49152] [--inputs 576] [--rows 2 8 24 64 256]
 
-Prints milliseconds and their ratio (ours over torch's) per shape, medians over interleaved rounds. The absolute
+Prints milliseconds and their ratio (ours over torch's) per shape, medians over interleaved rounds. Absolute
 times are this machine's; only the ratios are worth comparing.
 """
 
