@@ -21,8 +21,9 @@ from lm_eval_eglr.decoding.noise import DrawStream
 from lm_eval_eglr.decoding.recursion import entropy, recurse
 from lm_eval_eglr.decoding.row_cache import RowCache
 from lm_eval_eglr.decoding.rows import Branch, Job, Request, Row, TokenRecord
-from lm_eval_eglr.decoding.sampling import Truncation, draw, truncation, truncation_key
+from lm_eval_eglr.decoding.sampling import Truncation, draw_with_margins, truncation, truncation_key
 from lm_eval_eglr.decoding.stopping import decode_text
+from lm_eval_eglr.decoding.ties import argmax_ties, draw_ties, recursion_ties, rounding_of
 from lm_eval_eglr.decoding.waiting import Waiting
 
 PREFILL_CHUNK = 512  # positions per prefill pass
@@ -251,9 +252,11 @@ class Engine:
             uniforms = self._uniforms(list(groups.values())).to(logprobs.device)
             entries = [entry for entry, _ in groups]
             temperatures = torch.tensor([temperature for _, temperature in groups], device=logprobs.device)
-            table = draw(logprobs[entries], temperatures, uniforms, truncation(key)).tolist()
-            for line, cells in zip(table, groups.values(), strict=True):
+            table, margins = draw_with_margins(logprobs[entries], temperatures, uniforms, truncation(key))
+            ties = draw_ties(margins, temperatures, rounding_of(self.stack.model.dtype))
+            for line, tied, cells in zip(table.tolist(), ties, groups.values(), strict=True):
                 drawn.update(zip(cells, line, strict=False))  # shorter groups were padded
+                distributions.ties.update(cell for cell, tie in zip(cells, tied, strict=False) if tie)
         return drawn
 
     def _uniforms(self, groups: list[list[Place]]) -> Tensor:
@@ -280,6 +283,10 @@ class Engine:
             row.position += 1
             if not groups:
                 dead.append(number)
+                if any((number, place) not in drawn for place in range(len(row.branches))):
+                    # Its keys and values may be no numbers, which the slot's next row must not meet: a
+                    # masked column weighs 0, and 0 times NaN is NaN.
+                    self._cache.clear_row(number)
                 continue
             first, *others = groups.values()
             row.branches, row.token = first, first[0].tokens[-1]
@@ -292,6 +299,8 @@ class Engine:
         logprobs = distributions.logprobs
         likeliest = logprobs.topk(min(CONFIDENCE_TOKENS, logprobs.shape[-1])).values
         confidences = (-likeliest.mean(-1)).tolist()
+        rounding = rounding_of(self.stack.model.dtype)
+        greedy_ties = argmax_ties(likeliest, rounding)
         certainties = (-logprobs.mean(-1) - math.log(logprobs.shape[-1])).tolist()
         cells = list(drawn)
         entries = [distributions.entry(n, self.rows[n].branches[place].cell.span) for n, place in cells]
@@ -299,10 +308,15 @@ class Engine:
         for (number, place), entry, logprob in zip(cells, entries, chosen, strict=True):
             iterations, divergence, converged = distributions.outcome(entry)
             branch = self.rows[number].branches[place]
+            plain_entropy = distributions.entropies[distributions.entry(number, 0)]
+            tie = (number, place) in distributions.ties if branch.cell.temperature else greedy_ties[entry]
+            if branch.cell.span:
+                divergences = distributions.divergences(entry)
+                tie |= recursion_ties(plain_entropy, divergences, self.recursion, rounding)
             branch.tokens.append(drawn[number, place])
             branch.records.append(
                 TokenRecord(
-                    entropy=distributions.entropies[distributions.entry(number, 0)],
+                    entropy=plain_entropy,
                     refined_entropy=distributions.entropies[entry],
                     logprob=logprob,
                     confidence=confidences[entry],
@@ -310,6 +324,7 @@ class Engine:
                     iterations=iterations,
                     divergence=divergence,
                     converged=converged,
+                    tie=tie,
                 )
             )
 

@@ -32,6 +32,13 @@ def truncation(key: Truncation) -> LogitsProcessorList:
 
 
 def draw(logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warpers: LogitsProcessorList) -> Tensor:
+    """Draws tokens, as :func:`draw_with_margins` without its margins."""
+    return draw_with_margins(logprobs, temperatures, uniforms, warpers)[0]
+
+
+def draw_with_margins(
+    logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warpers: LogitsProcessorList
+) -> tuple[Tensor, Tensor]:
     """Draws tokens by inverting the cumulative distribution: the first token whose cumulative mass exceeds u.
 
     Args:
@@ -41,7 +48,8 @@ def draw(logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warpers: Logi
         warpers: Truncation, from :func:`truncation`.
 
     Returns:
-        Token ids, ``[items, draws]``. A token of probability 0 is never drawn.
+        Token ids, ``[items, draws]``; a token of probability 0 is never drawn. And each draw's margin, the
+        mass between u and the nearer end of its token's interval, ``[items, draws]``.
     """
     scores = logprobs / temperatures[:, None]
     no_history = cast("torch.LongTensor", torch.empty(0, dtype=torch.long))
@@ -53,4 +61,7 @@ def draw(logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warpers: Logi
     total = cumulative[:, -1:]
     # The product may round up to the total, beyond which there is no token.
     targets = torch.minimum(uniforms.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, targets, right=True)
+    tokens = torch.searchsorted(cumulative, targets, right=True)
+    above = cumulative.gather(-1, tokens) - targets
+    margins = torch.minimum(above, probs.gather(-1, tokens) - above)
+    return tokens, margins
