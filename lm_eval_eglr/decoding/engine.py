@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from eglr_selectors.pool import PoolCost, RolloutPool
+from eglr_selectors.pool import RolloutPool
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.attention import RowAttention
+from lm_eval_eglr.decoding.branching import branch_out
 from lm_eval_eglr.decoding.config import RecursionConfig
+from lm_eval_eglr.decoding.costs import CostModel
 from lm_eval_eglr.decoding.cpu_linear import CpuLinear
 from lm_eval_eglr.decoding.distributions import Distributions
 from lm_eval_eglr.decoding.layer_stack import LayerStack
-from lm_eval_eglr.decoding.noise import DrawStream
 from lm_eval_eglr.decoding.recursion import entropy, recurse
 from lm_eval_eglr.decoding.row_cache import RowCache
-from lm_eval_eglr.decoding.rows import Branch, Job, Request, Row, TokenRecord
+from lm_eval_eglr.decoding.rows import Branch, Job, Place, Request, Row, TokenRecord
 from lm_eval_eglr.decoding.sampling import Truncation, draw_with_margins, truncation, truncation_key
 from lm_eval_eglr.decoding.stopping import decode_text
 from lm_eval_eglr.decoding.ties import argmax_ties, draw_ties, recursion_ties, rounding_of
@@ -29,9 +30,6 @@ from lm_eval_eglr.decoding.waiting import Waiting
 PREFILL_CHUNK = 512  # positions per prefill pass
 PREFILL_TOKENS = 8192  # rows × positions per prefill pass, which bounds its activations
 CONFIDENCE_TOKENS = 20  # DeepConf, arXiv 2508.15260, section 3
-
-
-Place = tuple[int, int]  # a cell as (number of its row, place in the row's branches)
 
 
 class Engine:
@@ -69,8 +67,7 @@ class Engine:
         self._cache = RowCache(max_rows)
         self._attention = RowAttention(stack.model)
         self._linear = CpuLinear(stack.model)
-        self._layer_parameters = stack.layer_parameters()
-        self._head_parameters = stack.head_parameters()
+        self.costs = CostModel(stack.depth, stack.layer_parameters(), stack.head_parameters())
 
     def run(
         self, requests: Iterable[Request], progress: Callable[[int, int], None] | None = None
@@ -108,18 +105,17 @@ class Engine:
         plain = self._forward()
         distributions = self._refine(plain)
         drawn = self._draw(distributions)
+        branch_out(self.rows, drawn, distributions)
         return self._advance(drawn, distributions)
 
     def _admit(self, waiting: Waiting) -> None:
         """Moves waiting requests into free rows and runs their prompts but for the last token."""
         room = self.max_rows - sum(len(row.branches) for row in self.rows)
+        room -= sum(job.spare for job in {id(row.job): row.job for row in self.rows}.values())
         admitted: list[Row] = []
         while (job := waiting.next_job(room)) is not None:
-            branches = [
-                Branch(cell, order, DrawStream(job.request.sampling, job.request.document, cell))
-                for order, cell in enumerate(job.request.cells)
-            ]
-            room -= len(branches)
+            branches = job.request.branches()
+            room -= job.request.rows
             groups = [branches] if self.share else [[branch] for branch in branches]
             prompt = job.request.tokens
             admitted += [Row(job, group, prompt[-1], len(prompt) - 1) for group in groups]
@@ -369,23 +365,15 @@ class Engine:
 
     def _pool(self, job: Job) -> RolloutPool:
         rollouts = tuple(rollout for _, rollout in sorted(job.finished, key=lambda entry: entry[0]))
-        tokens = sum(len(rollout.tokens) for rollout in rollouts)
-        prefill = len(job.request.tokens) - 1
-        cost = PoolCost(
+        cost = self.costs.pool_cost(
             prompt_tokens=len(job.request.tokens),
-            tokens=tokens,
+            tokens=sum(len(rollout.tokens) for rollout in rollouts),
             rows=job.row_steps,
             plain_layer_tokens=job.plain_layer_tokens,
             recursion_layer_tokens=job.recursion_layer_tokens,
             head_evaluations=job.head_evaluations,
-            flops=self._flops(job.plain_layer_tokens + job.recursion_layer_tokens, job.head_evaluations),
-            plain_flops=self._flops(self.stack.depth * (prefill + tokens), tokens),
         )
         return RolloutPool(rollouts, job.request.prompt, cost)
-
-    def _flops(self, layer_tokens: int, head_evaluations: int) -> float:
-        """Two operations per parameter and application; attention over the context is left out."""
-        return 2.0 * (layer_tokens * self._layer_parameters + head_evaluations * self._head_parameters)
 
 
 @dataclass(slots=True)

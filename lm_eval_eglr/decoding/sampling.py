@@ -63,5 +63,5 @@ def draw_with_margins(
     targets = torch.minimum(uniforms.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
     tokens = torch.searchsorted(cumulative, targets, right=True)
     above = cumulative.gather(-1, tokens) - targets
-    margins = torch.minimum(above, probs.gather(-1, tokens) - above)
+    margins = torch.minimum(above, weights.gather(-1, tokens) - above) / total
     return tokens, margins

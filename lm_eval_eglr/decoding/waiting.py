@@ -17,15 +17,16 @@ class Waiting:
         self._next: deque[tuple[int, Request]] = deque()
 
     def next_job(self, room: int) -> Job | None:
-        """The next request as a job if its cells fit into ``room`` rows."""
+        """The next request as a job if its cells, and what they may branch into, fit into ``room`` rows."""
         if not self._next:
             self._next.extend(pair for pair in [next(self._source, None)] if pair is not None)
         if not self._next:
             return None
         number, request = self._next[0]
-        if len(request.cells) > self._max_rows:
-            raise ValueError(f"max_rows={self._max_rows}: a request has {len(request.cells)} cells")
-        if len(request.cells) > room:
+        if request.rows > self._max_rows:
+            raise ValueError(f"max_rows={self._max_rows}: a request has {request.rows} cells")
+        if request.rows > room:
             return None
         self._next.popleft()
-        return Job(request, number, live=len(request.cells))
+        cells = len(request.cells)
+        return Job(request, number, live=cells, spare=request.rows - cells)
