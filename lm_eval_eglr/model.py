@@ -32,6 +32,7 @@ from lm_eval_eglr.decoding.strategies.courses import FixedCourse
 from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS
 from lm_eval_eglr.fingerprint import manifest_of
 from lm_eval_eglr.loader_options import refuse_unknown
+from lm_eval_eglr.processes import borrowed_answers, with_all_metrics
 from lm_eval_eglr.recording import Recording, recording
 from lm_eval_eglr.response import PoolRequest, PoolResponse
 from lm_eval_eglr.sharing import gather, keys_of, sharers
@@ -150,13 +151,17 @@ class EGLRLM(HFLM):
             ValueError: If a request for a pool has generation options that the engine does not know, or
                 the store is of another run.
         """
-        first = _first_of_padding(requests)
-        if first:
-            kept = [request for number, request in enumerate(requests) if number not in first]
+        borrowed = borrowed_answers(requests)
+        if borrowed:
+            kept = [request for number, request in enumerate(requests) if number not in borrowed]
             texts = iter(self.generate_until(kept, disable_tqdm))
             answers: list[str] = []
             for number in range(len(requests)):
-                answers.append(answers[first[number]] if number in first else next(texts))
+                if number not in borrowed:
+                    answers.append(next(texts))
+                else:
+                    source = borrowed[number]
+                    answers.append(PoolResponse() if source is None else answers[source])
             return answers
         theirs = {number for number, request in enumerate(requests) if self._is_left_to_hflm(request)}
         documents = DocumentKeys()
@@ -189,6 +194,11 @@ class EGLRLM(HFLM):
             responses[number] = PoolResponse.of(text, pool)
         return [responses[number] for number in range(len(requests))]
 
+    def gather_object(self, obj: Any, dst: int = 0) -> Any:
+        """As HFLM; where lm_eval gathers metrics, every process has all of them, if only empty."""
+        gathered = super().gather_object(obj, dst)
+        return gathered and with_all_metrics(gathered)
+
     def _decode(
         self,
         assignments: dict[int, Assignment],
@@ -207,6 +217,7 @@ class EGLRLM(HFLM):
         self._warn_cut(plans, requests)
         self._decoder.engine.max_rows = self._rows(list(rest.values()))
         responses = {}
+        failed: dict[int, int] = {}
         rounds = self._decoder.rounds(
             assignments=rest.values(),
             progress=not disable_tqdm and self.rank == 0,
@@ -215,8 +226,19 @@ class EGLRLM(HFLM):
         )
         for number, pool in rounds.run(assignments, served, record.kept):
             record.keep(number, pool)
+            broken = sum(rollout.finish_reason == "error" for rollout in pool)
+            if broken:
+                failed[number] = broken
             responses[number] = PoolResponse.of(self._text(plans[number], pool), pool)
             self.cache_hook.add_partial("generate_until", requests[number].args, responses[number])
+        if failed:
+            logger.warning(
+                "%d rollouts of %d documents ended early because the model gave logits that are not finite "
+                "(first: document %s); they are marked finish_reason=error, the others are unaffected",
+                sum(failed.values()),
+                len(failed),
+                requests[min(failed)].doc_id,
+            )
         return responses
 
     def _pieces(self) -> list[str]:
@@ -256,6 +278,8 @@ class EGLRLM(HFLM):
             cells = (dataclasses.replace(GREEDY, temperature=float(options.get("temperature", default))),)
         drawing = {key: options[key] for key in DRAW_OPTIONS if key in options}
         tokens = self.tok_encode(context)
+        if not tokens and self.prefix_token_id is not None:
+            tokens = [self.prefix_token_id]  # what HFLM begins an empty context with
         limit = self._limit(int(options["max_gen_toks"]))
         tokens = tokens[-(self.max_length - limit) :]
         return self._decoder.request(
@@ -336,15 +360,3 @@ class EGLRLM(HFLM):
             text = self.tok_decode(list(rollout.tokens[last:])).lstrip()
         marker = end if isinstance(end, str) else None
         return postprocess_generated_text(text, list(plan.stop.strings), marker)
-
-
-def _first_of_padding(requests: list[Instance]) -> dict[int, int]:
-    """Requests that lm_eval repeats to give every process equally many: number to that of the first."""
-    seen: dict[int, list[int]] = {}
-    padding = {}
-    for number, request in enumerate(requests):
-        numbers = seen.setdefault(id(request), [])
-        if len(numbers) >= (request.repeats or 1):
-            padding[number] = numbers[0]
-        numbers.append(number)
-    return padding

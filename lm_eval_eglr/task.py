@@ -16,6 +16,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_eglr.dataset import load_problems
 from lm_eval_eglr.filters import PoolReader, SelectFilter, WholePool
+from lm_eval_eglr.processes import stand_ins
 from lm_eval_eglr.prompts import COMPLETION, STOP, completion_prompt, prompt_hash
 from lm_eval_eglr.response import PoolRequest, PoolResponse
 from lm_eval_eglr.scores import METRICS, score
@@ -73,7 +74,7 @@ class EGLRTask(ConfigurableTask):
         return samples
 
     def build_all_requests(self, **kwargs: Any) -> None:
-        """Checks what only a run knows, then builds the requests.
+        """Checks what only a run knows, then builds the requests; without documents a stand-in for them.
 
         Raises:
             ValueError: If more worked examples are asked for than there are.
@@ -91,7 +92,15 @@ class EGLRTask(ConfigurableTask):
                 self.config.repeats,
                 self.config.repeats,
             )
-        super().build_all_requests(**kwargs)
+        shared = {key: kwargs.get(key) for key in ("limit", "samples")}
+        rank, world_size = kwargs.get("rank", 0), kwargs.get("world_size", 1)
+        mine = self.doc_iterator(rank=rank, world_size=world_size, **shared)
+        if rank == 0 or next(mine, None) is not None:
+            super().build_all_requests(**kwargs)
+            return
+        alone = {"rank": 0, "world_size": 1, "limit": 1, "samples": None, "cache_requests": False}
+        super().build_all_requests(**{**kwargs, **alone})
+        stand_ins(self.instances)
 
     def fewshot_context(
         self,

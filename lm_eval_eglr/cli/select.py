@@ -135,7 +135,7 @@ def _strategies_table(rows: Sequence[StrategyRow]) -> Table:
 
 
 def _pools_table(shares: Sequence[dict[str, Any]]) -> Table:
-    names = ("truncated", "no_answer", "ungraded", "cost_vs_plain")
+    names = ("truncated", "no_answer", "ungraded", "cost_vs_plain", "ties")
     cells = tuple(
         (
             Text(str(each["model"])),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,18 +15,20 @@ from lm_eval_eglr.decoding.attention import RowAttention
 from lm_eval_eglr.decoding.branching import branch_out
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.costs import CostModel
+from lm_eval_eglr.decoding.cpu_linear import CpuLinear
 from lm_eval_eglr.decoding.distributions import Distributions
+from lm_eval_eglr.decoding.drawing import draw_tokens
 from lm_eval_eglr.decoding.layer_stack import LayerStack
 from lm_eval_eglr.decoding.recursion import entropy, recurse
 from lm_eval_eglr.decoding.row_cache import RowCache
-from lm_eval_eglr.decoding.rows import Branch, Job, Place, Request, Row, TokenRecord
-from lm_eval_eglr.decoding.sampling import Truncation, draw, truncation, truncation_key
+from lm_eval_eglr.decoding.rows import Branch, Job, Place, Request, Row
 from lm_eval_eglr.decoding.stopping import decode_text
+from lm_eval_eglr.decoding.ties import rounding_of
+from lm_eval_eglr.decoding.token_records import record_tokens
 from lm_eval_eglr.decoding.waiting import Waiting
 
 PREFILL_CHUNK = 512  # positions per prefill pass
 PREFILL_TOKENS = 8192  # rows × positions per prefill pass, which bounds its activations
-CONFIDENCE_TOKENS = 20  # DeepConf, arXiv 2508.15260, section 3
 
 
 class Engine:
@@ -64,6 +65,8 @@ class Engine:
         self.rows: list[Row] = []
         self._cache = RowCache(max_rows)
         self._attention = RowAttention(stack.model)
+        self._linear = CpuLinear(stack.model)
+        self._rounding = rounding_of(stack.model.dtype)
         self.costs = CostModel(stack.depth, stack.layer_parameters(), stack.head_parameters())
 
     def run(
@@ -86,7 +89,7 @@ class Engine:
         self.rows, self._cache = [], RowCache(self.max_rows)
         while True:
             # Not around the yield: whoever takes the pools may use the model in between.
-            with torch.no_grad(), self._attention(), self.stack.recording():
+            with torch.no_grad(), self._attention(), self._linear(), self.stack.recording():
                 self._admit(waiting)
                 if not self.rows:
                     return
@@ -101,7 +104,7 @@ class Engine:
         """Decodes one token of every live cell."""
         plain = self._forward()
         distributions = self._refine(plain)
-        drawn = self._draw(distributions)
+        drawn = draw_tokens(self.rows, distributions, self._rounding)
         branch_out(self.rows, drawn, distributions)
         return self._advance(drawn, distributions)
 
@@ -215,54 +218,10 @@ class Engine:
             self._cache.copy_rows(origins, targets, length)
         return origins
 
-    def _draw(self, distributions: Distributions) -> dict[Place, int]:
-        """Draws tokens: (row, place of the cell in it) to token id.
-
-        A cell whose distribution is not finite gets none.
-        """
-        drawn: dict[Place, int] = {}
-        greedy: dict[int, list[Place]] = defaultdict(list)
-        sampled: dict[Truncation, dict[tuple[int, float], list[Place]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
-        for number, row in enumerate(self.rows):
-            for place, branch in enumerate(row.branches):
-                entry = distributions.entry(number, branch.cell.span)
-                temperature = branch.cell.temperature
-                if math.isnan(distributions.entropies[entry]):
-                    continue
-                if temperature:
-                    key = truncation_key(row.job.request.sampling)
-                    sampled[key][entry, temperature].append((number, place))
-                else:
-                    greedy[entry].append((number, place))
-        logprobs = distributions.logprobs
-        if greedy:
-            tokens = logprobs[list(greedy)].argmax(-1).tolist()
-            for token, cells in zip(tokens, greedy.values(), strict=True):
-                drawn.update(dict.fromkeys(cells, token))
-        for key, groups in sampled.items():
-            uniforms = self._uniforms(list(groups.values())).to(logprobs.device)
-            entries = [entry for entry, _ in groups]
-            temperatures = torch.tensor([temperature for _, temperature in groups], device=logprobs.device)
-            table = draw(logprobs[entries], temperatures, uniforms, truncation(key)).tolist()
-            for line, cells in zip(table, groups.values(), strict=True):
-                drawn.update(zip(cells, line, strict=False))  # shorter groups were padded
-        return drawn
-
-    def _uniforms(self, groups: list[list[Place]]) -> Tensor:
-        """The cells' uniforms for this step, ``[groups, cells of the largest group]``."""
-        uniforms = torch.zeros(len(groups), max(map(len, groups)), dtype=torch.float64)
-        for i, cells in enumerate(groups):
-            for j, (number, place) in enumerate(cells):
-                branch = self.rows[number].branches[place]
-                uniforms[i, j] = branch.stream.uniform(len(branch.tokens))
-        return uniforms
-
     def _advance(self, drawn: dict[Place, int], distributions: Distributions) -> _Done:
         """Appends the drawn tokens, retires finished cells, forks rows and closes the holes."""
         done = _Done(jobs=[], rollouts=0)
-        self._record(drawn, distributions)
+        record_tokens(self.rows, drawn, distributions, self.recursion, self._rounding)
         forks: list[tuple[int, Row]] = []
         dead: list[int] = []
         for number, row in enumerate(self.rows):
@@ -274,38 +233,16 @@ class Engine:
             row.position += 1
             if not groups:
                 dead.append(number)
+                if any((number, place) not in drawn for place in range(len(row.branches))):
+                    # Its keys and values may be no numbers, which the slot's next row must not meet: a
+                    # masked column weighs 0, and 0 times NaN is NaN.
+                    self._cache.clear_row(number)
                 continue
             first, *others = groups.values()
             row.branches, row.token = first, first[0].tokens[-1]
             forks += [(number, Row(row.job, group, group[0].tokens[-1], row.position)) for group in others]
         self._place(forks, dead)
         return done
-
-    def _record(self, drawn: dict[Place, int], distributions: Distributions) -> None:
-        """Appends each cell's token and its telemetry."""
-        logprobs = distributions.logprobs
-        likeliest = logprobs.topk(min(CONFIDENCE_TOKENS, logprobs.shape[-1])).values
-        confidences = (-likeliest.mean(-1)).tolist()
-        certainties = (-logprobs.mean(-1) - math.log(logprobs.shape[-1])).tolist()
-        cells = list(drawn)
-        entries = [distributions.entry(n, self.rows[n].branches[place].cell.span) for n, place in cells]
-        chosen = logprobs[entries, [drawn[cell] for cell in cells]].tolist()
-        for (number, place), entry, logprob in zip(cells, entries, chosen, strict=True):
-            iterations, divergence, converged = distributions.outcome(entry)
-            branch = self.rows[number].branches[place]
-            branch.tokens.append(drawn[number, place])
-            branch.records.append(
-                TokenRecord(
-                    entropy=distributions.entropies[distributions.entry(number, 0)],
-                    refined_entropy=distributions.entropies[entry],
-                    logprob=logprob,
-                    confidence=confidences[entry],
-                    self_certainty=certainties[entry],
-                    iterations=iterations,
-                    divergence=divergence,
-                    converged=converged,
-                )
-            )
 
     def _finish(self, row: Row, branch: Branch, done: _Done, failed: bool) -> None:
         """Ends a cell whose newest token ends it or that got none, and its job with its last cell."""

@@ -26,6 +26,7 @@ class TokenRecord(NamedTuple):
     iterations: int
     divergence: float
     converged: bool
+    tie: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Branch:
         """The finished rollout; ``depth`` is the model's number of layers."""
         assert self.finish_reason is not None
         count = len(self.records)
-        columns: Any = TokenRecord(*zip(*self.records, strict=True)) if count else TokenRecord(*([()] * 8))  # type: ignore[arg-type]
+        columns: Any = TokenRecord(*zip(*self.records, strict=True)) if count else TokenRecord(*([()] * 9))  # type: ignore[arg-type]
 
         def mean(values: tuple[float, ...]) -> float:
             return math.fsum(values) / count if count else math.nan
@@ -125,6 +126,7 @@ class Branch:
             plain_layer_tokens=depth * count,
             recursion_layer_tokens=self.cell.span * iterations,
             head_evaluations=count + iterations,
+            ties=sum(columns.tie),
             mean_self_certainty=mean(columns.self_certainty),
         )
         if trace or self.gates:  # a rollout that branches may be continued from its tokens' telemetry

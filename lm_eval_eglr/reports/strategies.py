@@ -10,6 +10,7 @@ from eglr_selectors import ParsedPool, Selection, Selector, available_selectors,
 from eglr_selectors.estimators import bootstrap, cost_of, selector_at_k
 from eglr_selectors.factories import REQUIRED
 
+from lm_eval_eglr.scores import tie_share
 from lm_eval_eglr.store import Document
 
 
@@ -110,7 +111,8 @@ def correctness(parsed: ParsedPool, selection: Selection) -> float:
 
 def pool_shares(documents: Sequence[Document]) -> dict[str, float]:
     """What the live table says of whole pools: shares of rollouts, and the cost over plain sampling."""
-    shares: dict[str, list[float]] = {"truncated": [], "no_answer": [], "ungraded": [], "cost_vs_plain": []}
+    names = ("truncated", "no_answer", "ungraded", "cost_vs_plain", "ties")
+    shares: dict[str, list[float]] = {name: [] for name in names}
     for document in documents:
         parsed, count = document.parsed, len(document.parsed)
         unknown = any(rollout.finish_reason == "unknown" for rollout in parsed)
@@ -121,6 +123,7 @@ def pool_shares(documents: Sequence[Document]) -> dict[str, float]:
         cost = parsed.pool.cost
         if cost is not None and cost.plain_flops:
             shares["cost_vs_plain"].append(cost.flops / cost.plain_flops)
+            shares["ties"].append(tie_share(parsed.pool))
     return {name: mean(values) for name, values in shares.items() if values}
 
 

@@ -67,6 +67,7 @@ class Telemetry:
         plain_layer_tokens: Layer applications of the plain pass (layers × tokens), unshared.
         recursion_layer_tokens: Layer applications of the recursion (span × iterations).
         head_evaluations: Final norm and unembedding evaluations, plain and recursed.
+        ties: Tokens of which rounding decided: another number of threads, batch or machine may draw others.
         token_confidences: Per-token confidence in generation order; empty unless traced, as all ``token_``
             fields.
         mean_self_certainty: Mean KL divergence from the uniform distribution to the next-token
@@ -90,6 +91,7 @@ class Telemetry:
     plain_layer_tokens: int = 0
     recursion_layer_tokens: int = 0
     head_evaluations: int = 0
+    ties: int = 0
     token_confidences: tuple[float, ...] = ()
     mean_self_certainty: float = math.nan
     token_logprobs: tuple[float, ...] = ()
