@@ -10,37 +10,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from eglr_selectors import Cell, Rollout, RolloutPool, get_selector, parse_pool
+from eglr_selectors import Cell, ParsedPool, Rollout, RolloutPool, get_selector, parse_pool
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.grid import Items, parse_spans, parse_temperatures
+from lm_eval_eglr.decoding.budget import Key
+from lm_eval_eglr.decoding.grid import Items
 from lm_eval_eglr.decoding.memory import rows_that_fit
 from lm_eval_eglr.decoding.pool_decoder import (
     RECURSION_OPTIONS,
     SAMPLING_OPTIONS,
     DocumentKeys,
-    split_options,
+    read_options,
 )
+from lm_eval_eglr.decoding.rounds import Assignment
 from lm_eval_eglr.decoding.rows import Request
 from lm_eval_eglr.decoding.stopping import StopRule
+from lm_eval_eglr.decoding.strategies.courses import FixedCourse
+from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS
 from lm_eval_eglr.fingerprint import manifest_of
 from lm_eval_eglr.loader_options import refuse_unknown
 from lm_eval_eglr.processes import borrowed_answers, with_all_metrics
 from lm_eval_eglr.recording import Recording, recording
 from lm_eval_eglr.response import PoolRequest, PoolResponse
+from lm_eval_eglr.sharing import gather, keys_of, sharers
 from lm_eval_eglr.store import Manifest, StoreWriter
 
 logger = logging.getLogger(__name__)
 
 OWN_OPTIONS = (
-    *("spans", "temperatures", "rollouts", "trace", "selector"),
+    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector"),
     *RECURSION_OPTIONS,
     *SAMPLING_OPTIONS,
 )
-ANY_DEPTH = 10**6  # checks how spans are written before the model's depth is known
 GREEDY = Cell(span=0, temperature=0.0, sample=0)
 # Tasks that know nothing of pools have their answers anywhere, so a selector looks everywhere.
 FALLBACKS = ("hash", "phrase", "last_number")
@@ -70,13 +74,14 @@ class EGLRLM(HFLM):
     """HFLM whose ``generate_until`` decodes pools with entropy-gated latent recursion.
 
     Every HFLM argument keeps its meaning and loglikelihood tasks run as with ``--model hf``. A task of
-    this project gets the whole L × T pool of each problem; any other task gets one text, by default that
-    of plain greedy decoding, which is what ``--model hf`` gives.
+    this project gets the whole pool of each problem, by default its L × T grid; any other task gets one
+    text, by default that of plain greedy decoding, which is what ``--model hf`` gives.
     """
 
     def __init__(
         self,
         pretrained: Any,
+        strategy: str = "grid",
         spans: Items | None = None,
         temperatures: Items | None = None,
         rollouts: str | None = None,
@@ -88,22 +93,23 @@ class EGLRLM(HFLM):
 
         Args:
             pretrained: Model name, folder, or a loaded model.
+            strategy: ``grid``, ``sample``, ``eager`` or ``adaptive_grid``, see docs/strategies.md.
             spans: Spans L, layers; see :func:`lm_eval_eglr.decoding.grid.parse_spans`.
             temperatures: Temperatures; see :func:`lm_eval_eglr.decoding.grid.parse_temperatures`.
             rollouts: Folder of the store that gets every rollout, and from which a stopped run continues.
             trace: Whether the store also gets entropy, log-probability and iterations of every token.
             selector: Whose text a task gets that knows nothing of pools. ``greedy`` decodes one rollout;
                 any other decodes the pool.
-            **kwargs: Fields of RecursionConfig and SamplingConfig, and everything that HFLM takes.
+            **kwargs: The strategy's other options, fields of RecursionConfig and SamplingConfig, and
+                everything that HFLM takes.
 
         Raises:
             ValueError: For an unknown option or a bad value.
         """
-        own = {key: kwargs.pop(key) for key in (*RECURSION_OPTIONS, *SAMPLING_OPTIONS) if key in kwargs}
+        names = (*STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS)
+        own = {key: kwargs.pop(key) for key in names if key in kwargs}
         refuse_unknown(kwargs, OWN_OPTIONS, inspect.signature(HFLM.__init__).parameters)
-        split_options(own)
-        parse_spans(spans, ANY_DEPTH)
-        parse_temperatures(temperatures)
+        read_options(strategy, {"spans": spans, "temperatures": temperatures, **own})
         if not isinstance(trace, bool):
             raise ValueError(f"trace={trace!r}: expected True or False")
         self._selector = get_selector(selector)
@@ -124,6 +130,7 @@ class EGLRLM(HFLM):
         self._decoder = PoolDecoder(
             self.model.get_base_model() if self.peft else self.model,
             self.tokenizer,
+            strategy=strategy,
             spans=spans,
             temperatures=temperatures,
             max_length=self.max_length,
@@ -163,7 +170,13 @@ class EGLRLM(HFLM):
             for number, request in enumerate(requests)
             if number not in theirs
         }
-        with recording(self._store, self._manifest, requests, plans, FALLBACKS, self._pieces) as record:
+        keys = keys_of(requests)
+        shares = self._decoder.course.budget != "none"
+        pooled = {n: plan for n, plan in plans.items() if self._wants_pool(requests[n])}
+        sharing = sharers(pooled, keys) if shares else {}
+        with recording(
+            self._store, self._manifest, requests, plans, FALLBACKS, self._pieces, sharing
+        ) as record:
             pools = dict(record.served)
             missing = sorted(theirs - pools.keys())
             if missing:
@@ -171,8 +184,11 @@ class EGLRLM(HFLM):
                 for number, text in zip(missing, texts, strict=True):
                     pools[number] = RolloutPool((Rollout(text, GREEDY),), requests[number].args[0])
                     record.keep(number, pools[number])
-            rest = {number: plan for number, plan in plans.items() if number not in pools}
-            responses = self._decode(rest, requests, record, disable_tqdm)
+            assignments = {
+                number: self._assignment(requests[number], plan, keys[number])
+                for number, plan in plans.items()
+            }
+            responses = self._decode(assignments, requests, record, disable_tqdm)
         for number, pool in pools.items():
             text = self._text(plans[number], pool) if number in plans else pool[0].text
             responses[number] = PoolResponse.of(text, pool)
@@ -184,24 +200,31 @@ class EGLRLM(HFLM):
         return gathered and with_all_metrics(gathered)
 
     def _decode(
-        self, plans: dict[int, Request], requests: list[Instance], record: Recording, disable_tqdm: bool
+        self,
+        assignments: dict[int, Assignment],
+        requests: list[Instance],
+        record: Recording,
+        disable_tqdm: bool,
     ) -> dict[int, PoolResponse]:
+        served = {number: pool for number, pool in record.served.items() if number in assignments}
+        rest = {number: each for number, each in assignments.items() if number not in served}
+        plans = {number: each.request for number, each in rest.items()}
         if self._unapplied and plans:
             logger.warning(
                 "the model's generation config sets %s, which pools are decoded without",
                 ", ".join(self._unapplied),
             )
         self._warn_cut(plans, requests)
-        self._decoder.engine.max_rows = self._rows(list(plans.values()))
-        numbers = list(plans)
+        self._decoder.engine.max_rows = self._rows(list(rest.values()))
         responses = {}
         failed: dict[int, int] = {}
-        for place, pool in self._decoder.decode(
-            plans.values(),
+        rounds = self._decoder.rounds(
+            assignments=rest.values(),
             progress=not disable_tqdm and self.rank == 0,
-            rollouts=sum(len(plan.cells) for plan in plans.values()),
-        ):
-            number = numbers[place]
+            keep=record.keep_round,
+            gather=gather,
+        )
+        for number, pool in rounds.run(assignments, served, record.kept):
             record.keep(number, pool)
             broken = sum(rollout.finish_reason == "error" for rollout in pool)
             if broken:
@@ -272,6 +295,28 @@ class EGLRLM(HFLM):
             dataclasses.replace(self._decoder.sampling, **drawing),
         )
 
+    def _assignment(self, request: Instance, plan: Request, key: Key) -> Assignment:
+        """What the decoder is to do for a request.
+
+        Raises:
+            ValueError: If the budget is shared by labels and the request has no reference.
+        """
+        if not self._wants_pool(request):
+            return Assignment(plan, FixedCourse(plan.cells), key)
+        course = self._decoder.course
+        if course.budget == "labels" and (not isinstance(request, PoolRequest) or request.reference is None):
+            raise ValueError(
+                f"budget='labels': document {request.doc_id} of {request.task_name} has no reference; "
+                "use budget=free"
+            )
+
+        def read(pool: RolloutPool) -> ParsedPool:
+            if not isinstance(request, PoolRequest):
+                return parse_pool(pool, fallbacks=FALLBACKS)
+            return parse_pool(pool, request.reference, request.rules, request.fallbacks)
+
+        return Assignment(plan, course, key, read)
+
     def _limit(self, max_gen_toks: int) -> int:
         """The length limit, at most half of a context that has no room for all of it."""
         return max_gen_toks if max_gen_toks < self.max_length else self.max_length // 2
@@ -295,9 +340,10 @@ class EGLRLM(HFLM):
                 requests[lost[0]].doc_id,
             )
 
-    def _rows(self, plans: list[Request]) -> int:
+    def _rows(self, assignments: list[Assignment]) -> int:
         """``batch_size`` as a number of live rows; a pool's cells are always decoded together."""
-        cells = max((len(plan.cells) for plan in plans), default=1)
+        cells = max((each.course.rows for each in assignments), default=1)
+        plans = [each.request for each in assignments]
         if str(self.batch_size).startswith("auto"):
             longest = max((len(plan.tokens) + plan.max_new_tokens for plan in plans), default=1)
             return max(cells, rows_that_fit(self.model, longest))

@@ -54,12 +54,14 @@ def draw_with_margins(
     scores = logprobs / temperatures[:, None]
     no_history = cast("torch.LongTensor", torch.empty(0, dtype=torch.long))
     kept = warpers(no_history, cast("torch.FloatTensor", scores))
-    probs = kept.softmax(-1)
-    cumulative = probs.cumsum(-1)
+    # Weights relative to the likeliest token, in place: a distribution over a vocabulary is large, and each
+    # pass over it costs. No warper writes into its input, so what it returns is ours.
+    weights = kept.sub_(kept.amax(-1, keepdim=True)).exp_()
+    cumulative = weights.cumsum(-1)
     total = cumulative[:, -1:]
     # The product may round up to the total, beyond which there is no token.
     targets = torch.minimum(uniforms.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
     tokens = torch.searchsorted(cumulative, targets, right=True)
     above = cumulative.gather(-1, tokens) - targets
-    margins = torch.minimum(above, probs.gather(-1, tokens) - above)
+    margins = torch.minimum(above, weights.gather(-1, tokens) - above) / total
     return tokens, margins

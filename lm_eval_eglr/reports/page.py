@@ -101,6 +101,11 @@ def _notes(store: Store, task: str, documents: Sequence[Document]) -> list[str]:
         f"{len(documents)} problems, {len(rollouts)} rollouts: {cut} were cut off by the token limit, "
         f"{silent} have no answer, {ungraded} answers could not be graded."
     ]
+    if any(document.parsed.pool.uses_reference for document in documents):
+        notes.append(
+            "The reference decided which problems got more rollouts (budget=labels): every figure here uses "
+            "reference, and none is that of a fair strategy."
+        )
     missing = sum(place[0] == task for place in store.missing)
     if missing:
         notes.append(f"Incomplete: {missing} pools are missing, and the quicker problems came first.")

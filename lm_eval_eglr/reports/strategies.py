@@ -97,7 +97,7 @@ def strategy_row(
         rollouts,
         tokens,
         flops,
-        bound.uses_reference,
+        bound.uses_reference or any(parsed.pool.uses_reference for parsed in pools),
         {document.head.doc_id: value for document, value in zip(documents, values, strict=True)},
     )
 

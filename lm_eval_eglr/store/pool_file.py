@@ -26,7 +26,7 @@ _TYPES = {
 _TELEMETRY = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(Telemetry)}
 _COST = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(PoolCost)}
 _TRACES = [name for name, kind in _TELEMETRY.items() if pa.types.is_list(kind)]
-_SCALARS = {"place", "span", "temperature", "sample", "text", "finish_reason", "score"} | (
+_SCALARS = {"place", "span", "temperature", "sample", "path", "text", "finish_reason", "score"} | (
     _TELEMETRY.keys() - {*_TRACES}
 )
 
@@ -39,6 +39,7 @@ SCHEMA = pa.schema(
         pa.field("span", pa.int64()),
         pa.field("temperature", pa.float64()),
         pa.field("sample", pa.int64()),
+        pa.field("path", pa.string()),
         pa.field("text", pa.string()),
         pa.field("tokens", pa.list_(pa.int32())),
         pa.field("finish_reason", pa.string()),
@@ -51,6 +52,7 @@ SCHEMA = pa.schema(
         pa.field("fields", pa.string()),
         pa.field("rules", pa.string()),
         pa.field("fallbacks", pa.list_(pa.string())),
+        pa.field("uses_reference", pa.bool_()),
         *(pa.field(name, kind) for name, kind in _TELEMETRY.items()),
         *(pa.field(COST_PREFIX + name, kind) for name, kind in _COST.items()),
     ]
@@ -74,6 +76,7 @@ def encode(head: PoolHead, pool: RolloutPool) -> tuple[str, bytes]:
         raise StoreError(f"document {head.doc_id} of {head.task}: a pool without rollouts cannot be stored")
     shared = head.to_columns()
     shared["prompt"] = pool.prompt
+    shared["uses_reference"] = pool.uses_reference
     shared["prompt_sha256"] = hashlib.sha256(pool.prompt.encode("utf-8", "replace")).hexdigest()
     cost = {} if pool.cost is None else dataclasses.asdict(pool.cost)
     shared |= {COST_PREFIX + name: value for name, value in cost.items()}
@@ -98,6 +101,7 @@ def _row(place: int, rollout: Rollout) -> dict[str, Any]:
     return {
         "place": place,
         **dataclasses.asdict(rollout.cell),
+        "path": rollout.cell.branch,
         "text": rollout.text,
         "tokens": rollout.tokens,
         "finish_reason": rollout.finish_reason,
@@ -130,7 +134,9 @@ def decode(path: Path) -> tuple[PoolHead, RolloutPool]:
     cost = None
     if first["pool_tokens"] is not None:
         cost = PoolCost(**{name: first[COST_PREFIX + name] for name in _COST if COST_PREFIX + name in first})
-    return PoolHead.from_columns(first), RolloutPool(rollouts, first["prompt"], cost)
+    # Pools of older versions neither branch nor look at the reference.
+    pool = RolloutPool(rollouts, first["prompt"], cost, bool(first.get("uses_reference")))
+    return PoolHead.from_columns(first), pool
 
 
 def _lists(column: pa.ChunkedArray) -> list[tuple[Any, ...] | None]:
@@ -151,7 +157,7 @@ def _rollout(row: dict[str, Any]) -> Rollout:
         telemetry = Telemetry(**known)
     return Rollout(
         text=row["text"],
-        cell=Cell(row["span"], row["temperature"], row["sample"]),
+        cell=Cell(row["span"], row["temperature"], row["sample"], Cell.path_of(row.get("path"))),
         finish_reason=row["finish_reason"],
         tokens=row["tokens"],
         telemetry=telemetry,

@@ -16,6 +16,7 @@ from lm_eval_eglr.store.head import PoolHead
 from lm_eval_eglr.store.manifest import NAME, Manifest
 from lm_eval_eglr.store.plan import write_plan
 from lm_eval_eglr.store.pool_file import decode, encode
+from lm_eval_eglr.store.rounds import ROUNDS, read_round, write_round
 from lm_eval_eglr.store.vocabulary import write_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,16 @@ class StoreWriter:
             del self._known[entry.place]
             return None
 
+    def load_round(self, head: PoolHead) -> RolloutPool | None:
+        """Returns the pool that an earlier run had after its first round, if it kept it."""
+        with self._guarded():
+            return read_round(self.folder, head)
+
+    def append_round(self, head: PoolHead, pool: RolloutPool) -> None:
+        """Keeps a pool that may get more rollouts; when this returns, it is on the disk."""
+        with self._guarded():
+            write_round(self.folder, head, pool, self._scratch)
+
     def append(self, head: PoolHead, pool: RolloutPool) -> None:
         """Adds a pool; when this returns, it is on the disk.
 
@@ -140,7 +151,8 @@ class StoreWriter:
 
     def _drop_torn(self) -> None:
         """Removes what killed processes were writing; the lock of a live one keeps its own."""
-        for part in [*self.folder.glob(".*.part"), *(self.folder / POOLS).glob(".*.part")]:
+        folders = (self.folder, self.folder / POOLS, self.folder / ROUNDS)
+        for part in [part for folder in folders for part in folder.glob(".*.part")]:
             rank = part.name.split(".")[1]
             with contextlib.suppress(StoreError):
                 if rank == str(self.rank):
