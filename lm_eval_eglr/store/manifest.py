@@ -60,4 +60,7 @@ class Manifest:
             raise StoreError(f"{folder / NAME}: format={content.get('format')!r}: expected {FORMAT!r}")
         if content.get("version") != VERSION:
             raise StoreError(f"{folder}: version={content.get('version')!r}: expected {VERSION}")
-        return cls(dict(content["fingerprint"]), dict(content["versions"]))
+        fingerprint, versions = content.get("fingerprint"), content.get("versions")
+        if not isinstance(fingerprint, dict) or not isinstance(versions, dict):
+            raise StoreError(f"{folder / NAME}: expected a fingerprint and versions")
+        return cls(fingerprint, versions)

@@ -122,6 +122,17 @@ def decode(path: Path) -> tuple[PoolHead, RolloutPool]:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
     if path.name.split(".")[-2:-1] != [digest(data)]:
         raise StoreError(f"{path}: damaged, its content does not match the checksum in its name")
+    try:
+        return _read(data)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        # The checksum says only that the file is whole: a stranger can give anything one.
+        reason = " ".join(str(error).split())[:200]
+        raise StoreError(
+            f"{path}: not a pool of a rollout store ({type(error).__name__}: {reason})"
+        ) from None
+
+
+def _read(data: bytes) -> tuple[PoolHead, RolloutPool]:
     table = pq.read_table(pa.BufferReader(data), use_threads=False)
     first = table.slice(0, 1).to_pylist()[0]
     # Arrow makes Python objects of lists slowly, and the head is the same in every row.
