@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from lm_eval_eglr.cli.output import say
+from lm_eval_eglr.cli.output import prepare, say
 from lm_eval_eglr.cli.sources import open_store
 from lm_eval_eglr.store import Store
 from lm_eval_eglr.store.exchange import to_records
@@ -40,10 +40,11 @@ def export(
     """
     if form not in get_args(Form):
         raise ValueError(f"format={form!r}: expected one of {', '.join(get_args(Form))}")
-    store = open_store(folder)
     suffix = {"trl": ".trl.jsonl", "jsonl": ".jsonl", "parquet": ".parquet"}[form]
     whole = folder.resolve()
     path = output or whole.with_name(whole.name + suffix)
+    store = open_store(folder)
+    prepare(path)
     count = write_export(store, form, path)
     say(f"wrote {count} rollouts to {path}")
 

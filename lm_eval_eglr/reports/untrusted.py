@@ -18,6 +18,7 @@ _LATEX = {
     "±": r"$\pm$",
     "≈": r"$\approx$",
     "×": r"$\times$",
+    "†": r"$\dagger$",
 }
 
 

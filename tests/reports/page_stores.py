@@ -37,6 +37,8 @@ def write_grid(
                     if number == 1:
                         text = HOSTILE + text
                     entropies = (rng.gamma(1.0, 0.4 + 0.3 * (not right), length)).astype(np.float32)
+                    if span and rollouts and traced:  # what a prefix decides is the same under both
+                        entropies[: length // 2] = rollouts[column].telemetry.token_entropies[: length // 2]
                     gated = entropies > 1
                     steps = tuple((gated * 2).astype(int).tolist()) if span else (0,) * length
                     telemetry = Telemetry(
