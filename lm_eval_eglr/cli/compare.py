@@ -77,6 +77,8 @@ def _told_apart(rows: dict[Path, list[StrategyRow]]) -> list[StrategyRow]:
 
 
 def _rows(path: Path, names: list[str], wanted: list[str] | None) -> list[StrategyRow]:
+    if not path.exists():
+        raise ValueError(f"{path}: there is no such file or folder")
     if path.is_file():
         results = read_results(path)
         if wanted is not None:

@@ -46,7 +46,9 @@ def export(
     store = open_store(folder)
     prepare(path)
     count = write_export(store, form, path)
-    say(f"wrote {count} rollouts to {path}")
+    left_out = sum(len(stored.pool) for stored in store.pools) - count
+    note = f"; {left_out} have no reward (no reference, or not graded) and were left out" if left_out else ""
+    say(f"wrote {count} rollouts to {path}{note}")
 
 
 def write_export(store: Store, form: str, path: Path) -> int:
@@ -59,7 +61,19 @@ def write_export(store: Store, form: str, path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist(list(rows))
+    fields = {
+        "prompt": pa.string(),
+        "completion": pa.string(),
+        "prompt_id": pa.string(),
+        "completion_ids": pa.list_(pa.int64()),
+        "logprobs": pa.list_(pa.float64()),
+        "reward": pa.float64(),
+        "advantage": pa.float64(),
+        "truncated": pa.bool_(),
+        "span": pa.int64(),
+        "temperature": pa.float64(),
+    }
+    table = pa.Table.from_pylist(list(rows), schema=pa.schema(list(fields.items())))
     pq.write_table(table, path, compression="zstd")
     return int(table.num_rows)
 

@@ -124,7 +124,7 @@ def _strategies_table(rows: Sequence[StrategyRow]) -> Table:
             Text(f"{row.strategy} (uses reference)" if row.uses_reference else row.strategy),
             Text(_four(row.value)),
             Text(_four(row.stderr)),
-            Text(f"{_four(row.low)}..{_four(row.high)}"),
+            Text("–" if math.isnan(row.low) else f"{_four(row.low)}..{_four(row.high)}"),
             Text(f"{row.undefined} of {row.problems}"),
             Text(_plain(row.rollouts)),
             Text(_plain(row.tokens)),

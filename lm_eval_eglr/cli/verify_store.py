@@ -30,6 +30,8 @@ def verify_store(
     Exits with 0 if it is whole, 1 if a file is damaged, 3 if it is sound but pools are missing.
     """
     problems: list[str] = []
+    if not (folder / NAME).exists():
+        Manifest.read(folder)  # says what there is instead of a store
     manifest = _checked(problems, lambda: Manifest.read(folder)) or Manifest()
     paths: list[PoolPath] = _checked(problems, lambda: list(pool_paths(folder))) or []
     planned = _checked(problems, lambda: read_plans(folder)) or set()

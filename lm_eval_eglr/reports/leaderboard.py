@@ -156,7 +156,9 @@ def _test_notes(board: Leaderboard) -> list[str]:
             test = board.test(key, task)
             kinds.setdefault("none" if test is None else test.kind, []).append(key)
     name = "/".join(board.baseline)
-    notes = [f"* differs from {name}, McNemar's exact test on the same problems, p < {SIGNIFICANT}"]
+    notes = []
+    if "mcnemar" in kinds:
+        notes.append(f"* differs from {name}, McNemar's exact test on the same problems, p < {SIGNIFICANT}")
     if "unpaired" in kinds:
         rows = ", ".join(dict.fromkeys("/".join(key) for key in kinds["unpaired"]))
         notes.append(

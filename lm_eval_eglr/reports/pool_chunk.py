@@ -110,30 +110,39 @@ def _share_beginnings(parsed: ParsedPool, rollouts: Sequence[dict[str, Any]]) ->
     function of the beginning alone, text and entropies, is the same there; entropies are compared to be sure.
     """
     first: dict[int, int] = {}
-    whole = [(shown.get("pieces"), shown.get("heat", "")) for shown in rollouts]
+    whole = [dict(shown) for shown in rollouts]
     for index, shown in enumerate(rollouts):
-        if whole[index][0] is None:
-            continue
         tokens, key, source = parsed[index].tokens, 0, None
         for end in range(_STRIDE, len(tokens) + 1, _STRIDE):
             key = hash((key, tokens[end - _STRIDE : end]))
             earlier = first.setdefault(key, index)
             if earlier != index:
                 source = earlier
-        if source is None:
+        if source is None or ("pieces" in shown) != ("pieces" in whole[source]):
+            continue
+        if "pieces" not in shown:
+            same = common(shown["text"], whole[source]["text"])
+            shown["like"] = [source, _utf16(shown["text"][:same])]
+            shown["text"] = shown["text"][same:]
             continue
         same = common(tokens, parsed[source].tokens)
         shown["like"] = [source, same]
-        shown["pieces"] = whole[index][0][same:]
-        if shown.get("heat", "")[:same] == whole[source][1][:same]:
-            shown["heat"] = whole[index][1][same:]
+        shown["pieces"] = shown["pieces"][same:]
+        if "heat" in shown and shown["heat"][:same] == whole[source].get("heat", "")[:same]:
+            shown["heat"] = shown["heat"][same:]
 
 
 def _parting(rollout: Rollout, origin: Rollout) -> tuple[int, int] | None:
     """Where a rollout parts from the plain one, as a token and as a character; ``None`` if it never does."""
     if rollout.tokens == origin.tokens and rollout.text == origin.text:
         return None
-    return common(rollout.tokens, origin.tokens), common(rollout.text, origin.text)
+    characters = common(rollout.text, origin.text)
+    return common(rollout.tokens, origin.tokens), _utf16(rollout.text[:characters])
+
+
+def _utf16(text: str) -> int:
+    """A text's length as the page's script counts it."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def common(left: Sequence[Any], right: Sequence[Any]) -> int:

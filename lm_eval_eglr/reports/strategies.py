@@ -129,8 +129,11 @@ def _identity(document: Document) -> Identity:
 
 
 def correctness(parsed: ParsedPool, selection: Selection) -> float:
-    """1 or 0; NaN where the strategy is not defined on this pool. Ungraded counts 0, as in the live table."""
-    if not selection.defined:
+    """1 or 0; NaN where the strategy is not defined on this pool, or there is no reference.
+
+    An answer that could not be graded counts 0, as in the live table.
+    """
+    if parsed.reference is None or not selection.defined:
         return math.nan
     return float(selection.index is not None and parsed.correct[selection.index] is True)
 

@@ -56,6 +56,8 @@ class Manifest:
         Raises:
             StoreError: If there is none, it is damaged, or of a version that this one does not know.
         """
+        if not folder.exists():
+            raise StoreError(f"{folder}: there is no such folder")
         if not (folder / NAME).is_file():
             raise StoreError(f"{folder}: not a rollout store, it has no {NAME}")
         content = read_sealed(folder / NAME)

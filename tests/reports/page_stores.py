@@ -12,7 +12,7 @@ from lm_eval_eglr.store import Manifest, PoolHead, StoreWriter
 WORDS = [f" {''.join(chr(97 + (7 * i + 3 * j) % 26) for j in range(2 + i % 6))}" for i in range(600)]
 DEPTH = 12
 SPANS, TEMPERATURES = (0, 2, 4, 8), (0.0, 0.7, 0.7, 0.7)
-HOSTILE = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>\x1b[31m"
+HOSTILE = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>\x1b[31m 🦙"
 
 
 def write_grid(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from browser import chromium
@@ -13,6 +13,9 @@ from page_stores import HOSTILE, WORDS, write_branches, write_grid, write_texts
 from typer.testing import CliRunner
 
 from lm_eval_eglr.cli.app import app
+from lm_eval_eglr.cli.report import REST
+from lm_eval_eglr.reports.packing import LEFT_OUT
+from lm_eval_eglr.reports.pool_chunk import Detail, pool_chunk
 from lm_eval_eglr.store import read_store
 
 
@@ -27,7 +30,7 @@ def make_page(folder: Path, *stores: Path, options: tuple[str, ...] = ()) -> Pat
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     first = write_grid(folder / "first", 12, 40)
-    second = write_grid(folder / "second", 4, 8, traced=False, model=f"evil {HOSTILE}")
+    second = write_grid(folder / "second", 4, 40, traced=False, model=f"evil {HOSTILE}")
     return make_page(folder, first, second)
 
 
@@ -114,7 +117,7 @@ def test_drill_down_by_keyboard(page: Any, page_file: Path) -> None:
     assert page.evaluate("document.activeElement.textContent") == "3"
 
 
-def test_a_hostile_text_stays_text(page: Any) -> None:
+def test_a_hostile_text_stays_text(page: Any, page_file: Path) -> None:
     page.get_by_role("button", name="Open the pool of problem 1", exact=True).click()
     page.wait_for_selector("#pool details")
     assert "window.broken" in page.locator("#pool-body > pre").inner_text()
@@ -127,6 +130,9 @@ def test_a_hostile_text_stays_text(page: Any) -> None:
     page.locator("#pool span.parted").nth(1).wait_for()
     assert "window.broken" in page.locator("#pool details pre").first.inner_text()
     assert page.locator("#pool span.parted").count() > 1
+    second = read_store(page_file.parent / "second").documents("toy_eglr")[1]
+    for number, shown in enumerate(page.locator("#pool details pre").all_inner_texts()):
+        assert shown == second.parsed[number].text.replace("\x1b", "\ufffd")
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -174,25 +180,26 @@ def test_a_run_of_temperature_alone_is_compared_at_equal_flops(tmp_path: Path) -
 
 
 def test_a_page_that_would_be_too_large_says_less_of_tokens(page: Any, tmp_path: Path) -> None:
-    store = write_grid(tmp_path / "store", 30, 200)
+    store = write_grid(tmp_path / "store", 24, 120)
+    documents = read_store(store).documents("toy_eglr")
+    needed = {
+        detail: sum(len(pool_chunk(each, WORDS, True, detail)) for each in documents)
+        for detail in get_args(Detail)
+    }
+    assert list(needed.values()) == sorted(needed.values(), reverse=True)
     sizes = []
-    for megabytes, words in (
-        ("30", None),
-        ("6.55", "Entropies of tokens are shown in four steps of colour"),
-        ("6.36", "Entropies of tokens are left out"),
-        ("6.1", "Tokens are not shown one by one"),
-    ):
+    for detail, bytes_for_pools in needed.items():
+        megabytes, words = str((REST + 1.01 * bytes_for_pools) / 1e6), LEFT_OUT[detail]
         file = make_page(tmp_path, store, options=("--max-size", megabytes))
         text = file.read_text(encoding="utf-8")
         sizes.append(file.stat().st_size)
-        assert ("--max-size" in text) == (words is not None)
-        assert words is None or words in text, sizes
+        assert ("--max-size" in text) == bool(words)
+        assert words in text
         show(page, file)
         page.get_by_role("button", name="Open the pool of problem 3", exact=True).click()
         page.locator("#pool summary").nth(4).click()
         shown = page.locator("#pool details").nth(4).locator("pre").inner_text()
-        document = read_store(store).documents("toy_eglr")[3]
-        assert shown.startswith("".join(WORDS[token] for token in document.parsed[4].tokens))
+        assert shown.startswith("".join(WORDS[token] for token in documents[3].parsed[4].tokens))
     assert sizes == sorted(sizes, reverse=True)
 
 

@@ -135,9 +135,12 @@ async function unpack(place) {
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   const pool = JSON.parse(await new Response(stream).text());
   for (const rollout of pool.rollouts) {
-    if (!rollout.pieces) continue;
     // What a rollout has in common with an earlier one is kept once.
     const [source, same] = rollout.like ?? [0, 0];
+    if (!rollout.pieces) {
+      if (same) rollout.text = pool.rollouts[source].text.slice(0, same) + rollout.text;
+      continue;
+    }
     if (same) rollout.pieces = pool.rollouts[source].pieces.slice(0, same).concat(rollout.pieces);
     if (rollout.heat !== undefined && rollout.heat.length < rollout.pieces.length) {
       rollout.heat = pool.rollouts[source].heat.slice(0, same) + rollout.heat;
