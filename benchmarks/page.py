@@ -2,9 +2,9 @@
 
     python benchmarks/page.py [--problems 500] [--repeats 4] [--tokens 500]
 
-Prints the page's size, the seconds that making it took, and, where Chromium is installed, the milliseconds from
-opening it to its first use. Pools are the synthetic ones of the tests: words from a Zipf distribution, entropies
-from a gamma distribution, half of each rollout in common with the plain model's.
+Prints the page's size, the seconds that making it took, and, where Chromium is installed, the milliseconds
+from opening it to its first use. Pools are the synthetic ones of the tests: words from a Zipf distribution,
+entropies from a gamma distribution, half of each rollout in common with the plain model's.
 """
 
 from __future__ import annotations
