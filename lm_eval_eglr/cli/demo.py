@@ -62,5 +62,12 @@ def demo(
         bootstrap_iters=100,
     )
     print(make_table(results))
-    report([folder / "rollouts"], output=folder / "report.html", selector=None, figures=None, picture="svg")
+    report(
+        [folder / "rollouts"],
+        output=folder / "report.html",
+        selector=None,
+        figures=None,
+        max_size=30.0,
+        picture="svg",
+    )
     say(f"select again without the model: eglr select {folder / 'rollouts'}")
