@@ -89,12 +89,24 @@ def print_rich(table: Table) -> None:
     console = Console()
     if not console.is_terminal:  # a pipe has no width: what reads it wants the lines whole
         console = Console(width=max(80, Console(width=10_000).measure(shown).maximum))
-    if console.measure(shown).minimum > console.width:
+    if _least_width(table) > console.width:
         _print_stacked(table, console)
     else:
         console.print(shown)
     for note in table.notes:
         console.print(RichText(for_terminal(note)), soft_wrap=True)
+
+
+def _least_width(table: Table) -> int:
+    """Terminal columns that a table takes with its names folded and its figures whole."""
+    from rich.cells import cell_len
+
+    width = 1
+    for number, name in enumerate(table.header):
+        texts = [name, *(row[number].text for row in table.rows)]
+        widest = max(cell_len(for_terminal(text)) for text in texts)
+        width += 3 + (min(widest, NARROWEST) if number < table.labels else widest)
+    return width
 
 
 def _print_stacked(table: Table, console: Console) -> None:
