@@ -18,7 +18,6 @@ from lm_eval_eglr.reports.packing import LEFT_OUT
 from lm_eval_eglr.reports.pool_chunk import Detail, pool_chunk
 from lm_eval_eglr.store import read_store
 
-
 PATIENCE = 300_000
 """Milliseconds: a busy machine is slow, and that is no fault of the page."""
 
