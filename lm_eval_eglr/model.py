@@ -28,6 +28,7 @@ from lm_eval_eglr.decoding.rows import Request
 from lm_eval_eglr.decoding.stopping import StopRule
 from lm_eval_eglr.fingerprint import manifest_of
 from lm_eval_eglr.loader_options import refuse_unknown
+from lm_eval_eglr.model_names import resolve
 from lm_eval_eglr.recording import Recording, recording
 from lm_eval_eglr.response import PoolRequest, PoolResponse
 from lm_eval_eglr.store import Manifest, StoreWriter
@@ -86,7 +87,8 @@ class EGLRLM(HFLM):
         """Checks the options, then loads the model, then checks what depends on it.
 
         Args:
-            pretrained: Model name, folder, or a loaded model.
+            pretrained: Model name, folder, or a loaded model; ``demo`` is the model that ships with the
+                package, a demonstration and a test fixture.
             spans: Spans L, layers; see :func:`lm_eval_eglr.decoding.grid.parse_spans`.
             temperatures: Temperatures; see :func:`lm_eval_eglr.decoding.grid.parse_temperatures`.
             rollouts: Folder of the store that gets every rollout, and from which a stopped run continues.
@@ -111,7 +113,7 @@ class EGLRLM(HFLM):
         revision = kwargs.get("revision")
         # HFLM's own default is "cuda", also where there is none.
         kwargs.setdefault("device", "cuda" if torch.cuda.is_available() else "cpu")
-        super().__init__(pretrained, **kwargs)
+        super().__init__(resolve(pretrained), **kwargs)
         accelerator = getattr(self, "accelerator", None)
         if accelerator is not None:
             # HFLM splits the documents only over several GPUs, and by their number within one host.
