@@ -107,8 +107,12 @@ def accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, chosen
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Writes a checkpoint in bf16, as transformers and lm_eval load it."""
+    """Writes a checkpoint as transformers and lm_eval load it: weights in bf16, for computing in fp32."""
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    # Half the size costs nothing; half the precision is many times slower where a processor has no bf16.
+    config = LlamaConfig.from_pretrained(folder)
+    config.dtype = torch.float32
+    config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
