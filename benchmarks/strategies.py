@@ -126,7 +126,7 @@ def markdown(lines: list[Line], curve: dict[int, tuple[float, float]], about: di
         rows.append(
             f"| {each.name}{mark} | {100 * each.majority:.1f} | {100 * each.oracle:.1f} | "
             f"{each.rollouts:.1f} | {each.tokens:.0f} | {each.flops:.2e} | {each.samples:.1f} | "
-            f"{_points(each.majority_less_samples)} | {_points(each.oracle_less_samples)} |"
+            f"{points(each.majority_less_samples)} | {points(each.oracle_less_samples)} |"
         )
     rows += ["", "| plain samples | " + " | ".join(map(str, curve)) + " |", "|:--|" + "--:|" * len(curve)]
     for place, name in enumerate(("maj@k, %", "pass@k, %")):
@@ -135,7 +135,7 @@ def markdown(lines: list[Line], curve: dict[int, tuple[float, float]], about: di
     return "\n".join(rows) + "\n"
 
 
-def _points(interval: tuple[float, float, float]) -> str:
+def points(interval: tuple[float, float, float]) -> str:
     value, low, high = (100 * each for each in interval)
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 

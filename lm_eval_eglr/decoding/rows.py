@@ -158,6 +158,19 @@ class Job:
     recursion_layer_tokens: int = 0
     head_evaluations: int = 0
 
+    @classmethod
+    def begun(cls, request: Request, number: int) -> Job:
+        """A request that nothing has been decoded of."""
+        cells = len(request.cells)
+        return cls(request, number, live=cells, spare=request.rows - cells)
+
+    def rows(self, share: bool) -> list[Row]:
+        """The rows that it begins with: one for all cells, or one for each."""
+        branches = self.request.branches()
+        groups = [branches] if share else [[branch] for branch in branches]
+        prompt = self.request.tokens
+        return [Row(self, group, prompt[-1], len(prompt) - 1) for group in groups]
+
 
 @dataclass(slots=True)
 class Row:
@@ -171,3 +184,16 @@ class Row:
     def spans(self) -> list[int]:
         """The distinct spans among the row's cells, ascending."""
         return sorted({branch.cell.span for branch in self.branches})
+
+    def sequence(self) -> list[int]:
+        """All its tokens: the prompt's and the generated ones, the newest included."""
+        request = self.job.request
+        prompt = request.tokens if request.start is None else request.tokens[: -len(request.start.tokens)]
+        return [*prompt, *self.branches[0].tokens]
+
+    def from_the_start(self) -> Row:
+        """Its cells before their first token; they draw the same tokens again."""
+        orders = {branch.order for branch in self.branches}
+        request = self.job.request
+        branches = [branch for branch in request.branches() if branch.order in orders]
+        return Row(self.job, branches, request.tokens[-1], len(request.tokens) - 1)

@@ -116,13 +116,7 @@ def decode(path: Path) -> tuple[PoolHead, RolloutPool]:
     Raises:
         StoreError: If it cannot be read, or is not what was written.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-    if path.name.split(".")[-2:-1] != [digest(data)]:
-        raise StoreError(f"{path}: damaged, its content does not match the checksum in its name")
-    table = pq.read_table(pa.BufferReader(data), use_threads=False)
+    table = pq.read_table(pa.BufferReader(_sound(path)), use_threads=False)
     first = table.slice(0, 1).to_pylist()[0]
     # Arrow makes Python objects of lists slowly, and the head is the same in every row.
     lists = {name: _lists(table[name]) for name in ("tokens", *_TRACES) if name in table.column_names}
@@ -131,12 +125,38 @@ def decode(path: Path) -> tuple[PoolHead, RolloutPool]:
     for i, row in enumerate(rows):
         row.update({name: values[i] for name, values in lists.items()})
     rollouts = tuple(_rollout(row) for row in sorted(rows, key=lambda row: row["place"]))
-    cost = None
-    if first["pool_tokens"] is not None:
-        cost = PoolCost(**{name: first[COST_PREFIX + name] for name in _COST if COST_PREFIX + name in first})
     # Pools of older versions neither branch nor look at the reference.
-    pool = RolloutPool(rollouts, first["prompt"], cost, bool(first.get("uses_reference")))
+    pool = RolloutPool(rollouts, first["prompt"], _cost(first), bool(first.get("uses_reference")))
     return PoolHead.from_columns(first), pool
+
+
+def decode_cost(path: Path) -> tuple[int, int, PoolCost | None]:
+    """Reads a pool's number of rollouts and of their tokens, and its cost, and leaves the rest unread.
+
+    Raises:
+        StoreError: If it cannot be read, or is not what was written.
+    """
+    names = [COST_PREFIX + name for name in _COST]
+    table = pq.read_table(pa.BufferReader(_sound(path)), columns=["tokens", *names], use_threads=False)
+    first = table.select([name for name in names if name in table.column_names]).slice(0, 1).to_pylist()[0]
+    return table.num_rows, len(table["tokens"].combine_chunks().flatten()), _cost(first)
+
+
+def _sound(path: Path) -> bytes:
+    """The content of a file, if it is what was written."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+    if path.name.split(".")[-2:-1] != [digest(data)]:
+        raise StoreError(f"{path}: damaged, its content does not match the checksum in its name")
+    return data
+
+
+def _cost(row: dict[str, Any]) -> PoolCost | None:
+    if row["pool_tokens"] is None:
+        return None
+    return PoolCost(**{name: row[COST_PREFIX + name] for name in _COST if COST_PREFIX + name in row})
 
 
 def _lists(column: pa.ChunkedArray) -> list[tuple[Any, ...] | None]:
