@@ -12,6 +12,8 @@ from tiny_models import tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.budget import decoded_tokens
+from lm_eval_eglr.decoding.pool_decoder import DocumentKeys
+from lm_eval_eglr.decoding.rounds import Assignment
 from lm_eval_eglr.decoding.rows import Job
 from lm_eval_eglr.decoding.stopping import StopRule
 
@@ -211,3 +213,28 @@ def test_a_rollout_that_parts_at_its_first_token_goes_on_from_the_prompt(llama, 
     for each in (requests[0], at_start):
         [row] = Job.begun(each, 0).rows(share=True)
         assert row.sequence() == list(each.tokens)
+
+
+def test_processes_share_one_purse(llama, tokenizer):
+    """Each decodes its documents and hears of the others' accounts: together they are one process."""
+    options = {"branch_threshold": 2.7, "min_branch_distance": 3, "n": 3, "budget": "free"}
+    _, expected = decode(llama, tokenizer, **options)
+    decoder = PoolDecoder(llama, tokenizer, **{**EAGER, **options})
+    assignments = {}
+    for number, prompt in enumerate(PROMPTS):
+        tokens = tokenizer(prompt).input_ids
+        request = decoder.request(tokens, decoder.cells, LENGTH, StopRule(), DocumentKeys().key(tokens))
+        assignments[number] = Assignment(request, decoder.course, ("task", number, 0))
+    ranks = [{n: each for n, each in assignments.items() if n % 3 == rank} for rank in range(3)]
+    accounts = []
+    for rank in (*ranks, {}):
+        list(decoder.rounds(gather=lambda mine: accounts.extend(mine) or mine).run(rank))
+    assert len(accounts) == len(PROMPTS)
+    found = {}
+    for rank in (*ranks, {}):
+        rounds = decoder.rounds(gather=lambda mine: accounts)
+        found |= dict(rounds.run(rank))
+        balance = rounds.balances["task"]
+        assert balance.given_rollouts > 0
+        assert balance.rollouts == balance.used_rollouts + balance.given_rollouts + balance.left_rollouts
+    assert decoded([found[number] for number in range(len(PROMPTS))]) == decoded(expected)
