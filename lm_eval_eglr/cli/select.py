@@ -65,7 +65,7 @@ def select(
         shown = [{name: value for name, value in asdict(row).items() if name != "identities"} for row in rows]
         print_json({"strategies": shown, "pools": shares})
         return
-    print_rich(_strategies_table(rows))
+    print_rich(strategies_table(rows))
     print_rich(_pools_table(shares))
 
 
@@ -106,7 +106,8 @@ def _option(key: str, value: Any) -> str:
     return f"{key} (required)" if value is REQUIRED else f"{key}={value!r}"
 
 
-def _strategies_table(rows: Sequence[StrategyRow]) -> Table:
+def strategies_table(rows: Sequence[StrategyRow]) -> Table:
+    """Returns a row per strategy with standard error, interval and cost; model and task where they differ."""
     several = len({(row.model, row.task) for row in rows}) > 1
     header = (
         "strategy",

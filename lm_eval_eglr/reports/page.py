@@ -128,8 +128,8 @@ def _notes(
     ]
     if any(document.parsed.pool.uses_reference for document in documents):
         notes.append(
-            "The reference decided which problems got more rollouts (budget=labels): every figure here uses "
-            "reference, and none is that of a fair strategy."
+            "The reference decided which problems got more rollouts (budget=labels): every figure here is "
+            "one that uses reference, and none is that of a fair strategy."
         )
     missing = sum(place[0] == task for place in store.missing)
     sizes = sorted({len(document.parsed) for document in documents})
