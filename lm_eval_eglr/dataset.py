@@ -104,7 +104,7 @@ def _checked(row: dict[str, Any], place: str) -> dict[str, Any]:
 def _from_hub(source: Source) -> list[dict[str, Any]]:
     assert source.hub is not None
     try:
-        data = datasets.load_dataset(source.hub, source.config, split=source.split)
+        data = datasets.load_dataset(source.hub, source.config, split=source.split, revision=source.revision)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(

@@ -32,6 +32,7 @@ from lm_eval_eglr.decoding.strategies.courses import FixedCourse
 from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS
 from lm_eval_eglr.fingerprint import manifest_of
 from lm_eval_eglr.loader_options import refuse_unknown
+from lm_eval_eglr.model_names import resolve
 from lm_eval_eglr.processes import borrowed_answers, with_all_metrics
 from lm_eval_eglr.recording import Recording, recording
 from lm_eval_eglr.response import PoolRequest, PoolResponse
@@ -92,7 +93,8 @@ class EGLRLM(HFLM):
         """Checks the options, then loads the model, then checks what depends on it.
 
         Args:
-            pretrained: Model name, folder, or a loaded model.
+            pretrained: Model name, folder, or a loaded model; ``demo`` is the model that ships with the
+                package, a demonstration and a test fixture.
             strategy: ``grid``, ``sample``, ``eager`` or ``adaptive_grid``, see docs/strategies.md.
             spans: Spans L, layers; see :func:`lm_eval_eglr.decoding.grid.parse_spans`.
             temperatures: Temperatures; see :func:`lm_eval_eglr.decoding.grid.parse_temperatures`.
@@ -118,7 +120,7 @@ class EGLRLM(HFLM):
         revision = kwargs.get("revision")
         # HFLM's own default is "cuda", also where there is none.
         kwargs.setdefault("device", "cuda" if torch.cuda.is_available() else "cpu")
-        super().__init__(pretrained, **kwargs)
+        super().__init__(resolve(pretrained), **kwargs)
         accelerator = getattr(self, "accelerator", None)
         if accelerator is not None:
             # HFLM splits the documents only over several GPUs, and by their number within one host.

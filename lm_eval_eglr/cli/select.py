@@ -62,9 +62,10 @@ def select(
                 rows.append(strategy_row(model, name, documents, strategy, k))
             shares.append({"model": model, "task": name, **pool_shares(documents)})
     if json:
-        print_json({"strategies": [asdict(row) for row in rows], "pools": shares})
+        shown = [{name: value for name, value in asdict(row).items() if name != "identities"} for row in rows]
+        print_json({"strategies": shown, "pools": shares})
         return
-    print_rich(_strategies_table(rows))
+    print_rich(strategies_table(rows))
     print_rich(_pools_table(shares))
 
 
@@ -105,7 +106,8 @@ def _option(key: str, value: Any) -> str:
     return f"{key} (required)" if value is REQUIRED else f"{key}={value!r}"
 
 
-def _strategies_table(rows: Sequence[StrategyRow]) -> Table:
+def strategies_table(rows: Sequence[StrategyRow]) -> Table:
+    """Returns a row per strategy with standard error, interval and cost; model and task where they differ."""
     several = len({(row.model, row.task) for row in rows}) > 1
     header = (
         "strategy",
@@ -123,7 +125,7 @@ def _strategies_table(rows: Sequence[StrategyRow]) -> Table:
             Text(f"{row.strategy} (uses reference)" if row.uses_reference else row.strategy),
             Text(_four(row.value)),
             Text(_four(row.stderr)),
-            Text(f"{_four(row.low)}..{_four(row.high)}"),
+            Text("–" if math.isnan(row.low) else f"{_four(row.low)}..{_four(row.high)}"),
             Text(f"{row.undefined} of {row.problems}"),
             Text(_plain(row.rollouts)),
             Text(_plain(row.tokens)),

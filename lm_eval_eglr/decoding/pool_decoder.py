@@ -32,6 +32,7 @@ from lm_eval_eglr.decoding.strategies import STRATEGIES, Course, Strategy, cours
 from lm_eval_eglr.decoding.strategies.courses import FixedCourse
 from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS
 from lm_eval_eglr.decoding.teacher_forcing import token_logprobs
+from lm_eval_eglr.model_names import resolve
 
 RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionConfig))
 SAMPLING_OPTIONS = tuple(field.name for field in dataclasses.fields(SamplingConfig))
@@ -117,7 +118,8 @@ class PoolDecoder:
         """Loads a model and its tokenizer with transformers, then as the constructor.
 
         Args:
-            name: Hub name or folder.
+            name: Hub name or folder; ``demo`` is the small model that ships with the package, a
+                demonstration and a test fixture.
             model_kwargs: For ``AutoModelForCausalLM.from_pretrained``, such as ``dtype``, ``device_map``,
                 ``revision`` or ``gguf_file``; the last two also go to the tokenizer.
             **options: As of the constructor.
@@ -126,8 +128,9 @@ class PoolDecoder:
         read_options(options.get("strategy", "grid"), checked)
         kwargs = dict(model_kwargs or {})
         shared = {key: kwargs[key] for key in ("revision", "gguf_file", "subfolder") if key in kwargs}
-        tokenizer = AutoTokenizer.from_pretrained(name, **shared)
-        model = AutoModelForCausalLM.from_pretrained(name, **kwargs).eval()
+        source = resolve(name)
+        tokenizer = AutoTokenizer.from_pretrained(source, **shared)
+        model = AutoModelForCausalLM.from_pretrained(source, **kwargs).eval()
         return cls(model, tokenizer, **options)
 
     def generate(

@@ -140,6 +140,7 @@ class Branch:
                 token_divergences=columns.divergence,
                 token_self_certainties=columns.self_certainty,
                 token_branch_entropies=tuple(self.gates),
+                token_ties=tuple(map(int, columns.tie)),
             )
         return Rollout(text, self.cell, self.finish_reason, tuple(self.tokens), telemetry)
 
@@ -188,7 +189,8 @@ class Row:
     def sequence(self) -> list[int]:
         """All its tokens: the prompt's and the generated ones, the newest included."""
         request = self.job.request
-        prompt = request.tokens if request.start is None else request.tokens[: -len(request.start.tokens)]
+        generated = 0 if request.start is None else len(request.start.tokens)
+        prompt = request.tokens[: len(request.tokens) - generated]
         return [*prompt, *self.branches[0].tokens]
 
     def from_the_start(self) -> Row:

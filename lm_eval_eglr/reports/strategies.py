@@ -15,6 +15,25 @@ from lm_eval_eglr.store import Document
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Which problem an outcome is of, as far as its source says.
+
+    Attributes:
+        digest: lm_eval's hash of the document.
+        target: The reference answer.
+    """
+
+    digest: str | None = None
+    target: str | None = None
+
+    def matches(self, other: Identity) -> bool:
+        """Whether the two are of one problem, by the surest thing that both know; ``False`` if by none."""
+        if self.digest is not None and other.digest is not None:
+            return self.digest == other.digest
+        return self.target is not None and self.target == other.target
+
+
+@dataclass(frozen=True, slots=True)
 class StrategyRow:
     """One strategy of one model on one benchmark.
 
@@ -33,6 +52,7 @@ class StrategyRow:
         flops: Mean floating-point operations of decoding them.
         uses_reference: Whether it is an oracle.
         outcomes: Correctness by document, for paired tests; empty if only the mean is known.
+        identities: Which problem each of these documents is.
     """
 
     model: str
@@ -49,6 +69,7 @@ class StrategyRow:
     flops: float = math.nan
     uses_reference: bool = False
     outcomes: dict[int, float] = field(default_factory=dict)
+    identities: dict[int, Identity] = field(default_factory=dict)
 
 
 def default_selectors() -> list[str]:
@@ -99,12 +120,21 @@ def strategy_row(
         flops,
         bound.uses_reference or any(parsed.pool.uses_reference for parsed in pools),
         {document.head.doc_id: value for document, value in zip(documents, values, strict=True)},
+        {document.head.doc_id: _identity(document) for document in documents},
     )
 
 
+def _identity(document: Document) -> Identity:
+    reference = document.parsed.reference
+    return Identity(target=None if reference is None else reference.strip())
+
+
 def correctness(parsed: ParsedPool, selection: Selection) -> float:
-    """1 or 0; NaN where the strategy is not defined on this pool. Ungraded counts 0, as in the live table."""
-    if not selection.defined:
+    """1 or 0; NaN where the strategy is not defined on this pool, or there is no reference.
+
+    An answer that could not be graded counts 0, as in the live table.
+    """
+    if parsed.reference is None or not selection.defined:
         return math.nan
     return float(selection.index is not None and parsed.correct[selection.index] is True)
 

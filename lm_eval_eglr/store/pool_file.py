@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,20 +118,9 @@ def decode(path: Path) -> tuple[PoolHead, RolloutPool]:
     Raises:
         StoreError: If it cannot be read, or is not what was written.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-    if path.name.split(".")[-2:-1] != [digest(data)]:
-        raise StoreError(f"{path}: damaged, its content does not match the checksum in its name")
-    try:
+    data = _sound(path)
+    with _foreign_refused(path):
         return _read(data)
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        # The checksum says only that the file is whole: a stranger can give anything one.
-        reason = " ".join(str(error).split())[:200]
-        raise StoreError(
-            f"{path}: not a pool of a rollout store ({type(error).__name__}: {reason})"
-        ) from None
 
 
 def _read(data: bytes) -> tuple[PoolHead, RolloutPool]:
@@ -142,12 +133,51 @@ def _read(data: bytes) -> tuple[PoolHead, RolloutPool]:
     for i, row in enumerate(rows):
         row.update({name: values[i] for name, values in lists.items()})
     rollouts = tuple(_rollout(row) for row in sorted(rows, key=lambda row: row["place"]))
-    cost = None
-    if first["pool_tokens"] is not None:
-        cost = PoolCost(**{name: first[COST_PREFIX + name] for name in _COST if COST_PREFIX + name in first})
     # Pools of older versions neither branch nor look at the reference.
-    pool = RolloutPool(rollouts, first["prompt"], cost, bool(first.get("uses_reference")))
+    pool = RolloutPool(rollouts, first["prompt"], _cost(first), bool(first.get("uses_reference")))
     return PoolHead.from_columns(first), pool
+
+
+def decode_cost(path: Path) -> tuple[int, int, PoolCost | None]:
+    """Reads a pool's number of rollouts and of their tokens, and its cost, and leaves the rest unread.
+
+    Raises:
+        StoreError: If it cannot be read, or is not what was written.
+    """
+    names = [COST_PREFIX + name for name in _COST]
+    data = _sound(path)
+    with _foreign_refused(path):
+        table = pq.read_table(pa.BufferReader(data), columns=["tokens", *names], use_threads=False)
+        there = [name for name in names if name in table.column_names]
+        first = table.select(there).slice(0, 1).to_pylist()[0]
+        return table.num_rows, len(table["tokens"].combine_chunks().flatten()), _cost(first)
+
+
+@contextlib.contextmanager
+def _foreign_refused(path: Path) -> Iterator[None]:
+    """The checksum says only that a file is whole, and a stranger can give any file one."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise StoreError(f"{path}: not a pool of a rollout store ({reason})") from None
+
+
+def _sound(path: Path) -> bytes:
+    """The content of a file, if it is what was written."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+    if path.name.split(".")[-2:-1] != [digest(data)]:
+        raise StoreError(f"{path}: damaged, its content does not match the checksum in its name")
+    return data
+
+
+def _cost(row: dict[str, Any]) -> PoolCost | None:
+    if row["pool_tokens"] is None:
+        return None
+    return PoolCost(**{name: row[COST_PREFIX + name] for name in _COST if COST_PREFIX + name in row})
 
 
 def _lists(column: pa.ChunkedArray) -> list[tuple[Any, ...] | None]:

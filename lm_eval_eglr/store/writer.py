@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,9 +18,13 @@ from lm_eval_eglr.store.manifest import NAME, Manifest
 from lm_eval_eglr.store.plan import write_plan
 from lm_eval_eglr.store.pool_file import decode, encode
 from lm_eval_eglr.store.rounds import ROUNDS, read_round, write_round
+from lm_eval_eglr.store.totals import names_digest, totals_of
 from lm_eval_eglr.store.vocabulary import write_vocabulary
 
 logger = logging.getLogger(__name__)
+
+SUMMING = ".totals.lock"
+SUMMING_SECONDS = 60.0
 
 
 class StoreWriter:
@@ -64,7 +69,10 @@ class StoreWriter:
                     manifest.write(self.folder, self._scratch)
                 self._drop_torn()
             self._known = {entry.place: entry for entry in pool_paths(self.folder)}
-            yield self
+            try:
+                yield self
+            finally:
+                self._sum_up()
 
     def plan(self, heads: Iterable[PoolHead]) -> None:
         """Notes which pools this run is to make.
@@ -121,6 +129,24 @@ class StoreWriter:
         with self._guarded():
             write_whole(path, data, path.with_name(self._scratch))
         self._known[place_of(head)] = PoolPath.of(path)
+
+    def _sum_up(self) -> None:
+        """Writes what the store's pools have cost into its manifest, if it does not say so already.
+
+        The processes of a run take turns, and each sums up what is there when its turn comes: whichever is
+        last sees the pools of all. A run that is killed leaves older totals, which name what they are of.
+        Totals can be had from the pools at any time, so failing to write them costs a run nothing.
+        """
+        try:
+            with FileLock(self.folder / SUMMING, timeout=SUMMING_SECONDS):
+                manifest = Manifest.read(self.folder)
+                paths = [entry.path for entry in pool_paths(self.folder)]
+                known = None if manifest.totals is None else manifest.totals.of
+                if known != names_digest(path.name for path in paths):
+                    updated = dataclasses.replace(manifest, totals=totals_of(paths))
+                    updated.write(self.folder, self._scratch)
+        except (StoreError, OSError) as error:  # filelock's Timeout is one
+            logger.warning("rollouts=%s: its totals could not be written (%s)", self.folder, error)
 
     def __len__(self) -> int:
         """Number of pools on the disk, also when an interrupt came between writing one and noting it."""

@@ -80,6 +80,7 @@ class Telemetry:
         token_self_certainties: What ``mean_self_certainty`` is the mean of.
         token_branch_entropies: Entropy that decided at each token whether to fork, nats; only where
             rollouts branch.
+        token_ties: 1 for each of the ``ties``, 0 for other tokens.
     """
 
     mean_entropy: float = math.nan
@@ -101,6 +102,7 @@ class Telemetry:
     token_divergences: tuple[float, ...] = ()
     token_self_certainties: tuple[float, ...] = ()
     token_branch_entropies: tuple[float, ...] = ()
+    token_ties: tuple[int, ...] = ()
 
     @property
     def converged_share(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -11,6 +12,10 @@ from tiny_models import tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.budget import decoded_tokens
+from lm_eval_eglr.decoding.pool_decoder import DocumentKeys
+from lm_eval_eglr.decoding.rounds import Assignment
+from lm_eval_eglr.decoding.rows import Job
+from lm_eval_eglr.decoding.stopping import StopRule
 
 PROMPTS = ["Tom has 3 apples", "A", "8", "Tom"]
 LENGTH = 12
@@ -191,3 +196,45 @@ def test_bad_options_are_refused_by_name(options, message, llama, tokenizer):
 def test_labels_without_references_are_refused(llama, tokenizer):
     with pytest.raises(ValueError, match="budget='labels': expected a reference for every prompt"):
         decode(llama, tokenizer, budget="labels")
+
+
+def test_a_rollout_that_parts_at_its_first_token_goes_on_from_the_prompt(llama, tokenizer):
+    """Even if the prompt has to be read again, as after a shortage of memory."""
+    decoder, [pool] = decode(llama, tokenizer, PROMPTS[:1], n=1, trace=True, branch_threshold=0)
+    course = PoolDecoder(
+        llama, tokenizer, **{**EAGER, "n": 1, "budget": "free", "branch_threshold": 0}
+    ).course
+    prompt = tokenizer(PROMPTS[0]).input_ids
+    request = decoder.request(prompt, course.cells, LENGTH, StopRule(), "d")
+    requests = course.go_on(request, pool, None, count=1)
+    assert len(requests) == 1
+    first = dataclasses.replace(requests[0].start, tokens=(), records=(), gates=())
+    at_start = dataclasses.replace(requests[0], tokens=tuple(prompt), start=first)
+    for each in (requests[0], at_start):
+        [row] = Job.begun(each, 0).rows(share=True)
+        assert row.sequence() == list(each.tokens)
+
+
+def test_processes_share_one_purse(llama, tokenizer):
+    """Each decodes its documents and hears of the others' accounts: together they are one process."""
+    options = {"branch_threshold": 2.7, "min_branch_distance": 3, "n": 3, "budget": "free"}
+    _, expected = decode(llama, tokenizer, **options)
+    decoder = PoolDecoder(llama, tokenizer, **{**EAGER, **options})
+    assignments = {}
+    for number, prompt in enumerate(PROMPTS):
+        tokens = tokenizer(prompt).input_ids
+        request = decoder.request(tokens, decoder.cells, LENGTH, StopRule(), DocumentKeys().key(tokens))
+        assignments[number] = Assignment(request, decoder.course, ("task", number, 0))
+    ranks = [{n: each for n, each in assignments.items() if n % 3 == rank} for rank in range(3)]
+    accounts = []
+    for rank in (*ranks, {}):
+        list(decoder.rounds(gather=lambda mine: accounts.extend(mine) or mine).run(rank))
+    assert len(accounts) == len(PROMPTS)
+    found = {}
+    for rank in (*ranks, {}):
+        rounds = decoder.rounds(gather=lambda mine: accounts)
+        found |= dict(rounds.run(rank))
+        balance = rounds.balances["task"]
+        assert balance.given_rollouts > 0
+        assert balance.rollouts == balance.used_rollouts + balance.given_rollouts + balance.left_rollouts
+    assert decoded([found[number] for number in range(len(PROMPTS))]) == decoded(expected)

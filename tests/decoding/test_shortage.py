@@ -86,7 +86,7 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kv", ["keep", "overwrite"])
-@pytest.mark.parametrize("call", [2, 4])
+@pytest.mark.parametrize("call", [1, 3])
 def test_it_may_run_out_anywhere(place, kv, call, monkeypatch, llama, tokenizer, expected):
     """Also where a step has begun to append tokens, and while rows are copied."""
     decoder = PoolDecoder(llama, tokenizer, **GRID, kv=kv)
@@ -101,7 +101,7 @@ def test_it_may_run_out_anywhere(place, kv, call, monkeypatch, llama, tokenizer,
 
     monkeypatch.setattr(owner, name, failing)
     pools = decoder.generate(PROMPTS, max_new_tokens=LENGTH, progress=False)
-    assert len(calls) > call, "nothing went on"
+    assert len(calls) >= call, "memory never ran out"
     assert [[(r.cell, r.tokens, r.finish_reason) for r in pool] for pool in pools] == expected[kv]
 
 

@@ -83,6 +83,24 @@ def test_two_processes_are_one(launcher: list[str], one: Any, tiny_folder: str, 
     assert (table(tmp_path / "output"), rollouts(tmp_path / "store")) == one
 
 
+@pytest.mark.parametrize(
+    "strategy",
+    ["strategy=eager,n=3,branch_threshold=2.6", "strategy=adaptive_grid,spans=0:1,temperatures=0:1x3,n=3"],
+)
+@pytest.mark.parametrize("limit", [1, 3])
+def test_two_processes_share_one_budget(strategy: str, limit: int, tiny_folder: str, tmp_path: Path) -> None:
+    """Also where one of them has no problem, and so nothing to share."""
+    found = []
+    for launcher in ([sys.executable, "-m", "lm_eval"], TORCHRUN):
+        store = tmp_path / f"store{len(found)}"
+        given = arguments(tiny_folder, store, limit=limit)
+        given[3] = f"pretrained={tiny_folder},{strategy},rollouts={store}"
+        run = launch([*launcher, *given], tmp_path / "output")
+        assert run.wait(600) == 0, (tmp_path / "output").read_text()
+        found.append((table(tmp_path / "output"), rollouts(store)))
+    assert found[0] == found[1]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a bash script")
 def test_two_hosts_are_one_process(one: Any, tiny_folder: str, tmp_path: Path) -> None:
     """The launch file, started twice on this machine as if on two hosts."""

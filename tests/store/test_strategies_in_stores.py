@@ -9,8 +9,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from eglr_selectors import Cell, Rollout, RolloutPool, rollout_from_record
-from stored_runs import make_tiny, run_tiny, small_head, small_pool
+from stored_runs import MANIFEST, make_tiny, run_tiny, small_head, small_pool
 
+from lm_eval_eglr.reports.leaderboard import leaderboard
+from lm_eval_eglr.reports.page import run_of
+from lm_eval_eglr.reports.strategies import default_selectors, strategy_row
 from lm_eval_eglr.store import StoreError, StoreWriter, read_store
 from lm_eval_eglr.store import rounds as rounds_module
 from lm_eval_eglr.store.durable import digest
@@ -138,7 +141,7 @@ def test_a_pool_of_an_older_version_is_read(tmp_path: Path) -> None:
     pool = small_pool(["1", None, "2", "1", "3", "4"])
     name, data = encode(small_head(0), pool)
     (tmp_path / name).write_bytes(data)
-    new = {"path", "uses_reference", "token_self_certainties", "token_branch_entropies"}
+    new = {"path", "uses_reference", "token_self_certainties", "token_branch_entropies", "token_ties"}
     table = pq.read_table(tmp_path / name)
     old = tmp_path / "old.parquet"
     pq.write_table(table.drop_columns(sorted(new)), old)
@@ -149,3 +152,24 @@ def test_a_pool_of_an_older_version_is_read(tmp_path: Path) -> None:
 
 def _nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
+
+
+def test_tables_and_page_mark_pools_that_labels_decided(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path)
+    rollouts = [
+        Rollout(rf"so \boxed{{{answer}}}", Cell(0, 0.0, i, ((2, i),) if i else ()), "stop", (1, 2, 3))
+        for i, answer in enumerate("112")
+    ]
+    with writer.writing(MANIFEST):
+        for number in range(3):
+            writer.append(small_head(number), RolloutPool(tuple(rollouts), "p", None, uses_reference=True))
+    store = read_store(tmp_path)
+    documents = store.documents("toy")
+    for name in default_selectors():
+        assert strategy_row("m", "toy", documents, name).uses_reference
+    assert leaderboard([strategy_row("m", "toy", documents, "majority")]).best("toy") is None
+    axes = [strategy_row("m", "toy", documents, name) for name in ("temperature_oracle", "layer_oracle")]
+    assert [row.value for row in axes] == [1.0, 1.0]
+    shown = run_of(store, "toy", documents, ["majority", "oracle"])
+    assert any("uses reference" in note for note in shown.notes)
+    assert "majority (uses reference)" in {cell.text for row in shown.table.rows for cell in row}

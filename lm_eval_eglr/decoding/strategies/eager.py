@@ -140,6 +140,7 @@ class EagerCourse:
             telemetry.token_iterations,
             telemetry.token_divergences,
             (False,) * len(parent.tokens),  # nothing is recursed at span 0, so nothing has converged
+            tuple(map(bool, telemetry.token_ties)),
         )
         records = tuple(TokenRecord(*values) for values in zip(*columns, strict=True))
         cell = replace(parent.cell, sample=sample, path=(*parent.cell.path, (fork.token, fork.rank)))
