@@ -74,6 +74,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}, line {number}: not JSON ({error.msg})") from None
+        except RecursionError:
+            raise ValueError(f"{path}, line {number}: not JSON that can be read (too deep)") from None
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}: not a JSON object")
         rows.append(_checked(row, f"{path}, line {number}"))

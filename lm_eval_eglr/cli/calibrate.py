@@ -89,7 +89,7 @@ def read_prompts(path: Path | None) -> list[str]:
         try:
             record = json_module.loads(line)
             texts.append(str(record["prompt"] if "prompt" in record else record["problem"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ValueError(f"{path}, line {number}: expected JSON with prompt or problem") from None
     if not texts:
         raise ValueError(f"{path}: no prompts")

@@ -44,7 +44,7 @@ def read_results(path: Path) -> Results:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"{path}: neither a rollout store nor lm_eval's results JSON") from None
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         raise ValueError(f"{path}: not lm_eval's results JSON, it has no results")

@@ -65,9 +65,7 @@ class Manifest:
             raise StoreError(f"{folder / NAME}: format={content.get('format')!r}: expected {FORMAT!r}")
         if content.get("version") != VERSION:
             raise StoreError(f"{folder}: version={content.get('version')!r}: expected {VERSION}")
-        totals = content.get("totals")
-        return cls(
-            dict(content["fingerprint"]),
-            dict(content["versions"]),
-            None if totals is None else Totals.from_json(totals),
-        )
+        fingerprint, versions, totals = (content.get(key) for key in ("fingerprint", "versions", "totals"))
+        if not isinstance(fingerprint, dict) or not isinstance(versions, dict):
+            raise StoreError(f"{folder / NAME}: expected a fingerprint and versions")
+        return cls(fingerprint, versions, None if totals is None else Totals.from_json(totals))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +118,13 @@ def decode(path: Path) -> tuple[PoolHead, RolloutPool]:
     Raises:
         StoreError: If it cannot be read, or is not what was written.
     """
-    table = pq.read_table(pa.BufferReader(_sound(path)), use_threads=False)
+    data = _sound(path)
+    with _foreign_refused(path):
+        return _read(data)
+
+
+def _read(data: bytes) -> tuple[PoolHead, RolloutPool]:
+    table = pq.read_table(pa.BufferReader(data), use_threads=False)
     first = table.slice(0, 1).to_pylist()[0]
     # Arrow makes Python objects of lists slowly, and the head is the same in every row.
     lists = {name: _lists(table[name]) for name in ("tokens", *_TRACES) if name in table.column_names}
@@ -137,9 +145,22 @@ def decode_cost(path: Path) -> tuple[int, int, PoolCost | None]:
         StoreError: If it cannot be read, or is not what was written.
     """
     names = [COST_PREFIX + name for name in _COST]
-    table = pq.read_table(pa.BufferReader(_sound(path)), columns=["tokens", *names], use_threads=False)
-    first = table.select([name for name in names if name in table.column_names]).slice(0, 1).to_pylist()[0]
-    return table.num_rows, len(table["tokens"].combine_chunks().flatten()), _cost(first)
+    data = _sound(path)
+    with _foreign_refused(path):
+        table = pq.read_table(pa.BufferReader(data), columns=["tokens", *names], use_threads=False)
+        there = [name for name in names if name in table.column_names]
+        first = table.select(there).slice(0, 1).to_pylist()[0]
+        return table.num_rows, len(table["tokens"].combine_chunks().flatten()), _cost(first)
+
+
+@contextlib.contextmanager
+def _foreign_refused(path: Path) -> Iterator[None]:
+    """The checksum says only that a file is whole, and a stranger can give any file one."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise StoreError(f"{path}: not a pool of a rollout store ({reason})") from None
 
 
 def _sound(path: Path) -> bytes:
