@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -55,10 +56,9 @@ def runs(arguments: argparse.Namespace) -> dict[str, str]:
     return {
         f"sample n={arguments.samples}": f"strategy=sample,n={arguments.samples},temperature=0.7",
         f"grid {n}": f"strategy=grid,{grid}",
-        f"adaptive_grid n={n // 2}": f"strategy=adaptive_grid,{grid},n={n // 2}",
+        f"adaptive_grid n={3 * n // 4}": f"strategy=adaptive_grid,{grid},n={3 * n // 4}",
         f"eager n={n}, budget=none": f"{eager},budget=none",
         f"eager n={n}": f"{eager},budget=free",
-        f"eager n={n}, T=0.7": f"{eager},budget=free,temperature=0.7",
         f"eager n={n}, budget=labels": f"{eager},budget=labels",
     }
 
@@ -160,6 +160,7 @@ def main() -> None:
     parser.add_argument("--only", help="name of one strategy, for several runs side by side")
     parser.add_argument("--out", default="strategies")
     arguments = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     harness.install()
     stores = {}
     for name, options in runs(arguments).items():
