@@ -66,18 +66,24 @@ def runs(arguments: argparse.Namespace) -> dict[str, str]:
 def decode(arguments: argparse.Namespace, name: str, options: str) -> Path:
     """Runs one strategy through lm_eval into its store."""
     import lm_eval
+    from lm_eval.tasks import TaskManager
 
     store = Path(arguments.out) / "".join(c if c.isalnum() else "_" for c in name)
     lm_eval.simple_evaluate(
         model="hf-eglr",
         model_args=f"{arguments.model_args},{options},rollouts={store},seed={arguments.seed}",
         tasks=[arguments.task],
+        # Only ours: lm_eval's own twelve thousand take ten seconds to scan.
+        task_manager=TaskManager(
+            include_path=str(harness.tasks_folder()),
+            include_defaults=False,
+            metadata={"selectors": "majority,oracle"},
+        ),
         limit=arguments.limit,
         num_fewshot=arguments.num_fewshot,
         apply_chat_template=arguments.apply_chat_template,
         batch_size=arguments.batch_size,
         gen_kwargs=f"max_gen_toks={arguments.max_gen_toks}" if arguments.max_gen_toks else None,
-        metadata={"selectors": "majority,oracle"},
         bootstrap_iters=0,
     )
     return store
