@@ -9,6 +9,7 @@ from lm_eval_eglr.reports.pool_chunk import Detail, pool_chunk
 from lm_eval_eglr.store import Document
 
 SAMPLE = 12
+MARGIN = 1.03
 LEFT_OUT = {
     "full": "",
     "coarse": "Entropies of tokens are shown in four steps of colour",
@@ -47,7 +48,7 @@ def pack(
         detail = details.pop(0)
         if details:
             expected = sum(len(pool_chunk(each, vocabulary, common_draws, detail)) for each in sample)
-            if expected * len(documents) / len(sample) > most:
+            if MARGIN * expected * len(documents) / len(sample) > most:
                 continue
         chunks = [pool_chunk(each, vocabulary, common_draws, detail) for each in progress(documents, what)]
         if not details or sum(map(len, chunks)) <= most:  # the sample may have been of shorter ones

@@ -149,7 +149,8 @@ class StoreWriter:
             logger.warning("rollouts=%s: its totals could not be written (%s)", self.folder, error)
 
     def __len__(self) -> int:
-        return len(self._known)
+        """Number of pools on the disk, also when an interrupt came between writing one and noting it."""
+        return sum(1 for _ in pool_paths(self.folder))
 
     @property
     def _scratch(self) -> str:

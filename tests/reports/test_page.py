@@ -18,6 +18,9 @@ from lm_eval_eglr.reports.packing import LEFT_OUT
 from lm_eval_eglr.reports.pool_chunk import Detail, pool_chunk
 from lm_eval_eglr.store import read_store
 
+PATIENCE = 300_000
+"""Milliseconds: a busy machine is slow, and that is no fault of the page."""
+
 
 def make_page(folder: Path, *stores: Path, options: tuple[str, ...] = ()) -> Path:
     page = folder / "report.html"
@@ -49,6 +52,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any, page_file: Path) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    context.set_default_timeout(PATIENCE)
     opened = context.new_page()
     problems: list[str] = []
     opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
@@ -189,7 +193,7 @@ def test_a_page_that_would_be_too_large_says_less_of_tokens(page: Any, tmp_path:
     assert list(needed.values()) == sorted(needed.values(), reverse=True)
     sizes = []
     for detail, bytes_for_pools in needed.items():
-        megabytes, words = str((REST + 1.01 * bytes_for_pools) / 1e6), LEFT_OUT[detail]
+        megabytes, words = str((REST + 1.04 * bytes_for_pools) / 1e6), LEFT_OUT[detail]
         file = make_page(tmp_path, store, options=("--max-size", megabytes))
         text = file.read_text(encoding="utf-8")
         sizes.append(file.stat().st_size)
@@ -209,6 +213,7 @@ def test_a_large_page_is_small_and_quick(browser: Any, tmp_path: Path) -> None:
     page_file = make_page(tmp_path, write_grid(tmp_path / "store", 500, 500, repeats=4))
     assert page_file.stat().st_size < 30e6
     opened = browser.new_page()
+    opened.set_default_timeout(PATIENCE)
     show(opened, page_file)
     assert int(opened.evaluate("document.documentElement.dataset.ready")) < 3000
     assert opened.locator("#problems tr").count() == 500

@@ -6,7 +6,7 @@ a new interpreter takes to import torch.
 
 from __future__ import annotations
 
-import json
+import logging
 import multiprocessing
 import os
 import socket
@@ -68,18 +68,17 @@ def run_ranks(folder: Path, rollouts: Path, ranks: int, **options: Any) -> str:
 def _run(
     folder: Path, rollouts: Path, output: Path, environment: dict[str, str], options: dict[str, Any]
 ) -> None:
-    log = os.open(output.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    # What pytest has put in the place of these would capture what this process says.
+    sys.stdout = sys.stderr = output.with_suffix(".log").open("w", buffering=1)
+    os.dup2(sys.stderr.fileno(), 2)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, force=True)
     os.environ.update(environment)
     # What this process inherits may say that it is alone.
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     try:
         results = run_tiny(folder, rollouts, **options)
         output.write_text("" if results is None else lm_eval.utils.make_table(results))
-        output.with_suffix(".json").write_text(json.dumps(environment))
     except BaseException:
         traceback.print_exc()
-        sys.stderr.flush()
         os._exit(1)
     os._exit(0)

@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 from statistics import NormalDist
 
+import pandas
 import pytest
 from stored_runs import ANSWERS, make_tiny, run_tiny, small_head, small_pool, write_small
 from typer.testing import CliRunner
@@ -195,6 +197,46 @@ def test_groups_and_tasks_without_correctness_stay_out_unless_named(
     assert main_code(["compare", str(path), "--json", "--task", "group"]) == 0
     assert {row["task"] for row in json.loads(capsys.readouterr().out)} == {"group"}
     assert main_code(["compare", str(path), "--task", "toy,nothing"]) == 2
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_a_narrow_terminal_tears_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # taken for a terminal, whose width counts
+    assert main_code(["compare", str(write_small(tmp_path / "store")), "--selector", "majority,oracle"]) == 0
+    shown = re.sub("\x1b[^m]*m", "", capsys.readouterr().out)
+    assert "20.0 ± 30.0" in shown
+    assert "1.00e+06" in shown
+    assert ("tiny · majority" in shown) == (width == 40)
+
+
+def test_without_a_reference_nothing_is_right_or_wrong(tmp_path: Path) -> None:
+    store = write_small(tmp_path / "store", reference=None)
+    rows = json.loads(run("select", store, "--selector", "majority,oracle", "--json"))["strategies"]
+    assert [(row["value"], row["undefined"]) for row in rows] == [(None, 5), (None, 5)]
+    run("export", store, "--format", "parquet")
+    assert list(pandas.read_parquet(tmp_path / "store.parquet"))[:3] == ["prompt", "completion", "prompt_id"]
+
+
+def test_what_is_no_store_is_said_to_be_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command, code, words in (
+        (["verify-store", str(tmp_path / "absent")], 1, "there is no such folder"),
+        (["verify-store", str(tmp_path)], 1, "not a rollout store, it has no manifest.json"),
+        (["compare", str(tmp_path / "absent.json")], 2, "there is no such file or folder"),
+        (
+            ["report", str(write_small(tmp_path / "store")), "-o", str(tmp_path)],
+            2,
+            "a folder, expected a file",
+        ),
+    ):
+        assert main_code(command) == code
+        printed = capsys.readouterr()
+        assert words in printed.err
+        assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert main_code(["export", str(tmp_path / "store"), "-o", str(tmp_path / "new" / "rows.jsonl")]) == 0
+    assert (tmp_path / "new" / "rows.jsonl").stat().st_size
 
 
 def test_two_runs_of_one_model_are_told_apart(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def contents(store: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    make_tiny(folder, PROBLEMS)
+    make_tiny(folder, PROBLEMS, max_gen_toks=8)
     return folder
 
 

@@ -77,6 +77,7 @@ def compare_at_budget(
     check_name("figure", figure, get_args(Figure))
     if len(joint) != len(temperature):
         raise ValueError(f"{len(joint)} joint pools for {len(temperature)} of temperature alone")
+    sizes: list[tuple[float, float]]
     if budget == "rollouts":
         sizes = [(min(len(a), len(b)),) * 2 for a, b in zip(joint, temperature, strict=True)]
     else:
