@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +46,26 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=STRATEGIES)
-def whole(request: pytest.FixtureRequest, tiny: Path) -> tuple[str, Path, dict[str, Any]]:
-    """One run of each strategy through lm_eval: its name, its store, its table."""
-    store = tiny / request.param
-    return request.param, store, run(tiny, store, STRATEGIES[request.param])["results"]["toy_eglr"]
+Whole = tuple[str, Path, dict[str, Any]]
 
 
-def test_the_table_and_the_store_say_what_was_run(whole: tuple[str, Path, dict[str, Any]]) -> None:
+@pytest.fixture(scope="module")
+def wholes(tiny: Path) -> Callable[[str], Whole]:
+    """Runs a strategy through lm_eval, once: its name, its store, its table."""
+
+    @functools.cache
+    def once(name: str) -> Whole:
+        return name, tiny / name, run(tiny, tiny / name, STRATEGIES[name])["results"]["toy_eglr"]
+
+    return once
+
+
+@pytest.fixture(params=STRATEGIES)
+def whole(request: pytest.FixtureRequest, wholes: Callable[[str], Whole]) -> Whole:
+    return wholes(request.param)
+
+
+def test_the_table_and_the_store_say_what_was_run(whole: Whole) -> None:
     name, folder, table = whole
     store = read_store(folder)
     rows = [key for key in table if key.startswith("exact_match,")]
@@ -68,9 +82,7 @@ def test_the_table_and_the_store_say_what_was_run(whole: tuple[str, Path, dict[s
     assert bool(branches) == (name in ("eager", "labels"))
 
 
-def test_a_finished_run_is_served(
-    tiny: Path, whole: tuple[str, Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_run_is_served(tiny: Path, whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     name, folder, table = whole
     before = contents(folder)
     monkeypatch.setattr("lm_eval_eglr.decoding.engine.Engine.step", None)  # nothing may be decoded
@@ -79,12 +91,19 @@ def test_a_finished_run_is_served(
     assert {k: v for k, v in again.items() if not _nan(v)} == {k: v for k, v in table.items() if not _nan(v)}
 
 
-@pytest.mark.parametrize("name", ["eager", "labels", "adaptive_grid"])
-@pytest.mark.parametrize("finished", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "finished"),
+    [("eager", 3), ("adaptive_grid", 1), pytest.param("labels", 2, marks=pytest.mark.slow)],
+)
 def test_a_run_stopped_in_its_second_round_goes_on(
-    name: str, finished: int, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    finished: int,
+    tiny: Path,
+    wholes: Callable[[str], Whole],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run(tiny, tmp_path / "whole", STRATEGIES[name])
+    _, complete, _ = wholes(name)
     stopped = tmp_path / "stopped"
     append, kept = StoreWriter.append, []
 
@@ -105,7 +124,7 @@ def test_a_run_stopped_in_its_second_round_goes_on(
     )
     before = {path.name for path in (stopped / "rounds").glob("[!.]*")}
     run(tiny, stopped, STRATEGIES[name])
-    assert contents(stopped) == contents(tmp_path / "whole")
+    assert contents(stopped) == contents(complete)
     first_round_over = {int(name.split(".")[1]) for name in before}
     assert not first_round_over & set(kept), "a first round was decoded twice"
 
