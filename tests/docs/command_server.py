@@ -1,0 +1,124 @@
+"""Runs ``lm_eval`` and ``eglr`` in forks of one process that has imported what they need.
+
+The commands of the pages are many and short, and on two cores each would spend ten seconds on imports.
+``python command_server.py SOCKET`` serves; the stubs that :func:`write_stubs` makes stand in a shell's
+PATH for the console scripts and hand over their arguments, directory, environment and standard streams.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+# Console script to its entry point, as pyproject.toml and lm_eval declare them.
+SCRIPTS = {"lm_eval": ("lm_eval.__main__", "cli_evaluate"), "eglr": ("lm_eval_eglr.cli.app", "main")}
+PRELOADED = (
+    *("torch", "transformers", "lm_eval.evaluator", "lm_eval.models.huggingface", "lm_eval.tasks"),
+    *("lm_eval_eglr.model", "lm_eval_eglr.task", "lm_eval_eglr.store", "lm_eval_eglr.reports.page"),
+    *("lm_eval_eglr.cli.app", "eglr_selectors.verifiers.fitting", "sympy"),
+)
+STUB = """#!{python} -SE
+import json, os, socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect({path!r})
+told = json.dumps([{name!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(connection, [len(told).to_bytes(8, "big")], [0, 1, 2])
+connection.sendall(told)
+code = connection.recv(1)
+sys.exit(code[0] if code else 70)
+"""
+
+
+def write_stubs(folder: Path, path: Path) -> None:
+    """Writes the stubs of all scripts into a folder for PATH."""
+    for name in SCRIPTS:
+        stub = folder / name
+        stub.write_text(STUB.format(python=sys.executable, path=str(path), name=name))
+        stub.chmod(0o755)
+
+
+def serve(path: str) -> None:
+    """Serves until killed, or until the process that started it is gone."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    for name in PRELOADED:
+        import_module(name)
+    remember_task_index()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    listener.listen()
+    listener.settimeout(5)
+    parent = os.getppid()
+    while os.getppid() == parent:
+        with contextlib.suppress(TimeoutError):
+            connection, _ = listener.accept()
+            connection.setblocking(True)
+            if os.fork() == 0:
+                listener.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                code = run_one(connection)
+                with contextlib.suppress(OSError):
+                    connection.sendall(bytes([code]))
+                os._exit(0)
+            connection.close()
+
+
+def remember_task_index() -> None:
+    """Lets every fork use the index of lm_eval's thousands of task files, which takes 20 s to build."""
+    from lm_eval.tasks import TaskManager
+    from lm_eval.tasks._index import TaskIndex
+
+    build = TaskIndex.build
+    known: dict[tuple[Path, ...], dict[str, Any]] = {}
+
+    def remembered(paths: Iterable[Path], **options: Any) -> dict[str, Any]:
+        key = tuple(paths)
+        if key not in known:
+            known[key] = build(key, **options)
+        return dict(known[key])
+
+    TaskIndex.build = staticmethod(remembered)
+    TaskManager()
+
+
+def run_one(connection: socket.socket) -> int:
+    """Runs what one stub asked for; returns the exit code."""
+    size, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
+    told = b""
+    while len(told) < int.from_bytes(size, "big"):
+        told += connection.recv(1 << 20)
+    name, arguments, folder, environment = json.loads(told)
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[1:1] = [each or folder for each in environment.get("PYTHONPATH", "").split(os.pathsep) if each]
+    sys.argv = [name, *arguments]
+    module, function = SCRIPTS[name]
+    code = 0
+    try:
+        getattr(import_module(module), function)()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return code & 0xFF
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

@@ -1,0 +1,39 @@
+"""Runs pages and writes what they print into their output blocks: ``python fill_outputs.py PAGE...``
+
+A block with an ellipsis is left as it is. Look at the difference before you commit it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from markdown_blocks import blocks_of
+from page_session import ELLIPSIS, PageSession, environment_of
+
+
+def fill(path: Path) -> None:
+    """Runs one page and rewrites its output blocks."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    changes: list[tuple[int, int, str]] = []
+    printed: str | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        session = PageSession(Path(folder), environment_of(Path(sys.executable).parent))
+        for block in blocks_of(path):
+            if block.language in ("python", "bash"):
+                printed = None if block.not_run else session.run(block)
+            elif block.language == "text" and printed is not None:
+                if ELLIPSIS not in block.code:
+                    end = block.line + block.code.count("\n")
+                    text = "".join(line.rstrip() + "\n" for line in printed.strip("\n").splitlines())
+                    changes.append((block.line, end, text))
+                printed = None
+    for start, end, text in reversed(changes):
+        lines[start:end] = [text]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        fill(Path(name).resolve())

@@ -1,0 +1,64 @@
+"""Every code block of README and docs runs and prints what the page says, or says why it cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from command_check import check_block
+from markdown_blocks import ROOT, Block, blocks_of, pages
+from page_session import PageSession, matches
+
+RUN = ("python", "bash")
+DATA = {"json": json.loads, "yaml": yaml.safe_load}
+PAGES = {path.relative_to(ROOT).as_posix(): blocks_of(path) for path in pages()}
+WITH_CODE = [page for page, blocks in PAGES.items() if any(block.language in RUN for block in blocks)]
+ALL = [block for blocks in PAGES.values() for block in blocks]
+
+
+@pytest.mark.parametrize("page", WITH_CODE)
+def test_a_reader_who_follows_the_page_gets_what_it_prints(
+    page: str, environment: dict[str, str], tmp_path: Path, own_registrations: None
+) -> None:
+    session = PageSession(tmp_path, environment)
+    printed: str | None = None
+    for block in PAGES[page]:
+        if block.language in RUN:
+            printed = None if block.not_run else session.run(block)
+        elif block.language == "text" and printed is not None:
+            assert matches(block.code, printed, block.any_figures), (
+                f"{block} is not what was printed:\n{printed}"
+            )
+            printed = None
+
+
+@pytest.mark.parametrize("block", [block for block in ALL if block.not_run], ids=str)
+def test_a_block_that_cannot_run_is_checked_as_far_as_possible(block: Block) -> None:
+    if block.language == "python":
+        compile(block.code, block.page, "exec")
+    else:
+        assert block.language == "bash"
+        assert check_block(block)
+
+
+@pytest.mark.parametrize("block", [block for block in ALL if block.language in DATA], ids=str)
+def test_data_can_be_read(block: Block) -> None:
+    assert DATA[block.language](block.code)
+
+
+def test_every_block_is_of_a_kind_that_is_tested() -> None:
+    for block in ALL:
+        assert not block.indented, f"{block}: fence it and say what it is"
+        assert block.language in (*RUN, *DATA, "text", "toml", "bibtex"), f"{block}: {block.language!r}"
+
+
+def test_no_command_hides_in_a_block_that_is_only_text() -> None:
+    for page, blocks in PAGES.items():
+        before = ""
+        for block in blocks:
+            first = (block.code.split() or [""])[0]
+            if block.language == "text" and before not in RUN:
+                assert first not in ("lm_eval", "eglr", "make", "pip", "python", "$"), f"{page}:{block.line}"
+            before = block.language
