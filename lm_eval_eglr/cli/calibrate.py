@@ -10,16 +10,19 @@ import typer
 
 from lm_eval_eglr.cli.output import print_json, say
 from lm_eval_eglr.cli.select import Json
+from lm_eval_eglr.harness import tasks_folder
+from lm_eval_eglr.model_names import DEMO
+from lm_eval_eglr.prompts import zero_shot_prompt
 
 
 def calibrate(
     model: Annotated[
-        str | None, typer.Option(help="Hub name or folder. [default: the embedded SmolLM2-135M-Instruct]")
-    ] = None,
+        str, typer.Option(help="Hub name or folder; demo is the small model that ships with the package.")
+    ] = DEMO,
     gate_rate: Annotated[float, typer.Option(help="Wanted share of gated tokens.")] = 0.2,
     prompts: Annotated[
         Path | None,
-        typer.Option(help="JSON lines with problem or prompt. [default: the problems of demo_eglr]"),
+        typer.Option(help="JSON lines with problem or prompt. [default: validation problems of demo_eglr]"),
     ] = None,
     limit: Annotated[int, typer.Option(help="Most prompts that are used.")] = 20,
     max_new_tokens: Annotated[int, typer.Option(help="Length limit of each continuation, tokens.")] = 128,
@@ -37,12 +40,8 @@ def calibrate(
     texts = read_prompts(prompts)[: max(1, limit)]
     from lm_eval_eglr import calibration  # torch and transformers: seconds of imports
     from lm_eval_eglr.decoding import PoolDecoder
-    from lm_eval_eglr.embedded_model import embedded_model
 
     kwargs: dict[str, Any] = {"dtype": dtype}
-    if model is None:
-        arguments = embedded_model()
-        model, gguf_file = arguments["pretrained"], arguments["gguf_file"]
     if gguf_file is not None:
         kwargs["gguf_file"] = gguf_file
     decoder = PoolDecoder.from_pretrained(
@@ -80,9 +79,9 @@ def read_prompts(path: Path | None) -> list[str]:
         ValueError: If a line is no such thing, or there is none.
     """
     if path is None:
-        from lm_eval_eglr.harness import tasks_folder
-
-        path = tasks_folder() / "demo" / "demo_eglr.jsonl"
+        # Never the problems that the demo task scores: a threshold is tuned on these.
+        problems = read_prompts(tasks_folder() / "demo" / "demo_validation.jsonl")
+        return [zero_shot_prompt(problem) for problem in problems]
     texts = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:

@@ -1,4 +1,4 @@
-"""``eglr demo``: the main job on the embedded model, then the table and the page."""
+"""``eglr demo``: the main job on the shipped model, and temperature alone at the same budget."""
 
 from __future__ import annotations
 
@@ -8,59 +8,71 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_eglr.cli.output import say
+from lm_eval_eglr.cli.output import progress, say
 from lm_eval_eglr.cli.report import report
+from lm_eval_eglr.cli.select import strategies_table
+from lm_eval_eglr.cli.sources import open_store
+from lm_eval_eglr.model_names import DEMO
+from lm_eval_eglr.reports.equal_budget import EqualBudget
+from lm_eval_eglr.reports.strategies import default_selectors, strategy_row
+from lm_eval_eglr.reports.tables import print_rich
 
-GRID = {"spans": "0:4:8", "temperatures": "0:0.7x2"}
-SHOTS = 4  # without worked examples so small a model seldom ends with an answer
+TASK = "demo_eglr"
+ROWS = 256
+GRID = "spans=0:1:2:4,temperatures=0:0.7x3"
+BUDGET = "spans=0,temperatures=0:0.7x15"
+NATURE = (
+    "demo is a model of 1.6 million parameters that ships with the package, trained on generated word "
+    "problems: a demonstration and a test fixture. Its figures say nothing of other models."
+)
 
 
 def demo(
     folder: Annotated[
         Path, typer.Option("-o", "--output", help="Folder of the rollouts and the page.")
     ] = Path("eglr-demo"),
-    limit: Annotated[int | None, typer.Option(help="Only so many of the 20 problems.")] = None,
-    max_gen_toks: Annotated[int, typer.Option(help="Length limit of a rollout, tokens.")] = 96,
+    limit: Annotated[int, typer.Option(help="Only so many of the 500 problems.")] = 200,
 ) -> None:
-    """Run the main job on a small embedded model and 20 word problems; then the table and the page.
+    """Run the main job on the small model that ships with the package: tables, verdict, page.
 
-    A stopped run continues where it was: start it again. Exits with 0, or with 2 when the model is missing.
+    Decodes the 4 × 4 grid of 200 held-out word problems, then as many rollouts of temperature alone. A
+    stopped run continues where it was: start it again. Exits with 0, or with 2 when an option is wrong.
     """
-    from lm_eval_eglr.embedded_model import embedded_model
+    if limit < 1:
+        raise ValueError(f"limit={limit!r}: expected an integer >= 1")
+    say(NATURE)
+    stores = {name: folder / name for name in ("grid", "temperature")}
+    for name, grid in (("grid", GRID), ("temperature", BUDGET)):
+        _decode(f"pretrained={DEMO},{grid},rollouts={stores[name]}", limit)
+    grid, temperature = (open_store(path).documents(TASK) for path in stores.values())
+    rows = [strategy_row(DEMO, TASK, grid, name) for name in progress(default_selectors(), "Selecting")]
+    print_rich(strategies_table(rows))
+    compared = EqualBudget(grid, temperature)
+    print_rich(compared.table())
+    print("\n".join(compared.verdict()))
+    report([stores["grid"]], output=folder / "report.html", selector=None, figures=None, picture="svg")
+    say(f"select again without the model: eglr select {stores['grid']}")
 
-    arguments = {
-        **embedded_model(),
-        **GRID,
-        "rollouts": str(folder / "rollouts"),
-        "trace": True,
-        "dtype": "float32",
-        "batch_size": 64,
-    }
+
+def _decode(model_args: str, limit: int) -> None:
+    """Runs the job as lm_eval's command line does; its store keeps the rollouts for the tables."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all that it needs is on this machine
     import lm_eval  # seconds of imports, after what can be refused at once
-    import torch
-    from lm_eval.utils import make_table
 
     from lm_eval_eglr import harness
 
     harness.install()
-    model_args = ",".join(f"{key}={value}" for key, value in arguments.items())
     say(
-        f"+ lm_eval --model hf-eglr --model_args {model_args} --tasks demo_eglr --num_fewshot {SHOTS} "
-        f"--apply_chat_template --gen_kwargs max_gen_toks={max_gen_toks}"
+        f"+ lm_eval --model hf-eglr --model_args {model_args} --tasks {TASK} --apply_chat_template "
+        f"--batch_size {ROWS} --limit {limit} --metadata selectors=greedy"
     )
-    results = lm_eval.simple_evaluate(
+    lm_eval.simple_evaluate(
         model="hf-eglr",
-        model_args=arguments,
-        tasks=["demo_eglr"],
-        num_fewshot=SHOTS,
+        model_args=model_args,
+        tasks=[TASK],
         apply_chat_template=True,
-        fewshot_as_multiturn=True,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        batch_size=ROWS,
         limit=limit,
-        gen_kwargs={"max_gen_toks": max_gen_toks},
-        bootstrap_iters=100,
+        metadata={"selectors": "greedy"},  # all of them come from the store, with their intervals
+        bootstrap_iters=0,
     )
-    print(make_table(results))
-    report([folder / "rollouts"], output=folder / "report.html", selector=None, figures=None, picture="svg")
-    say(f"select again without the model: eglr select {folder / 'rollouts'}")

@@ -64,7 +64,7 @@ def select(
     if json:
         print_json({"strategies": [asdict(row) for row in rows], "pools": shares})
         return
-    print_rich(_strategies_table(rows))
+    print_rich(strategies_table(rows))
     print_rich(_pools_table(shares))
 
 
@@ -105,7 +105,8 @@ def _option(key: str, value: Any) -> str:
     return f"{key} (required)" if value is REQUIRED else f"{key}={value!r}"
 
 
-def _strategies_table(rows: Sequence[StrategyRow]) -> Table:
+def strategies_table(rows: Sequence[StrategyRow]) -> Table:
+    """Returns a row per strategy with standard error, interval and cost; model and task where they differ."""
     several = len({(row.model, row.task) for row in rows}) > 1
     header = (
         "strategy",

@@ -25,6 +25,7 @@ from lm_eval_eglr.decoding.rows import Request
 from lm_eval_eglr.decoding.self_check import check_stack
 from lm_eval_eglr.decoding.stopping import StopRule
 from lm_eval_eglr.decoding.teacher_forcing import token_logprobs
+from lm_eval_eglr.model_names import resolve
 
 RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionConfig))
 SAMPLING_OPTIONS = tuple(field.name for field in dataclasses.fields(SamplingConfig))
@@ -99,7 +100,8 @@ class PoolDecoder:
         """Loads a model and its tokenizer with transformers, then as the constructor.
 
         Args:
-            name: Hub name or folder.
+            name: Hub name or folder; ``demo`` is the small model that ships with the package, a
+                demonstration and a test fixture.
             model_kwargs: For ``AutoModelForCausalLM.from_pretrained``, such as ``dtype``, ``device_map``,
                 ``revision`` or ``gguf_file``; the last two also go to the tokenizer.
             **options: As of the constructor.
@@ -107,8 +109,9 @@ class PoolDecoder:
         split_options({k: v for k, v in options.items() if k not in CONSTRUCTOR_OPTIONS})
         kwargs = dict(model_kwargs or {})
         shared = {key: kwargs[key] for key in ("revision", "gguf_file", "subfolder") if key in kwargs}
-        tokenizer = AutoTokenizer.from_pretrained(name, **shared)
-        model = AutoModelForCausalLM.from_pretrained(name, **kwargs).eval()
+        source = resolve(name)
+        tokenizer = AutoTokenizer.from_pretrained(source, **shared)
+        model = AutoModelForCausalLM.from_pretrained(source, **kwargs).eval()
         return cls(model, tokenizer, **options)
 
     def generate(

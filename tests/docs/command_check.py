@@ -13,7 +13,7 @@ import pytest
 from markdown_blocks import ROOT, Block
 
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
-HANDLED = ("lm_eval", "eglr", "accelerate", "torchrun", "pip", "make", "vllm")
+HANDLED = ("lm_eval", "eglr", "accelerate", "torchrun", "pip", "python", "make")
 
 
 class LoadedError(Exception):
@@ -54,6 +54,8 @@ def check(command: list[str]) -> None:
         check_eglr(arguments)
     elif program == "pip":
         check_pip(arguments)
+    elif program == "python":
+        assert (ROOT / arguments[0]).is_file(), f"python {arguments[0]}: no such file"
     elif program == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(arguments) <= set(targets), f"make {arguments}: the Makefile has {targets}"

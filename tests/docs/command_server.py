@@ -12,9 +12,11 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,27 @@ def write_stubs(folder: Path, path: Path) -> None:
         stub = folder / name
         stub.write_text(STUB.format(python=sys.executable, path=str(path), name=name))
         stub.chmod(0o755)
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[Path]:
+    """Starts a server; yields the folder of the stubs."""
+    scripts, path = folder / "scripts", folder / "socket"
+    scripts.mkdir()
+    write_stubs(scripts, path)
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with (folder / "log").open("w") as log:
+        command = [sys.executable, __file__, str(path)]
+        server = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            while not path.exists() and server.poll() is None:
+                time.sleep(0.1)
+            if server.poll() is not None:
+                raise RuntimeError((folder / "log").read_text())
+            yield scripts
+        finally:
+            server.kill()
+            server.wait()
 
 
 def serve(path: str) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from eglr_selectors.verifiers import registry as verifier_registry
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from command_server import write_stubs
+from command_server import served
 from page_session import environment_of
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -24,26 +22,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A reader's environment, in which our commands are served by one process that has its imports."""
-    folder = tmp_path_factory.mktemp("bin")
-    scripts = folder / "scripts"
-    scripts.mkdir()
-    path = folder / "socket"
-    write_stubs(scripts, path)
-    environment = environment_of(scripts)
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("command_server.py")), str(path)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        while not path.exists() and server.poll() is None:
-            time.sleep(0.1)
-        assert server.poll() is None, (folder / "log").read_text()
-        yield environment
-        server.kill()
-        server.wait()
+    with served(tmp_path_factory.mktemp("bin")) as scripts:
+        yield environment_of(scripts)
 
 
 @pytest.fixture

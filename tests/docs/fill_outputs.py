@@ -9,17 +9,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+from command_server import served
 from markdown_blocks import blocks_of
 from page_session import ELLIPSIS, PageSession, environment_of
 
 
-def fill(path: Path) -> None:
+def fill(path: Path, environment: dict[str, str]) -> None:
     """Runs one page and rewrites its output blocks."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     changes: list[tuple[int, int, str]] = []
     printed: str | None = None
     with tempfile.TemporaryDirectory() as folder:
-        session = PageSession(Path(folder), environment_of(Path(sys.executable).parent))
+        session = PageSession(Path(folder), environment)
         for block in blocks_of(path):
             if block.language in ("python", "bash"):
                 printed = None if block.not_run else session.run(block)
@@ -35,5 +36,6 @@ def fill(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        fill(Path(name).resolve())
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as scripts:
+        for name in sys.argv[1:]:
+            fill(Path(name).resolve(), environment_of(scripts))

@@ -28,7 +28,6 @@ class PageSession:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        if os.environ.get("STANDIN"):
         self.environment = environment
         self.names: dict[str, Any] = {"__name__": "page"}
 

@@ -20,6 +20,9 @@ from lm_eval.api.registry import filter_registry, get_model
 from lm_eval.tasks import TaskManager
 import lm_eval.models
 print(get_model("hf-eglr").__name__, "eglr_select" in filter_registry, "demo_eglr" in TaskManager().all_tasks)
+from lm_eval_eglr.decoding import PoolDecoder
+[pool] = PoolDecoder.from_pretrained("demo").generate("How many", max_new_tokens=2, progress=False)
+assert len(pool) == 16
 print(*(module.__file__ for module in (eglr_selectors, lm_eval_eglr, _lm_eval_eglr_autoload)))
 """
 
@@ -46,6 +49,7 @@ def test_the_wheel_holds_only_what_it_should(built):
         "lm_eval_eglr.start",
     }
     assert "lm_eval_eglr/tasks/math500/math500_eglr.yaml" in names
+    assert "lm_eval_eglr/demo_model/model.safetensors" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     kinds = {Path(name).suffix for name in names if "dist-info" not in name}
     assert kinds <= {
@@ -60,6 +64,9 @@ def test_the_wheel_holds_only_what_it_should(built):
         ".j2",
         ".css",
         ".js",
+        ".json",
+        ".jinja",
+        ".safetensors",
         "",
     }
 
@@ -69,6 +76,7 @@ def test_the_sdist_can_be_tested_and_holds_no_build_products(built):
         names = archive.getnames()
     inside = {name.split("/", 1)[1] for name in names if "/" in name}
     assert {"Makefile", "LICENSE", "README.md", "constraints.txt", "tests/tiny_models.py"} <= inside
+    assert {"examples/demo_model/word_problems.py", "lm_eval_eglr/demo_model/tokenizer.json"} <= inside
     assert not [name for name in inside if ".venv" in name or "__pycache__" in name]
 
 

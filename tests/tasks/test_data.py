@@ -357,6 +357,6 @@ def test_a_task_elsewhere_can_include_ours(tasks: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     mine = manager.load(["mine"])["tasks"]["mine"]
-    assert len(mine.eval_docs) == 20
+    assert len(mine.eval_docs) == 500
     theirs = task_manager().load(["demo_eglr"])["tasks"]["demo_eglr"]
     assert mine.config.metadata["prompt_sha256"] != theirs.config.metadata["prompt_sha256"]

@@ -92,7 +92,7 @@ def test_samples_carry_answers_and_verdicts(results: dict[str, Any]) -> None:
 
 def test_the_results_name_version_prompt_and_rules(results: dict[str, Any]) -> None:
     metadata = results["configs"]["demo_eglr"]["metadata"]
-    assert metadata["version"] == 1.0
+    assert metadata["version"] == 2.0
     assert metadata["rules"] == "integer"
     assert len(metadata["prompt_sha256"]) == 16
-    assert results["versions"]["demo_eglr"] == 1.0
+    assert results["versions"]["demo_eglr"] == 2.0
