@@ -20,7 +20,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WIDTH, HEIGHT = 1160, 900  # CSS pixels
 RUN = """
 lm_eval --model hf-eglr --model_args pretrained=demo,trace=True,rollouts={store} --tasks demo_eglr
-    --limit 40 --apply_chat_template --batch_size 64 --metadata selectors=majority
+    --limit 40 --apply_chat_template --batch_size 256 --metadata selectors=majority
 """
 
 

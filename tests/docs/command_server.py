@@ -73,11 +73,11 @@ def serve(path: str) -> None:
     """Serves until killed, or until the process that started it is gone."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
+    listener.listen()  # from now on a stub waits
     for name in PRELOADED:
         import_module(name)
     remember_task_index()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    listener.listen()
     listener.settimeout(5)
     parent = os.getppid()
     while os.getppid() == parent:

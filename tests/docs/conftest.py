@@ -26,6 +26,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         yield environment_of(scripts)
 
 
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all pages: the pool that many of them begin with is decoded once, then served."""
+    return tmp_path_factory.mktemp("workspace")
+
+
 @pytest.fixture
 def own_registrations() -> Iterator[None]:
     """What a page registers is gone after it: other tests list what the library brings."""

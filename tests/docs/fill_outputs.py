@@ -14,22 +14,20 @@ from markdown_blocks import blocks_of
 from page_session import ELLIPSIS, PageSession, environment_of
 
 
-def fill(path: Path, environment: dict[str, str]) -> None:
+def fill(path: Path, session: PageSession) -> None:
     """Runs one page and rewrites its output blocks."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     changes: list[tuple[int, int, str]] = []
     printed: str | None = None
-    with tempfile.TemporaryDirectory() as folder:
-        session = PageSession(Path(folder), environment)
-        for block in blocks_of(path):
-            if block.language in ("python", "bash"):
-                printed = None if block.not_run else session.run(block)
-            elif block.language == "text" and printed is not None:
-                if ELLIPSIS not in block.code:
-                    end = block.line + block.code.count("\n")
-                    text = "".join(line.rstrip() + "\n" for line in printed.strip("\n").splitlines())
-                    changes.append((block.line, end, text))
-                printed = None
+    for block in blocks_of(path):
+        if block.language in ("python", "bash"):
+            printed = None if block.not_run else session.run(block)
+        elif block.language == "text" and printed is not None:
+            if ELLIPSIS not in block.code:
+                end = block.line + block.code.count("\n")
+                text = "".join(line.rstrip() + "\n" for line in printed.strip("\n").splitlines())
+                changes.append((block.line, end, text))
+            printed = None
     for start, end, text in reversed(changes):
         lines[start:end] = [text]
     path.write_text("".join(lines), encoding="utf-8")
@@ -37,5 +35,8 @@ def fill(path: Path, environment: dict[str, str]) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as scripts:
+        workspace = Path(folder, "workspace")
+        workspace.mkdir()
         for name in sys.argv[1:]:
-            fill(Path(name).resolve(), environment_of(scripts))
+            fill(Path(name).resolve(), PageSession(workspace, environment_of(scripts)))
+            print(f"filled {name}", flush=True)

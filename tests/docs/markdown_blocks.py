@@ -40,10 +40,11 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Every page that a reader may follow, in no particular order but always the same."""
-    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tasks/**/*.md")]
-    found += [*ROOT.glob("selectors/*.md"), *ROOT.glob("examples/**/*.md")]
-    return sorted(found)
+    """Every page that a reader may follow, the README first."""
+    found = {ROOT / "README.md": None}
+    for pattern in ("docs/tutorials/*.md", "*.md", "docs/**/*.md", "tasks/**/*.md", "selectors/*.md"):
+        found |= dict.fromkeys(sorted(ROOT.glob(pattern)))
+    return [*found, *sorted(ROOT.glob("examples/**/*.md"))]
 
 
 def blocks_of(path: Path) -> list[Block]:

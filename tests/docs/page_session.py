@@ -13,7 +13,7 @@ from typing import Any
 
 from markdown_blocks import Block
 
-TIMEOUT = 600  # seconds; a guard against a command that hangs, never a measurement
+TIMEOUT = 1800  # seconds; a guard against a command that hangs, never a measurement
 ELLIPSIS = "..."
 FIGURE = re.compile(r"(?:\\-)?\d+\\\.\d+")  # in escaped text
 
@@ -28,7 +28,15 @@ class PageSession:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        self.environment = environment
+        # What a page installs goes into its folder, is built with what is here, and asks no package index.
+        installed = str(folder / "installed")
+        own = {
+            "PIP_TARGET": installed,
+            "PYTHONPATH": installed,
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_BUILD_ISOLATION": "0",
+        }
+        self.environment = environment | own
         self.names: dict[str, Any] = {"__name__": "page"}
 
     def run(self, block: Block) -> str:
