@@ -76,7 +76,7 @@ def serve(path: str) -> None:
     listener.listen()  # from now on a stub waits
     for name in PRELOADED:
         import_module(name)
-    remember_task_index()
+    index_only_our_tasks()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener.settimeout(5)
     parent = os.getppid()
@@ -94,22 +94,18 @@ def serve(path: str) -> None:
             connection.close()
 
 
-def remember_task_index() -> None:
-    """Lets every fork use the index of lm_eval's thousands of task files, which takes 20 s to build."""
-    from lm_eval.tasks import TaskManager
+def index_only_our_tasks() -> None:
+    """Spares every fork the 20 s in which lm_eval reads its own thousands of task files; no page runs one."""
+    import lm_eval.tasks
     from lm_eval.tasks._index import TaskIndex
 
     build = TaskIndex.build
-    known: dict[tuple[Path, ...], dict[str, Any]] = {}
+    theirs = Path(lm_eval.tasks.__file__).parent
 
-    def remembered(paths: Iterable[Path], **options: Any) -> dict[str, Any]:
-        key = tuple(paths)
-        if key not in known:
-            known[key] = build(key, **options)
-        return dict(known[key])
+    def without_theirs(paths: Iterable[Path], **options: Any) -> dict[str, Any]:
+        return build([path for path in paths if Path(path) != theirs], **options)
 
-    TaskIndex.build = staticmethod(remembered)
-    TaskManager()
+    TaskIndex.build = staticmethod(without_theirs)
 
 
 def run_one(connection: socket.socket) -> int:
