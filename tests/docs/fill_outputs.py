@@ -22,7 +22,7 @@ def fill(path: Path, session: PageSession) -> None:
     for block in blocks_of(path):
         if block.language in ("python", "bash"):
             printed = None if block.not_run else session.run(block)
-        elif block.language == "text" and printed is not None:
+        elif block.language == "text" and printed is not None and not block.not_run:
             if ELLIPSIS not in block.code:
                 end = block.line + block.code.count("\n")
                 text = "".join(line.rstrip() + "\n" for line in printed.strip("\n").splitlines())

@@ -27,19 +27,18 @@ def test_a_reader_who_follows_the_page_gets_what_it_prints(
     for block in PAGES[page]:
         if block.language in RUN:
             printed = None if block.not_run else session.run(block)
-        elif block.language == "text" and printed is not None:
+        elif block.language == "text" and printed is not None and not block.not_run:
             assert matches(block.code, printed, block.any_figures), (
                 f"{block} is not what was printed:\n{printed}"
             )
             printed = None
 
 
-@pytest.mark.parametrize("block", [block for block in ALL if block.not_run], ids=str)
+@pytest.mark.parametrize("block", [block for block in ALL if block.not_run and block.language in RUN], ids=str)
 def test_a_block_that_cannot_run_is_checked_as_far_as_possible(block: Block) -> None:
     if block.language == "python":
         compile(block.code, block.page, "exec")
     else:
-        assert block.language == "bash"
         assert check_block(block)
 
 
