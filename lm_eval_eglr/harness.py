@@ -111,8 +111,9 @@ def join_selectors(items: list[str]) -> list[str]:
     return joined
 
 
-def warn_of_unused_chat_template(module: ModuleType) -> None:
-    """Lets ``evaluate`` warn when our tasks run on a chat model whose template is not applied.
+def check_runs(module: ModuleType) -> None:
+    """Lets ``evaluate`` refuse more processes than documents where lm_eval would leave them waiting, and
+    warn when our tasks run on a chat model whose template is not applied.
 
     lm_eval warns only where the model's name says that it is one, and a task never sees the model.
     """
@@ -123,13 +124,20 @@ def warn_of_unused_chat_template(module: ModuleType) -> None:
 
     @functools.wraps(original)
     def evaluate(*args: Any, **kwargs: Any) -> Any:
+        from lm_eval_eglr.processes import refuse_idle_processes
         from lm_eval_eglr.task import EGLRTask
 
         given = signature.bind(*args, **kwargs).arguments
         lm, loaded = given["lm"], given["task_dict"]
         tasks = loaded.get("tasks", loaded).values()
-        # Only a tokenizer that is loaded: of some backends it is a property that asks the hub.
         loaded_lm = vars(lm).get("lm", lm)  # behind the response cache
+        if lm.world_size > 1:
+            from lm_eval_eglr.model import EGLRLM
+
+            stands_in = isinstance(loaded_lm, EGLRLM)
+            theirs = [task for task in tasks if not (stands_in and isinstance(task, EGLRTask))]
+            refuse_idle_processes(lm.world_size, theirs, given.get("limit"), given.get("samples"))
+        # Only a tokenizer that is loaded: of some backends it is a property that asks the hub.
         template = getattr(vars(loaded_lm).get("tokenizer"), "chat_template", None)
         ours = any(isinstance(task, EGLRTask) for task in tasks)
         if ours and template and not given.get("apply_chat_template") and lm.rank == 0:
@@ -149,7 +157,7 @@ HOOKS: dict[str, Hook] = {
     "lm_eval.filters": register_filters,
     "lm_eval.tasks.manager": add_tasks,
     "lm_eval._cli.utils": accept_selector_lists,
-    "lm_eval.evaluator": warn_of_unused_chat_template,
+    "lm_eval.evaluator": check_runs,
 }
 
 

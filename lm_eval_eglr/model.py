@@ -10,37 +10,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from eglr_selectors import Cell, Rollout, RolloutPool, get_selector, parse_pool
+from eglr_selectors import Cell, ParsedPool, Rollout, RolloutPool, get_selector, parse_pool
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.grid import Items, parse_spans, parse_temperatures
+from lm_eval_eglr.decoding.budget import Key
+from lm_eval_eglr.decoding.grid import Items
 from lm_eval_eglr.decoding.memory import rows_that_fit
 from lm_eval_eglr.decoding.pool_decoder import (
     RECURSION_OPTIONS,
     SAMPLING_OPTIONS,
     DocumentKeys,
-    split_options,
+    read_options,
 )
+from lm_eval_eglr.decoding.rounds import Assignment
 from lm_eval_eglr.decoding.rows import Request
 from lm_eval_eglr.decoding.stopping import StopRule
+from lm_eval_eglr.decoding.strategies.courses import FixedCourse
+from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS
 from lm_eval_eglr.fingerprint import manifest_of
 from lm_eval_eglr.loader_options import refuse_unknown
 from lm_eval_eglr.model_names import resolve
+from lm_eval_eglr.processes import borrowed_answers, with_all_metrics
 from lm_eval_eglr.recording import Recording, recording
 from lm_eval_eglr.response import PoolRequest, PoolResponse
+from lm_eval_eglr.sharing import gather, keys_of, sharers
 from lm_eval_eglr.store import Manifest, StoreWriter
 
 logger = logging.getLogger(__name__)
 
 OWN_OPTIONS = (
-    *("spans", "temperatures", "rollouts", "trace", "selector"),
+    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector"),
     *RECURSION_OPTIONS,
     *SAMPLING_OPTIONS,
 )
-ANY_DEPTH = 10**6  # checks how spans are written before the model's depth is known
 GREEDY = Cell(span=0, temperature=0.0, sample=0)
 # Tasks that know nothing of pools have their answers anywhere, so a selector looks everywhere.
 FALLBACKS = ("hash", "phrase", "last_number")
@@ -70,13 +75,14 @@ class EGLRLM(HFLM):
     """HFLM whose ``generate_until`` decodes pools with entropy-gated latent recursion.
 
     Every HFLM argument keeps its meaning and loglikelihood tasks run as with ``--model hf``. A task of
-    this project gets the whole L × T pool of each problem; any other task gets one text, by default that
-    of plain greedy decoding, which is what ``--model hf`` gives.
+    this project gets the whole pool of each problem, by default its L × T grid; any other task gets one
+    text, by default that of plain greedy decoding, which is what ``--model hf`` gives.
     """
 
     def __init__(
         self,
         pretrained: Any,
+        strategy: str = "grid",
         spans: Items | None = None,
         temperatures: Items | None = None,
         rollouts: str | None = None,
@@ -89,6 +95,8 @@ class EGLRLM(HFLM):
         Args:
             pretrained: Model name, folder, or a loaded model; ``demo`` is the model that ships with the
                 package, a demonstration and a test fixture.
+            strategy: Which rollouts a problem gets: ``grid``, ``sample``, ``eager`` or ``adaptive_grid``; each has
+                options of its own, see docs/strategies.md.
             spans: Spans L, layers: ``0:2:4``, a list, or shares of the depth such as ``0:25%``. Below 16
                 layers the default is ``0:12.5%:25%:50%``.
             temperatures: Temperatures: ``0:0.7``, a list, or repetitions such as ``0.7x3``, three samples.
@@ -96,16 +104,16 @@ class EGLRLM(HFLM):
             trace: Whether the store also gets entropy, log-probability and iterations of every token.
             selector: Whose text a task gets that knows nothing of pools. ``greedy`` decodes one rollout;
                 any other decodes the pool.
-            **kwargs: Fields of RecursionConfig and SamplingConfig, and everything that HFLM takes.
+            **kwargs: The strategy's other options, fields of RecursionConfig and SamplingConfig, and
+                everything that HFLM takes.
 
         Raises:
             ValueError: For an unknown option or a bad value.
         """
-        own = {key: kwargs.pop(key) for key in (*RECURSION_OPTIONS, *SAMPLING_OPTIONS) if key in kwargs}
+        names = (*STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS)
+        own = {key: kwargs.pop(key) for key in names if key in kwargs}
         refuse_unknown(kwargs, OWN_OPTIONS, inspect.signature(HFLM.__init__).parameters)
-        split_options(own)
-        parse_spans(spans, ANY_DEPTH)
-        parse_temperatures(temperatures)
+        read_options(strategy, {"spans": spans, "temperatures": temperatures, **own})
         if not isinstance(trace, bool):
             raise ValueError(f"trace={trace!r}: expected True or False")
         self._selector = get_selector(selector)
@@ -126,6 +134,7 @@ class EGLRLM(HFLM):
         self._decoder = PoolDecoder(
             self.model.get_base_model() if self.peft else self.model,
             self.tokenizer,
+            strategy=strategy,
             spans=spans,
             temperatures=temperatures,
             max_length=self.max_length,
@@ -146,13 +155,17 @@ class EGLRLM(HFLM):
             ValueError: If a request for a pool has generation options that the engine does not know, or
                 the store is of another run.
         """
-        first = _first_of_padding(requests)
-        if first:
-            kept = [request for number, request in enumerate(requests) if number not in first]
+        borrowed = borrowed_answers(requests)
+        if borrowed:
+            kept = [request for number, request in enumerate(requests) if number not in borrowed]
             texts = iter(self.generate_until(kept, disable_tqdm))
             answers: list[str] = []
             for number in range(len(requests)):
-                answers.append(answers[first[number]] if number in first else next(texts))
+                if number not in borrowed:
+                    answers.append(next(texts))
+                else:
+                    source = borrowed[number]
+                    answers.append(PoolResponse() if source is None else answers[source])
             return answers
         theirs = {number for number, request in enumerate(requests) if self._is_left_to_hflm(request)}
         documents = DocumentKeys()
@@ -161,7 +174,13 @@ class EGLRLM(HFLM):
             for number, request in enumerate(requests)
             if number not in theirs
         }
-        with recording(self._store, self._manifest, requests, plans, FALLBACKS, self._pieces) as record:
+        keys = keys_of(requests)
+        shares = self._decoder.course.budget != "none"
+        pooled = {n: plan for n, plan in plans.items() if self._wants_pool(requests[n])}
+        sharing = sharers(pooled, keys) if shares else {}
+        with recording(
+            self._store, self._manifest, requests, plans, FALLBACKS, self._pieces, sharing
+        ) as record:
             pools = dict(record.served)
             missing = sorted(theirs - pools.keys())
             if missing:
@@ -169,34 +188,61 @@ class EGLRLM(HFLM):
                 for number, text in zip(missing, texts, strict=True):
                     pools[number] = RolloutPool((Rollout(text, GREEDY),), requests[number].args[0])
                     record.keep(number, pools[number])
-            rest = {number: plan for number, plan in plans.items() if number not in pools}
-            responses = self._decode(rest, requests, record, disable_tqdm)
+            assignments = {
+                number: self._assignment(requests[number], plan, keys[number])
+                for number, plan in plans.items()
+            }
+            responses = self._decode(assignments, requests, record, disable_tqdm)
         for number, pool in pools.items():
             text = self._text(plans[number], pool) if number in plans else pool[0].text
             responses[number] = PoolResponse.of(text, pool)
         return [responses[number] for number in range(len(requests))]
 
+    def gather_object(self, obj: Any, dst: int = 0) -> Any:
+        """As HFLM; where lm_eval gathers metrics, every process has all of them, if only empty."""
+        gathered = super().gather_object(obj, dst)
+        return gathered and with_all_metrics(gathered)
+
     def _decode(
-        self, plans: dict[int, Request], requests: list[Instance], record: Recording, disable_tqdm: bool
+        self,
+        assignments: dict[int, Assignment],
+        requests: list[Instance],
+        record: Recording,
+        disable_tqdm: bool,
     ) -> dict[int, PoolResponse]:
+        served = {number: pool for number, pool in record.served.items() if number in assignments}
+        rest = {number: each for number, each in assignments.items() if number not in served}
+        plans = {number: each.request for number, each in rest.items()}
         if self._unapplied and plans:
             logger.warning(
                 "the model's generation config sets %s, which pools are decoded without",
                 ", ".join(self._unapplied),
             )
         self._warn_cut(plans, requests)
-        self._decoder.engine.max_rows = self._rows(list(plans.values()))
-        numbers = list(plans)
+        self._decoder.engine.max_rows = self._rows(list(rest.values()))
         responses = {}
-        for place, pool in self._decoder.decode(
-            plans.values(),
+        failed: dict[int, int] = {}
+        rounds = self._decoder.rounds(
+            assignments=rest.values(),
             progress=not disable_tqdm and self.rank == 0,
-            rollouts=sum(len(plan.cells) for plan in plans.values()),
-        ):
-            number = numbers[place]
+            keep=record.keep_round,
+            gather=gather,
+        )
+        for number, pool in rounds.run(assignments, served, record.kept):
             record.keep(number, pool)
+            broken = sum(rollout.finish_reason == "error" for rollout in pool)
+            if broken:
+                failed[number] = broken
             responses[number] = PoolResponse.of(self._text(plans[number], pool), pool)
             self.cache_hook.add_partial("generate_until", requests[number].args, responses[number])
+        if failed:
+            logger.warning(
+                "%d rollouts of %d documents ended early because the model gave logits that are not finite "
+                "(first: document %s); they are marked finish_reason=error, the others are unaffected",
+                sum(failed.values()),
+                len(failed),
+                requests[min(failed)].doc_id,
+            )
         return responses
 
     def _pieces(self) -> list[str]:
@@ -236,6 +282,8 @@ class EGLRLM(HFLM):
             cells = (dataclasses.replace(GREEDY, temperature=float(options.get("temperature", default))),)
         drawing = {key: options[key] for key in DRAW_OPTIONS if key in options}
         tokens = self.tok_encode(context)
+        if not tokens and self.prefix_token_id is not None:
+            tokens = [self.prefix_token_id]  # what HFLM begins an empty context with
         limit = self._limit(int(options["max_gen_toks"]))
         tokens = tokens[-(self.max_length - limit) :]
         return self._decoder.request(
@@ -250,6 +298,28 @@ class EGLRLM(HFLM):
             context,
             dataclasses.replace(self._decoder.sampling, **drawing),
         )
+
+    def _assignment(self, request: Instance, plan: Request, key: Key) -> Assignment:
+        """What the decoder is to do for a request.
+
+        Raises:
+            ValueError: If the budget is shared by labels and the request has no reference.
+        """
+        if not self._wants_pool(request):
+            return Assignment(plan, FixedCourse(plan.cells), key)
+        course = self._decoder.course
+        if course.budget == "labels" and (not isinstance(request, PoolRequest) or request.reference is None):
+            raise ValueError(
+                f"budget='labels': document {request.doc_id} of {request.task_name} has no reference; "
+                "use budget=free"
+            )
+
+        def read(pool: RolloutPool) -> ParsedPool:
+            if not isinstance(request, PoolRequest):
+                return parse_pool(pool, fallbacks=FALLBACKS)
+            return parse_pool(pool, request.reference, request.rules, request.fallbacks)
+
+        return Assignment(plan, course, key, read)
 
     def _limit(self, max_gen_toks: int) -> int:
         """The length limit, at most half of a context that has no room for all of it."""
@@ -274,9 +344,10 @@ class EGLRLM(HFLM):
                 requests[lost[0]].doc_id,
             )
 
-    def _rows(self, plans: list[Request]) -> int:
+    def _rows(self, assignments: list[Assignment]) -> int:
         """``batch_size`` as a number of live rows; a pool's cells are always decoded together."""
-        cells = max((len(plan.cells) for plan in plans), default=1)
+        cells = max((each.course.rows for each in assignments), default=1)
+        plans = [each.request for each in assignments]
         if str(self.batch_size).startswith("auto"):
             longest = max((len(plan.tokens) + plan.max_new_tokens for plan in plans), default=1)
             return max(cells, rows_that_fit(self.model, longest))
@@ -293,15 +364,3 @@ class EGLRLM(HFLM):
             text = self.tok_decode(list(rollout.tokens[last:])).lstrip()
         marker = end if isinstance(end, str) else None
         return postprocess_generated_text(text, list(plan.stop.strings), marker)
-
-
-def _first_of_padding(requests: list[Instance]) -> dict[int, int]:
-    """Requests that lm_eval repeats to give every process equally many: number to that of the first."""
-    seen: dict[int, list[int]] = {}
-    padding = {}
-    for number, request in enumerate(requests):
-        numbers = seen.setdefault(id(request), [])
-        if len(numbers) >= (request.repeats or 1):
-            padding[number] = numbers[0]
-        numbers.append(number)
-    return padding

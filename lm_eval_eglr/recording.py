@@ -26,20 +26,29 @@ class Recording:
 
     Attributes:
         served: Pools that an earlier run has made.
+        kept: Pools that an earlier run had after their first round, those of served ones included.
     """
 
     def __init__(self, writer: StoreWriter | None, heads: Mapping[int, PoolHead]) -> None:
         self._writer = writer
         self._heads = heads
         self.served: dict[int, RolloutPool] = {}
+        self.kept: dict[int, RolloutPool] = {}
         if writer is not None:
             found = {number: writer.load(head) for number, head in heads.items()}
             self.served = {number: pool for number, pool in found.items() if pool is not None}
+            rounds = {number: writer.load_round(head) for number, head in heads.items()}
+            self.kept = {number: pool for number, pool in rounds.items() if pool is not None}
 
     def keep(self, number: int, pool: RolloutPool) -> None:
         """Stores a pool, unless there is no store, or the request is one that lm_eval only repeats."""
         if self._writer is not None and number in self._heads and number not in self.served:
             self._writer.append(self._heads[number], pool)
+
+    def keep_round(self, number: int, pool: RolloutPool) -> None:
+        """Stores a pool that has ended its first round and may get more rollouts."""
+        if self._writer is not None and number in self._heads:
+            self._writer.append_round(self._heads[number], pool)
 
 
 @contextmanager
@@ -50,6 +59,7 @@ def recording(
     plans: Mapping[int, Request],
     fallbacks: Sequence[str],
     pieces: Callable[[], Sequence[str]],
+    sharing: Mapping[str, str] | None = None,
 ) -> Iterator[Recording]:
     """Opens the store for the requests of one call.
 
@@ -60,6 +70,8 @@ def recording(
         plans: The requests that are decoded by the engine; the others are left to HFLM.
         fallbacks: Where to look for answers of tasks that do not say so.
         pieces: Makes the text of each token id.
+        sharing: By task, a digest of all documents that share their budgets, where they do: it decides
+            the rollouts of each of them.
 
     Raises:
         StoreError: If another run is writing, or has written rollouts that are not this run's.
@@ -67,7 +79,7 @@ def recording(
     if writer is None:
         yield Recording(None, {})
         return
-    heads = _heads(requests, plans, fallbacks)
+    heads = _heads(requests, plans, fallbacks, sharing or {})
     with writer.writing(manifest):
         writer.plan(heads.values())
         writer.describe_tokens(pieces)
@@ -88,7 +100,10 @@ def recording(
 
 
 def _heads(
-    requests: Sequence[Instance], plans: Mapping[int, Request], fallbacks: Sequence[str]
+    requests: Sequence[Instance],
+    plans: Mapping[int, Request],
+    fallbacks: Sequence[str],
+    sharing: Mapping[str, str],
 ) -> dict[int, PoolHead]:
     """What each request's pool belongs to; without those that lm_eval adds to even out its processes."""
     seen: Counter[tuple[str, int]] = Counter()
@@ -100,12 +115,15 @@ def _heads(
         if repeat >= (request.repeats or 1):
             continue
         plan = plans.get(number)
+        settings = _their_settings(request) if plan is None else _settings(plan)
+        if task in sharing:
+            settings["documents sharing the budget"] = sharing[task]
         head = PoolHead(
             task,
             doc_id,
             repeat,
             document=_text_key(request) if plan is None else plan.document,
-            settings=_their_settings(request) if plan is None else _settings(plan),
+            settings=settings,
             fields={str(key): value for key, value in request.doc.items() if _is_json(value)},
             fallbacks=tuple(fallbacks),
         )

@@ -17,11 +17,13 @@ class PoolRequest(Instance):
         reference: The reference answer, written beside the rollouts; no model looks at it.
         rules: When two answers are equal; written beside the rollouts, too.
         fallbacks: Where to look for an answer when there is no box; likewise.
+        stand_in: Whether it only occupies a process that has no document of the task.
     """
 
     reference: str | None = None
     rules: Rules = DEFAULT
     fallbacks: tuple[str, ...] = ()
+    stand_in: bool = False
 
 
 class PoolResponse(str):

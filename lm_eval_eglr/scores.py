@@ -6,11 +6,11 @@ import math
 from collections.abc import ItemsView
 from typing import Any
 
-from eglr_selectors import ParsedPool
+from eglr_selectors import ParsedPool, RolloutPool
 
 from lm_eval_eglr.filters import SelectedText
 
-POOL_METRICS = ("truncated", "no_answer", "ungraded", "cost_vs_plain")
+POOL_METRICS = ("truncated", "no_answer", "ungraded", "cost_vs_plain", "ties")
 METRICS = [
     {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True},
     *({"metric": name, "aggregation": "mean", "higher_is_better": False} for name in POOL_METRICS),
@@ -72,7 +72,7 @@ def selection_scores(selected: SelectedText) -> Scores:
 def pool_scores(parsed: ParsedPool) -> Scores:
     """Shares over all rollouts of a pool, and what it cost over plain sampling of the same tokens.
 
-    ``truncated`` is NaN where a backend does not say why its texts ended.
+    ``truncated`` is NaN where a backend does not say why its texts ended. ``ties`` is a share of tokens.
     """
     count = len(parsed)
     cut = [truncated(parsed, index) for index in range(count)]
@@ -84,6 +84,7 @@ def pool_scores(parsed: ParsedPool) -> Scores:
     cost = parsed.pool.cost
     if cost is not None and cost.plain_flops:
         metrics["cost_vs_plain"] = cost.flops / cost.plain_flops
+        metrics["ties"] = tie_share(parsed.pool)
     details = {
         "answers": [None if answer is None else answer.text for answer in parsed.answers],
         "verdicts": [verdict(parsed, index) for index in range(count)],
@@ -91,6 +92,13 @@ def pool_scores(parsed: ParsedPool) -> Scores:
         "cut_off": cut,
     }
     return Scores(metrics, details)
+
+
+def tie_share(pool: RolloutPool) -> float:
+    """Share of tokens of which rounding decided; NaN where there are none."""
+    tokens = sum(len(rollout.tokens) for rollout in pool)
+    ties = sum(rollout.telemetry.ties for rollout in pool if rollout.telemetry is not None)
+    return ties / tokens if tokens else math.nan
 
 
 def verdict(parsed: ParsedPool, index: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -22,6 +23,7 @@ class Source:
         rows: Number of problems after repairs; any other number is an error.
         hub: Hub data set; ``None`` if the file is shipped with the task.
         config: Configuration of the hub data set.
+        revision: Commit of the hub data set; ``None`` follows its main branch.
         split: Split of the hub data set.
         columns: Our name to the hub's, where they differ; several names are joined as sentences. Of the
             optional columns only those named here are taken: another set's ``solution`` or ``subject``
@@ -36,6 +38,7 @@ class Source:
     rows: int
     hub: str | None = None
     config: str | None = None
+    revision: str | None = None
     split: str = "test"
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     reading: Sequence[str] = ()
@@ -44,6 +47,11 @@ class Source:
     def __post_init__(self) -> None:
         if not isinstance(self.rows, int) or self.rows < 1:
             raise ValueError(f"rows={self.rows!r}: expected an integer >= 1")
+        commit = isinstance(self.revision, str) and re.fullmatch("[0-9a-f]{40}", self.revision)
+        if self.revision is not None and not commit:
+            raise ValueError(f"revision={self.revision!r}: expected a commit of 40 hexadecimal digits")
+        if self.revision is not None and self.hub is None:
+            raise ValueError(f"revision={self.revision!r}: there is no hub data set that it could be of")
         for name in self.columns:
             if name not in COLUMNS:
                 raise ValueError(f"columns: {name!r}: expected some of {', '.join(COLUMNS)}")

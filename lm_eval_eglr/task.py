@@ -16,12 +16,14 @@ from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_eglr.dataset import load_problems
 from lm_eval_eglr.filters import PoolReader, SelectFilter, WholePool
+from lm_eval_eglr.processes import stand_ins
 from lm_eval_eglr.prompts import COMPLETION, STOP, completion_prompt, prompt_hash
-from lm_eval_eglr.response import PoolRequest
+from lm_eval_eglr.response import PoolRequest, PoolResponse
 from lm_eval_eglr.scores import METRICS, score
 from lm_eval_eglr.source import Source
 
 logger = logging.getLogger(__name__)
+USES_REFERENCE = " (uses reference)"
 
 
 class EGLRTask(ConfigurableTask):
@@ -53,7 +55,7 @@ class EGLRTask(ConfigurableTask):
 
     def _pipeline(self, name: str) -> FilterEnsemble:
         selector = get_selector(name)
-        label = f"{name} (uses reference)" if selector.uses_reference else name
+        label = f"{name}{USES_REFERENCE}" if selector.uses_reference else name
         return FilterEnsemble(label, [functools.partial(SelectFilter, name, self._reader)])
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -72,7 +74,7 @@ class EGLRTask(ConfigurableTask):
         return samples
 
     def build_all_requests(self, **kwargs: Any) -> None:
-        """Checks what only a run knows, then builds the requests.
+        """Checks what only a run knows, then builds the requests; without documents a stand-in for them.
 
         Raises:
             ValueError: If more worked examples are asked for than there are.
@@ -90,7 +92,15 @@ class EGLRTask(ConfigurableTask):
                 self.config.repeats,
                 self.config.repeats,
             )
-        super().build_all_requests(**kwargs)
+        shared = {key: kwargs.get(key) for key in ("limit", "samples")}
+        rank, world_size = kwargs.get("rank", 0), kwargs.get("world_size", 1)
+        mine = self.doc_iterator(rank=rank, world_size=world_size, **shared)
+        if rank == 0 or next(mine, None) is not None:
+            super().build_all_requests(**kwargs)
+            return
+        alone = {"rank": 0, "world_size": 1, "limit": 1, "samples": None, "cache_requests": False}
+        super().build_all_requests(**{**kwargs, **alone})
+        stand_ins(self.instances)
 
     def fewshot_context(
         self,
@@ -137,9 +147,17 @@ class EGLRTask(ConfigurableTask):
         )
 
     def apply_filters(self) -> list[Instance] | None:
-        """Drops what lm_eval repeated to even out the processes, then runs the pipelines."""
+        """Drops what lm_eval repeated to even out the processes, then runs the pipelines.
+
+        Every row is marked whose pools the reference had a say in, whatever its selector looks at.
+        """
         for instance in self._instances or ():
             del instance.resps[instance.repeats :]
+        responses = [response for instance in self._instances or () for response in instance.resps]
+        pools = [response.pool for response in responses if isinstance(response, PoolResponse)]
+        if any(pool is not None and pool.uses_reference for pool in pools):
+            for pipeline in self._filters:
+                pipeline.name = pipeline.name.removesuffix(USES_REFERENCE) + USES_REFERENCE
         filtered: list[Instance] | None = super().apply_filters()
         return filtered
 

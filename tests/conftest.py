@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.utils.collect_env
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -15,6 +16,8 @@ from tiny_models import byte_tokenizer, tiny_model
 
 # A tiny model gains nothing from threads, and threads that wait for a busy core cost a hundredfold.
 torch.set_num_threads(1)
+# lm_eval asks `pip list` and the like after every run, which takes longer than the tests' models.
+torch.utils.collect_env.get_pretty_env_info = lambda: "not asked"
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lm_eval_eglr.cli.output import print_json, say
+from lm_eval_eglr.cli.output import prepare, print_json, say
 from lm_eval_eglr.cli.select import Json
 from lm_eval_eglr.harness import tasks_folder
 from lm_eval_eglr.model_names import DEMO
@@ -37,6 +37,8 @@ def calibrate(
     """
     if not 0 < gate_rate < 1:
         raise ValueError(f"gate_rate={gate_rate!r}: expected a number > 0 and < 1")
+    if plot is not None:
+        prepare(plot)
     texts = read_prompts(prompts)[: max(1, limit)]
     from lm_eval_eglr import calibration  # torch and transformers: seconds of imports
     from lm_eval_eglr.decoding import PoolDecoder
@@ -87,7 +89,7 @@ def read_prompts(path: Path | None) -> list[str]:
         try:
             record = json_module.loads(line)
             texts.append(str(record["prompt"] if "prompt" in record else record["problem"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ValueError(f"{path}, line {number}: expected JSON with prompt or problem") from None
     if not texts:
         raise ValueError(f"{path}: no prompts")

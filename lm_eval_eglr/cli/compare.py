@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_eglr.cli.output import print_json, progress
+from lm_eval_eglr.cli.output import print_json, progress, say
 from lm_eval_eglr.cli.select import SelectorOption
 from lm_eval_eglr.cli.sources import open_store, selectors_of
 from lm_eval_eglr.reports.harness_results import read_results
@@ -33,6 +33,14 @@ def compare(
         str | None,
         typer.Option(help="Row that the others are tested against: STRATEGY, or MODEL/STRATEGY."),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="NAME[,NAME]",
+            help="Only these benchmarks. [default: all; aggregates of groups only if named]",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Compare models and strategies in a leaderboard: benchmarks, averages, intervals, cost, significance.
@@ -43,7 +51,13 @@ def compare(
     if form not in FORMATS:
         raise ValueError(f"format={form!r}: expected one of {', '.join(FORMATS)}")
     names = selectors_of(selector)
-    board = leaderboard(_told_apart({path: _rows(path, names) for path in sources}), baseline)
+    wanted = None if task is None else [name.strip() for name in task.split(",")]
+    groups = {path: _rows(path, names, wanted) for path in dict.fromkeys(sources)}
+    found = {row.task for rows in groups.values() for row in rows}
+    for name in wanted or ():
+        if name not in found:
+            raise ValueError(f"task={name!r}: none of the sources has it")
+    board = leaderboard(_told_apart(groups), baseline)
     if form == "json":
         print_json(_as_json(board))
     elif form == "rich":
@@ -62,12 +76,21 @@ def _told_apart(rows: dict[Path, list[StrategyRow]]) -> list[StrategyRow]:
     ]
 
 
-def _rows(path: Path, names: list[str]) -> list[StrategyRow]:
+def _rows(path: Path, names: list[str], wanted: list[str] | None) -> list[StrategyRow]:
+    if not path.exists():
+        raise ValueError(f"{path}: there is no such file or folder")
     if path.is_file():
-        return read_results(path)
+        results = read_results(path)
+        if wanted is not None:
+            return [row for row in results.rows if row.task in wanted]
+        if results.left_out:
+            say(f"{path}: without {', '.join(results.left_out)}, which have no metric of correctness")
+        parts = [row for row in results.rows if row.task not in results.groups]
+        return parts or results.rows
     store = open_store(path)
-    tables = {task: store.documents(task) for task in store.tasks}
-    pairs = [(task, name) for task in store.tasks for name in names]
+    tasks = [task for task in store.tasks if wanted is None or task in wanted]
+    tables = {task: store.documents(task) for task in tasks}
+    pairs = [(task, name) for task in tasks for name in names]
     return [
         strategy_row(store.manifest.model, task, tables[task], name)
         for task, name in progress(pairs, f"Selecting from {path.name}")
@@ -82,10 +105,16 @@ def _as_json(board: Leaderboard) -> list[dict[str, object]]:
             best = board.best(task)
             entries.append(
                 {
-                    **{name: value for name, value in asdict(each).items() if name != "outcomes"},
+                    **{
+                        name: value
+                        for name, value in asdict(each).items()
+                        if name not in ("outcomes", "identities")
+                    },
                     "average": board.average(key),
                     "best": best is not None and best.value == each.value and not each.uses_reference,
                     "p_value": None if test is None else test.p_value,
+                    "test": None if test is None else test.kind,
+                    "test_problems": None if test is None else test.problems,
                 }
             )
     return entries

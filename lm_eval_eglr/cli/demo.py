@@ -50,7 +50,14 @@ def demo(
     compared = EqualBudget(grid, temperature)
     print_rich(compared.table())
     print("\n".join(compared.verdict()))
-    report([stores["grid"]], output=folder / "report.html", selector=None, figures=None, picture="svg")
+    report(
+        [stores["grid"]],
+        output=folder / "report.html",
+        selector=None,
+        figures=None,
+        max_size=30.0,
+        picture="svg",
+    )
     say(f"select again without the model: eglr select {stores['grid']}")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from lm_eval_eglr.cli.output import say
+from lm_eval_eglr.cli.output import prepare, say
 from lm_eval_eglr.cli.sources import open_store
 from lm_eval_eglr.store import Store
 from lm_eval_eglr.store.exchange import to_records
@@ -40,12 +40,15 @@ def export(
     """
     if form not in get_args(Form):
         raise ValueError(f"format={form!r}: expected one of {', '.join(get_args(Form))}")
-    store = open_store(folder)
     suffix = {"trl": ".trl.jsonl", "jsonl": ".jsonl", "parquet": ".parquet"}[form]
     whole = folder.resolve()
     path = output or whole.with_name(whole.name + suffix)
+    store = open_store(folder)
+    prepare(path)
     count = write_export(store, form, path)
-    say(f"wrote {count} rollouts to {path}")
+    left_out = sum(len(stored.pool) for stored in store.pools) - count
+    note = f"; {left_out} have no reward (no reference, or not graded) and were left out" if left_out else ""
+    say(f"wrote {count} rollouts to {path}{note}")
 
 
 def write_export(store: Store, form: str, path: Path) -> int:
@@ -58,7 +61,19 @@ def write_export(store: Store, form: str, path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist(list(rows))
+    fields = {
+        "prompt": pa.string(),
+        "completion": pa.string(),
+        "prompt_id": pa.string(),
+        "completion_ids": pa.list_(pa.int64()),
+        "logprobs": pa.list_(pa.float64()),
+        "reward": pa.float64(),
+        "advantage": pa.float64(),
+        "truncated": pa.bool_(),
+        "span": pa.int64(),
+        "temperature": pa.float64(),
+    }
+    table = pa.Table.from_pylist(list(rows), schema=pa.schema(list(fields.items())))
     pq.write_table(table, path, compression="zstd")
     return int(table.num_rows)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_eglr.cli.output import print_json, say
+from lm_eval_eglr.cli.output import prepare, print_json, say
 from lm_eval_eglr.cli.select import Json, Stores, TaskOption
 from lm_eval_eglr.cli.sources import open_store, tasks_of
 
@@ -29,6 +29,7 @@ def fit_verifier(
     """
     from eglr_selectors.verifiers.fitting import fit_verifier as fit  # scikit-learn: seconds of imports
 
+    prepare(output)
     pools = []
     for folder in stores:
         store = open_store(folder)

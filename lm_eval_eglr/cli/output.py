@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from lm_eval_eglr.reports.untrusted import for_terminal
@@ -18,6 +19,22 @@ SECONDS_PER_LINE = 10.0
 def say(message: str) -> None:
     """Prints a message for people."""
     print(for_terminal(message), file=sys.stderr, flush=True)
+
+
+def prepare(path: Path) -> None:
+    """Makes the folder of a file that is to be written, before the work that fills it.
+
+    Raises:
+        ValueError: If the path is a folder.
+        OSError: If the file could not be written there.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, expected a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    there = path.exists()
+    path.open("ab").close()
+    if not there:
+        path.unlink()
 
 
 def print_json(value: Any) -> None:

@@ -7,10 +7,13 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from lm_eval_eglr.cli.output import progress, say
+from lm_eval_eglr.cli.output import prepare, progress, say
 from lm_eval_eglr.cli.select import SelectorOption, Stores
 from lm_eval_eglr.cli.sources import open_store, selectors_of
 from lm_eval_eglr.store.vocabulary import read_vocabulary
+
+REST = 6e6
+"""Bytes of a page that are not pools: the plotting library, figures, tables."""
 
 Picture = Literal["svg", "png"]
 
@@ -22,6 +25,10 @@ def report(
     figures: Annotated[
         Path | None, typer.Option(help="Folder that also gets every figure as a file; needs kaleido.")
     ] = None,
+    max_size: Annotated[
+        float,
+        typer.Option(help="Size in MB that the page is kept under by saying less of single tokens."),
+    ] = 30.0,
     picture: Annotated[str, typer.Option(help="Kind of these files: svg or png.")] = "svg",
 ) -> None:
     """Write one self-contained HTML page: figures, tables, and every rollout of every problem.
@@ -30,14 +37,24 @@ def report(
     """
     if picture not in get_args(Picture):
         raise ValueError(f"picture={picture!r}: expected one of {', '.join(get_args(Picture))}")
+    if not max_size > 0:
+        raise ValueError(f"max_size={max_size!r}: expected a number > 0")
+    names = selectors_of(selector)
+    prepare(output)
+    from lm_eval_eglr.reports.matching import temperature_run
     from lm_eval_eglr.reports.page import render_page, run_of  # half a second of imports
 
-    names = selectors_of(selector)
+    opened = [open_store(folder) for folder in stores]
+    tables = [(store, task, store.documents(task)) for store in opened for task in store.tasks]
+    weights = [sum(len(r.tokens) for each in documents for r in each.parsed) for _, _, documents in tables]
     runs = []
-    for folder in stores:
-        store = open_store(folder)
-        vocabulary = read_vocabulary(folder)
-        runs += [run_of(store, task, names, vocabulary, progress) for task in store.tasks]
+    for (store, task, documents), weight in zip(tables, weights, strict=True):
+        others = [(other, theirs) for other, name, theirs in tables if name == task]
+        temperature = temperature_run(store, documents, others)
+        vocabulary = read_vocabulary(store.folder)
+        share = weight / sum(weights) if any(weights) else 1 / len(tables)
+        most = share * (max_size * 1e6 - REST)
+        runs.append(run_of(store, task, documents, names, vocabulary, progress, temperature, most))
     output.write_text(render_page(runs), encoding="utf-8")
     say(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
     if figures is not None:

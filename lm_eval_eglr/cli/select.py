@@ -62,7 +62,8 @@ def select(
                 rows.append(strategy_row(model, name, documents, strategy, k))
             shares.append({"model": model, "task": name, **pool_shares(documents)})
     if json:
-        print_json({"strategies": [asdict(row) for row in rows], "pools": shares})
+        shown = [{name: value for name, value in asdict(row).items() if name != "identities"} for row in rows]
+        print_json({"strategies": shown, "pools": shares})
         return
     print_rich(strategies_table(rows))
     print_rich(_pools_table(shares))
@@ -124,7 +125,7 @@ def strategies_table(rows: Sequence[StrategyRow]) -> Table:
             Text(f"{row.strategy} (uses reference)" if row.uses_reference else row.strategy),
             Text(_four(row.value)),
             Text(_four(row.stderr)),
-            Text(f"{_four(row.low)}..{_four(row.high)}"),
+            Text("–" if math.isnan(row.low) else f"{_four(row.low)}..{_four(row.high)}"),
             Text(f"{row.undefined} of {row.problems}"),
             Text(_plain(row.rollouts)),
             Text(_plain(row.tokens)),
@@ -136,7 +137,7 @@ def strategies_table(rows: Sequence[StrategyRow]) -> Table:
 
 
 def _pools_table(shares: Sequence[dict[str, Any]]) -> Table:
-    names = ("truncated", "no_answer", "ungraded", "cost_vs_plain")
+    names = ("truncated", "no_answer", "ungraded", "cost_vs_plain", "ties")
     cells = tuple(
         (
             Text(str(each["model"])),

@@ -11,12 +11,13 @@ KVPolicy = Literal["keep", "overwrite"]
 Noise = Literal["shared", "independent"]
 
 
-def _check_choice(name: str, value: Any, kind: Any) -> None:
+def check_choice(name: str, value: Any, kind: Any) -> None:
+    """Raises ValueError unless ``value`` is one of the words of the literal type ``kind``."""
     if value not in get_args(kind):
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(get_args(kind))}")
 
 
-def _check_number(
+def check_number(
     name: str,
     value: Any,
     low: float,
@@ -60,12 +61,12 @@ class RecursionConfig:
     kv: KVPolicy = "keep"
 
     def __post_init__(self) -> None:
-        _check_number("entropy_threshold", self.entropy_threshold, 0)
-        _check_number("max_recursions", self.max_recursions, 0, integer=True)
-        _check_number("tolerance", self.tolerance, 0)
-        _check_choice("update", self.update, Update)
-        _check_number("strength", self.strength, 0, 1)
-        _check_choice("kv", self.kv, KVPolicy)
+        check_number("entropy_threshold", self.entropy_threshold, 0)
+        check_number("max_recursions", self.max_recursions, 0, integer=True)
+        check_number("tolerance", self.tolerance, 0)
+        check_choice("update", self.update, Update)
+        check_number("strength", self.strength, 0, 1)
+        check_choice("kv", self.kv, KVPolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,27 @@ class SamplingConfig:
     noise: Noise = "shared"
 
     def __post_init__(self) -> None:
-        _check_number("top_p", self.top_p, 0, 1, open_low=True)
-        _check_number("top_k", self.top_k, 0, integer=True)
-        _check_number("min_p", self.min_p, 0, 1)
-        _check_number("seed", self.seed, 0, integer=True)
-        _check_choice("noise", self.noise, Noise)
+        check_number("top_p", self.top_p, 0, 1, open_low=True)
+        check_number("top_k", self.top_k, 0, integer=True)
+        check_number("min_p", self.min_p, 0, 1)
+        check_number("seed", self.seed, 0, integer=True)
+        check_choice("noise", self.noise, Noise)
+
+
+@dataclass(frozen=True, slots=True)
+class BranchingConfig:
+    """When a rollout forks into several (EAGER, arXiv 2510.11170).
+
+    Attributes:
+        threshold: A rollout forks where the entropy of the next token, nats, exceeds it; ``inf`` never.
+        width: Continuations at a fork: the token that was drawn, and the likeliest others.
+        distance: Fewest tokens between two forks of one rollout.
+        top_k: The entropy is that of so many likeliest tokens, their probabilities summing to 1.
+        most: Most rollouts of one request.
+    """
+
+    threshold: float
+    width: int
+    distance: int
+    top_k: int
+    most: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ class Distributions:
     index: dict[tuple[int, int], int]
     refinement: Refinement | None
     plain: int  # number of plain entries
+    ties: set[tuple[int, int]] = field(default_factory=set)  # places whose draw rounding decides
 
     def entry(self, row: int, span: int) -> int:
         """Which distribution a cell draws from: its span's, or the plain one where it was not recursed."""
@@ -30,3 +31,8 @@ class Distributions:
             return 0, 0.0, False
         refinement = self.refinement
         return refinement.iterations[item], refinement.divergences[item][-1], refinement.converged[item]
+
+    def divergences(self, entry: int) -> list[float]:
+        """KL(p_k ‖ p_{k−1}) of each iteration of one distribution, nats; none of a plain one."""
+        item = entry - self.plain
+        return [] if item < 0 or self.refinement is None else self.refinement.divergences[item]

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from eglr_selectors.pool import PoolCost, RolloutPool
+from eglr_selectors.pool import RolloutPool
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.attention import RowAttention
+from lm_eval_eglr.decoding.branching import branch_out
 from lm_eval_eglr.decoding.config import RecursionConfig
+from lm_eval_eglr.decoding.costs import CostModel
+from lm_eval_eglr.decoding.cpu_linear import CpuLinear
 from lm_eval_eglr.decoding.distributions import Distributions
+from lm_eval_eglr.decoding.drawing import draw_tokens
 from lm_eval_eglr.decoding.layer_stack import LayerStack
-from lm_eval_eglr.decoding.noise import DrawStream
 from lm_eval_eglr.decoding.recursion import entropy, recurse
 from lm_eval_eglr.decoding.row_cache import RowCache
-from lm_eval_eglr.decoding.rows import Branch, Job, Request, Row, TokenRecord
-from lm_eval_eglr.decoding.sampling import Truncation, draw, truncation, truncation_key
+from lm_eval_eglr.decoding.rows import Branch, Job, Place, Request, Row
+from lm_eval_eglr.decoding.shortage import OutOfMemory, is_shortage, release_memory
 from lm_eval_eglr.decoding.stopping import decode_text
+from lm_eval_eglr.decoding.ties import rounding_of
+from lm_eval_eglr.decoding.token_records import record_tokens
 from lm_eval_eglr.decoding.waiting import Waiting
+
+logger = logging.getLogger(__name__)
 
 PREFILL_CHUNK = 512  # positions per prefill pass
 PREFILL_TOKENS = 8192  # rows × positions per prefill pass, which bounds its activations
-CONFIDENCE_TOKENS = 20  # DeepConf, arXiv 2508.15260, section 3
-
-
-Place = tuple[int, int]  # a cell as (number of its row, place in the row's branches)
 
 
 class Engine:
@@ -64,10 +67,14 @@ class Engine:
         self.share = share
         self.trace = trace
         self.rows: list[Row] = []
+        self._stepped: list[Row] = []  # the rows of the running step, as it found them
+        self._advancing = False  # whether the running step has begun to change what rows hold
+        self._limit = max_rows  # fewer after memory ran out
         self._cache = RowCache(max_rows)
         self._attention = RowAttention(stack.model)
-        self._layer_parameters = stack.layer_parameters()
-        self._head_parameters = stack.head_parameters()
+        self._linear = CpuLinear(stack.model)
+        self._rounding = rounding_of(stack.model.dtype)
+        self.costs = CostModel(stack.depth, stack.layer_parameters(), stack.head_parameters())
 
     def run(
         self, requests: Iterable[Request], progress: Callable[[int, int], None] | None = None
@@ -84,17 +91,29 @@ class Engine:
         Raises:
             ValueError: If a request has more cells than there may be rows.
         """
-        waiting = Waiting(requests, self.max_rows)
+        waiting = Waiting(requests, self.max_rows, self.share)
         # A run that was abandoned half-way leaves nothing behind.
-        self.rows, self._cache = [], RowCache(self.max_rows)
+        self.rows, self._cache, self._limit = [], RowCache(self.max_rows), self.max_rows
+        self._advancing = False
         while True:
+            shortage = ""
             # Not around the yield: whoever takes the pools may use the model in between.
-            with torch.no_grad(), self._attention(), self.stack.recording():
-                self._admit(waiting)
-                if not self.rows:
-                    return
-                tokens = sum(len(row.branches) for row in self.rows)
-                done = self.step()
+            with torch.no_grad(), self._attention(), self._linear(), self.stack.recording():
+                try:
+                    self._admit(waiting)
+                    if not self.rows:
+                        return
+                    tokens = sum(len(row.branches) for row in self.rows)
+                    done = self.step()
+                except Exception as error:
+                    if not is_shortage(error):
+                        raise
+                    shortage = " ".join(str(error).split()) or type(error).__name__
+            if shortage:
+                # Outside of the handler, which keeps the failed step's tensors.
+                self._halve(waiting, shortage)
+                continue
+            self._suspend(waiting, self._limit)
             if progress is not None:
                 progress(tokens, done.rollouts)
             for job in done.jobs:
@@ -102,32 +121,72 @@ class Engine:
 
     def step(self) -> _Done:
         """Decodes one token of every live cell."""
+        self._stepped = list(self.rows)
         plain = self._forward()
         distributions = self._refine(plain)
-        drawn = self._draw(distributions)
-        return self._advance(drawn, distributions)
+        drawn = draw_tokens(self.rows, distributions, self._rounding)
+        self._advancing = True
+        branch_out(self.rows, drawn, distributions)
+        done = self._advance(drawn, distributions)
+        self._advancing = False
+        return done
+
+    def _halve(self, waiting: Waiting, shortage: str) -> None:
+        """Makes room after memory ran out: all rows wait, to go on half as many at a time.
+
+        A step that had begun to append tokens cannot be taken back, and under ``overwrite`` the cache
+        depends on the path, so there the pools begin anew; they draw what they drew.
+
+        Raises:
+            OutOfMemory: If a single row was too many.
+        """
+        rows = self._stepped if self._advancing else self.rows
+        held = min(self._limit, len(rows))
+        if held <= 1:
+            length = max((row.position + 1 for row in rows), default=0)
+            raise OutOfMemory(
+                f"out of memory with one row of {length} tokens ({shortage}); expected room for one: "
+                "lower max_gen_toks or take a smaller dtype"
+            )
+        self._limit = held // 2
+        logger.warning(
+            "out of memory with %d rows (%s); going on with at most %d", held, shortage, self._limit
+        )
+        if self._advancing or self.recursion.kv == "overwrite":
+            jobs = {row.job.number: row.job for row in rows}
+            waiting.withdraw(jobs)
+            rows = [
+                row for job in jobs.values() for row in Job.begun(job.request, job.number).rows(self.share)
+            ]
+        self.rows, self._stepped, self._advancing = [], [], False
+        self._cache = RowCache(self._limit)
+        waiting.suspend(rows)
+        release_memory()
+
+    def _suspend(self, waiting: Waiting, limit: int) -> None:
+        """Lets the newest rows wait where forks have made more than may be."""
+        surplus = self.rows[limit:]
+        if not surplus:
+            return
+        if self.recursion.kv == "overwrite":
+            if any(row.job.request.branching is not None for row in surplus):
+                return  # what has branched off cannot begin by itself
+            surplus = [row.from_the_start() for row in surplus]
+        del self.rows[limit:]
+        waiting.suspend(surplus)
 
     def _admit(self, waiting: Waiting) -> None:
-        """Moves waiting requests into free rows and runs their prompts but for the last token."""
-        room = self.max_rows - sum(len(row.branches) for row in self.rows)
-        admitted: list[Row] = []
-        while (job := waiting.next_job(room)) is not None:
-            branches = [
-                Branch(cell, order, DrawStream(job.request.sampling, job.request.document, cell))
-                for order, cell in enumerate(job.request.cells)
-            ]
-            room -= len(branches)
-            groups = [branches] if self.share else [[branch] for branch in branches]
-            prompt = job.request.tokens
-            admitted += [Row(job, group, prompt[-1], len(prompt) - 1) for group in groups]
+        """Moves waiting rows into free ones and runs all their tokens but the last."""
+        admitted = waiting.rows(self.rows, self._limit)
         if admitted:
             self._prefill(admitted)
 
     def _prefill(self, admitted: list[Row]) -> None:
-        """Fills the cache with all prompt tokens but the last, which the next step runs."""
+        """Fills the cache with all tokens but the newest, which the next step runs."""
         start = len(self.rows)
         self.rows += admitted
         longest = max(row.position for row in admitted)
+        sequences = [row.sequence() for row in admitted]
         self._cache.reserve(len(self.rows), longest + 1)
         for column in range(0, longest, PREFILL_CHUNK):
             queries = min(PREFILL_CHUNK, longest - column)
@@ -137,14 +196,16 @@ class Engine:
                 tokens = torch.zeros(len(rows), queries, dtype=torch.long)
                 for i, row in enumerate(rows):
                     # Padding on the right is never attended to, and overwritten as the row grows.
-                    part = row.job.request.tokens[column : min(column + queries, row.position)]
+                    part = sequences[first + i][column : min(column + queries, row.position)]
                     tokens[i, : len(part)] = torch.tensor(part, dtype=torch.long)
                 positions = torch.arange(column, column + queries).expand(len(rows), -1)
                 slots = slice(start + first, start + first + len(rows))
                 self._cache.begin_prefill(slots, column, queries)
                 self.stack.forward(tokens, positions, self._cache)
         for row in admitted:
-            row.job.plain_layer_tokens += self.stack.depth * row.position
+            # What is prefilled once more after a shortage is not counted: it is not of the method's making.
+            if row.job.row_steps == 0:
+                row.job.plain_layer_tokens += self.stack.depth * row.position
 
     def _forward(self) -> Tensor:
         """Runs the newest token of every row; returns plain log-probabilities, ``[rows, vocab]``."""
@@ -153,10 +214,6 @@ class Engine:
         self._cache.reserve(len(self.rows), int(positions.max()) + 1)
         self._cache.begin_step(positions)
         normed = self.stack.forward(tokens, positions[:, None], self._cache)
-        for row in self.rows:
-            row.job.row_steps += 1
-            row.job.plain_layer_tokens += self.stack.depth
-            row.job.head_evaluations += 1
         return self.stack.unembed(normed[:, 0]).log_softmax(-1)
 
     def _refine(self, plain: Tensor) -> Distributions:
@@ -191,9 +248,6 @@ class Engine:
             positions=torch.tensor([self.rows[row].position for row, _ in items]),
             config=self.recursion,
         )
-        for (row, span), iterations in zip(items, refinement.iterations, strict=True):
-            self.rows[row].job.recursion_layer_tokens += span * iterations
-            self.rows[row].job.head_evaluations += iterations
         entropies += entropy(refinement.logprobs).tolist()
         logprobs = torch.cat([plain, refinement.logprobs])
         return Distributions(logprobs, entropies, index, refinement, len(plain))
@@ -219,54 +273,11 @@ class Engine:
             self._cache.copy_rows(origins, targets, length)
         return origins
 
-    def _draw(self, distributions: Distributions) -> dict[Place, int]:
-        """Draws tokens: (row, place of the cell in it) to token id.
-
-        A cell whose distribution is not finite gets none.
-        """
-        drawn: dict[Place, int] = {}
-        greedy: dict[int, list[Place]] = defaultdict(list)
-        sampled: dict[Truncation, dict[tuple[int, float], list[Place]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
-        for number, row in enumerate(self.rows):
-            for place, branch in enumerate(row.branches):
-                entry = distributions.entry(number, branch.cell.span)
-                temperature = branch.cell.temperature
-                if math.isnan(distributions.entropies[entry]):
-                    continue
-                if temperature:
-                    key = truncation_key(row.job.request.sampling)
-                    sampled[key][entry, temperature].append((number, place))
-                else:
-                    greedy[entry].append((number, place))
-        logprobs = distributions.logprobs
-        if greedy:
-            tokens = logprobs[list(greedy)].argmax(-1).tolist()
-            for token, cells in zip(tokens, greedy.values(), strict=True):
-                drawn.update(dict.fromkeys(cells, token))
-        for key, groups in sampled.items():
-            uniforms = self._uniforms(list(groups.values())).to(logprobs.device)
-            entries = [entry for entry, _ in groups]
-            temperatures = torch.tensor([temperature for _, temperature in groups], device=logprobs.device)
-            table = draw(logprobs[entries], temperatures, uniforms, truncation(key)).tolist()
-            for line, cells in zip(table, groups.values(), strict=True):
-                drawn.update(zip(cells, line, strict=False))  # shorter groups were padded
-        return drawn
-
-    def _uniforms(self, groups: list[list[Place]]) -> Tensor:
-        """The cells' uniforms for this step, ``[groups, cells of the largest group]``."""
-        uniforms = torch.zeros(len(groups), max(map(len, groups)), dtype=torch.float64)
-        for i, cells in enumerate(groups):
-            for j, (number, place) in enumerate(cells):
-                branch = self.rows[number].branches[place]
-                uniforms[i, j] = branch.stream.uniform(len(branch.tokens))
-        return uniforms
-
     def _advance(self, drawn: dict[Place, int], distributions: Distributions) -> _Done:
         """Appends the drawn tokens, retires finished cells, forks rows and closes the holes."""
         done = _Done(jobs=[], rollouts=0)
-        self._record(drawn, distributions)
+        self._count(distributions)
+        record_tokens(self.rows, drawn, distributions, self.recursion, self._rounding)
         forks: list[tuple[int, Row]] = []
         dead: list[int] = []
         for number, row in enumerate(self.rows):
@@ -278,6 +289,10 @@ class Engine:
             row.position += 1
             if not groups:
                 dead.append(number)
+                if any((number, place) not in drawn for place in range(len(row.branches))):
+                    # Its keys and values may be no numbers, which the slot's next row must not meet: a
+                    # masked column weighs 0, and 0 times NaN is NaN.
+                    self._cache.clear_row(number)
                 continue
             first, *others = groups.values()
             row.branches, row.token = first, first[0].tokens[-1]
@@ -285,31 +300,16 @@ class Engine:
         self._place(forks, dead)
         return done
 
-    def _record(self, drawn: dict[Place, int], distributions: Distributions) -> None:
-        """Appends each cell's token and its telemetry."""
-        logprobs = distributions.logprobs
-        likeliest = logprobs.topk(min(CONFIDENCE_TOKENS, logprobs.shape[-1])).values
-        confidences = (-likeliest.mean(-1)).tolist()
-        certainties = (-logprobs.mean(-1) - math.log(logprobs.shape[-1])).tolist()
-        cells = list(drawn)
-        entries = [distributions.entry(n, self.rows[n].branches[place].cell.span) for n, place in cells]
-        chosen = logprobs[entries, [drawn[cell] for cell in cells]].tolist()
-        for (number, place), entry, logprob in zip(cells, entries, chosen, strict=True):
-            iterations, divergence, converged = distributions.outcome(entry)
-            branch = self.rows[number].branches[place]
-            branch.tokens.append(drawn[number, place])
-            branch.records.append(
-                TokenRecord(
-                    entropy=distributions.entropies[distributions.entry(number, 0)],
-                    refined_entropy=distributions.entropies[entry],
-                    logprob=logprob,
-                    confidence=confidences[entry],
-                    self_certainty=certainties[entry],
-                    iterations=iterations,
-                    divergence=divergence,
-                    converged=converged,
-                )
-            )
+    def _count(self, distributions: Distributions) -> None:
+        """Adds what the step cost to its jobs."""
+        for row in self.rows:
+            row.job.row_steps += 1
+            row.job.plain_layer_tokens += self.stack.depth
+            row.job.head_evaluations += 1
+        for (number, span), entry in distributions.index.items():
+            iterations, _, _ = distributions.outcome(entry)
+            self.rows[number].job.recursion_layer_tokens += span * iterations
+            self.rows[number].job.head_evaluations += iterations
 
     def _finish(self, row: Row, branch: Branch, done: _Done, failed: bool) -> None:
         """Ends a cell whose newest token ends it or that got none, and its job with its last cell."""
@@ -352,23 +352,15 @@ class Engine:
 
     def _pool(self, job: Job) -> RolloutPool:
         rollouts = tuple(rollout for _, rollout in sorted(job.finished, key=lambda entry: entry[0]))
-        tokens = sum(len(rollout.tokens) for rollout in rollouts)
-        prefill = len(job.request.tokens) - 1
-        cost = PoolCost(
+        cost = self.costs.pool_cost(
             prompt_tokens=len(job.request.tokens),
-            tokens=tokens,
+            tokens=sum(len(rollout.tokens) for rollout in rollouts),
             rows=job.row_steps,
             plain_layer_tokens=job.plain_layer_tokens,
             recursion_layer_tokens=job.recursion_layer_tokens,
             head_evaluations=job.head_evaluations,
-            flops=self._flops(job.plain_layer_tokens + job.recursion_layer_tokens, job.head_evaluations),
-            plain_flops=self._flops(self.stack.depth * (prefill + tokens), tokens),
         )
         return RolloutPool(rollouts, job.request.prompt, cost)
-
-    def _flops(self, layer_tokens: int, head_evaluations: int) -> float:
-        """Two operations per parameter and application; attention over the context is left out."""
-        return 2.0 * (layer_tokens * self._layer_parameters + head_evaluations * self._head_parameters)
 
 
 @dataclass(slots=True)

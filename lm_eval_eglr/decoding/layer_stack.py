@@ -55,7 +55,12 @@ class LayerStack:
     @property
     def device(self) -> torch.device:
         """Device of the input embeddings, where token ids go."""
-        return next(self.model.get_input_embeddings().parameters()).device
+        embeddings = self.model.get_input_embeddings()
+        device = next(embeddings.parameters()).device
+        if device.type != "meta":
+            return device
+        # Offloaded: accelerate brings the weights to where the module runs, and knows where that is.
+        return torch.device(embeddings._hf_hook.execution_device)  # type: ignore[arg-type, union-attr]
 
     @contextmanager
     def recording(self) -> Iterator[None]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from eglr_selectors import Rules, parse_pool
+from eglr_selectors.grading import DEFAULT
 from eglr_selectors.pool import Cell, Rollout, RolloutPool
 from tqdm import tqdm
 from transformers import (
@@ -19,11 +22,15 @@ from transformers import (
 
 from lm_eval_eglr.decoding.config import RecursionConfig, SamplingConfig
 from lm_eval_eglr.decoding.engine import Engine
-from lm_eval_eglr.decoding.grid import Items, grid_cells, parse_spans, parse_temperatures
+from lm_eval_eglr.decoding.grid import Items
 from lm_eval_eglr.decoding.layer_stack import LayerStack
+from lm_eval_eglr.decoding.rounds import Assignment, Gather, Rounds
 from lm_eval_eglr.decoding.rows import Request
 from lm_eval_eglr.decoding.self_check import check_stack
 from lm_eval_eglr.decoding.stopping import StopRule
+from lm_eval_eglr.decoding.strategies import STRATEGIES, Course, Strategy, course_of, read_strategy
+from lm_eval_eglr.decoding.strategies.courses import FixedCourse
+from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS
 from lm_eval_eglr.decoding.teacher_forcing import token_logprobs
 from lm_eval_eglr.model_names import resolve
 
@@ -47,6 +54,7 @@ class PoolDecoder:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
+        strategy: str = "grid",
         spans: Items | None = None,
         temperatures: Items | None = None,
         max_rows: int = DEFAULT_ROWS,
@@ -60,26 +68,29 @@ class PoolDecoder:
         Args:
             model: A decoder-only causal LM of transformers.
             tokenizer: Its tokenizer.
+            strategy: ``grid``, ``sample``, ``eager`` or ``adaptive_grid``, see docs/strategies.md.
             spans: Spans L, layers: ``"0:2:4:8"``, a list, or shares of the depth such as ``"25%"``.
             temperatures: Temperatures: ``"0:0.7x3"`` or a list.
             max_rows: Rows decoded at once; never fewer than the cells of one pool.
             max_length: Context length, tokens; by default the model's.
             share: Whether cells with equal prefixes are computed once. Changes no rollout.
             trace: Whether telemetry keeps its per-token values.
-            **options: Fields of :class:`RecursionConfig` and :class:`SamplingConfig`.
+            **options: The strategy's options, and fields of :class:`RecursionConfig` and
+                :class:`SamplingConfig`.
 
         Raises:
             ValueError: For an unknown option or a bad value; the message names what is allowed.
             UnsupportedModelError: If the model cannot be decoded.
         """
-        recursion, sampling = split_options(options)
+        self.strategy, recursion, sampling = read_options(
+            strategy, {"spans": spans, "temperatures": temperatures, **options}
+        )
         if not isinstance(max_rows, int) or max_rows < 1:
             raise ValueError(f"max_rows={max_rows!r}: expected an integer >= 1")
         self.stack = LayerStack(model)
         check_stack(self.stack)
         self.sampling = sampling
         self.tokenizer = tokenizer
-        self.cells = grid_cells(parse_spans(spans, self.stack.depth), parse_temperatures(temperatures))
         self.max_length = max_length or getattr(
             model.config.get_text_config(), "max_position_embeddings", None
         )
@@ -87,11 +98,18 @@ class PoolDecoder:
             self.stack,
             tokenizer,
             recursion,
-            max_rows=max(max_rows, len(self.cells)),
+            max_rows=max_rows,
             eos_token_ids=eos_token_ids(model, tokenizer),
             share=share,
             trace=trace,
         )
+        self.course: Course = course_of(self.strategy, self.stack.depth, self.engine.costs)
+        self.engine.max_rows = max(max_rows, self.course.rows)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells that a pool may have, but for those that branch from them."""
+        return self.course.cells
 
     @classmethod
     def from_pretrained(
@@ -106,7 +124,8 @@ class PoolDecoder:
                 ``revision`` or ``gguf_file``; the last two also go to the tokenizer.
             **options: As of the constructor.
         """
-        split_options({k: v for k, v in options.items() if k not in CONSTRUCTOR_OPTIONS})
+        checked = {key: value for key, value in options.items() if key not in CONSTRUCTOR_OPTIONS}
+        read_options(options.get("strategy", "grid"), checked)
         kwargs = dict(model_kwargs or {})
         shared = {key: kwargs[key] for key in ("revision", "gguf_file", "subfolder") if key in kwargs}
         source = resolve(name)
@@ -121,6 +140,9 @@ class PoolDecoder:
         max_new_tokens: int = 512,
         until: Sequence[str] = (),
         cells: Sequence[Cell] | None = None,
+        references: Sequence[str | None] | None = None,
+        rules: Rules = DEFAULT,
+        fallbacks: Sequence[str] = (),
         progress: bool = True,
     ) -> list[RolloutPool]:
         """Decodes one pool per prompt.
@@ -130,28 +152,72 @@ class PoolDecoder:
                 template is applied.
             max_new_tokens: Length limit of a rollout, tokens; less where the context ends before.
             until: Stop strings; the text ends before them.
-            cells: Grid cells to decode instead of the whole grid.
+            cells: Grid cells to decode instead of the whole grid; only with the strategy ``grid``.
+            references: One reference answer per prompt; only ``budget="labels"`` looks at them.
+            rules: When two answers are equal, for strategies that read answers.
+            fallbacks: Where else they look for an answer.
             progress: Whether to show a progress bar.
 
         Returns:
             The pools in the order of the prompts.
 
         Raises:
-            ValueError: If a prompt is empty or fills the context.
+            ValueError: If a prompt is empty or fills the context, or there is not one reference per prompt
+                where they are needed.
         """
+        if cells is not None and STRATEGIES["grid"] is not type(self.strategy):
+            raise ValueError("cells: only strategy='grid' decodes given cells")
         if isinstance(prompts, str) or (prompts and isinstance(prompts[0], Mapping)):
             prompts = cast("Sequence[Prompt]", [prompts])
         if isinstance(until, str):
             until = (until,)
         stop = StopRule(tuple(until))
-        grid = self.cells if cells is None else tuple(cells)
+        course: Course = self.course if cells is None else FixedCourse(tuple(cells))
+        golds = [None] * len(prompts) if references is None else list(references)
+        if len(golds) != len(prompts):
+            raise ValueError(f"references: {len(golds)} for {len(prompts)} prompts")
+        if course.budget == "labels" and None in golds:
+            raise ValueError("budget='labels': expected a reference for every prompt")
         documents = DocumentKeys()
-        requests = []
-        for prompt in prompts:
+        assignments = {}
+        for number, (prompt, gold) in enumerate(zip(prompts, golds, strict=True)):
             text, tokens = self._encode(cast("Prompt", prompt))
-            requests.append(self.request(tokens, grid, max_new_tokens, stop, documents.key(tokens), text))
-        pools = dict(self.decode(requests, progress=progress, rollouts=len(requests) * len(grid)))
-        return [pools[number] for number in range(len(requests))]
+            assignments[number] = Assignment(
+                self.request(tokens, course.cells, max_new_tokens, stop, documents.key(tokens), text),
+                course,
+                ("", number, 0),
+                functools.partial(parse_pool, reference=gold, rules=rules, fallbacks=tuple(fallbacks)),
+            )
+        pools = dict(self.rounds(progress=progress, assignments=assignments.values()).run(assignments))
+        return [pools[number] for number in range(len(assignments))]
+
+    def rounds(
+        self,
+        *,
+        assignments: Iterable[Assignment] = (),
+        progress: bool = False,
+        keep: Callable[[int, RolloutPool], None] = lambda number, pool: None,
+        gather: Gather = lambda accounts: accounts,
+    ) -> Rounds:
+        """Prepares decoding by the strategy.
+
+        Args:
+            assignments: What will be decoded, for the bar.
+            progress: Whether to show a bar of rollouts and tokens.
+            keep: See :class:`Rounds`.
+            gather: See :class:`Rounds`.
+        """
+        courses = [assignment.course for assignment in assignments]
+        known = all(isinstance(course, FixedCourse) for course in courses)
+        total = sum(len(course.cells) for course in courses) if known else None
+        return Rounds(
+            lambda requests: self.decode(requests, progress=progress, rollouts=total),
+            self.engine.costs,
+            own=None if self.course.budget == "none" else self.course.own,
+            trace=self.engine.trace,
+            keep=keep,
+            gather=gather,
+        )
 
     def logprobs(self, prompt: Prompt, rollout: Rollout) -> list[float]:
         """Recomputes ln p_L of each of a rollout's tokens at temperature 1, nats, by teacher forcing.
@@ -227,7 +293,7 @@ class PoolDecoder:
         return text, list(self.tokenizer(text, add_special_tokens=special).input_ids)
 
 
-CONSTRUCTOR_OPTIONS = ("spans", "temperatures", "max_rows", "max_length", "share", "trace")
+CONSTRUCTOR_OPTIONS = ("strategy", "max_rows", "max_length", "share", "trace")
 
 
 class DocumentKeys:
@@ -250,17 +316,24 @@ class DocumentKeys:
         return f"{digest}:{self._seen[digest] - 1}"
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[RecursionConfig, SamplingConfig]:
-    """Makes the two configurations from options by name.
+def read_options(
+    strategy: str, options: Mapping[str, Any]
+) -> tuple[Strategy, RecursionConfig, SamplingConfig]:
+    """Makes the strategy and the two configurations from options by name; ``None`` was not given.
 
     Raises:
-        ValueError: If an option is in neither.
+        ValueError: If an option is in none of them, or a value is wrong.
     """
+    given = {key: value for key, value in options.items() if value is not None}
+    chosen, options = read_strategy(strategy, given)
     for key, value in options.items():
         if key not in RECURSION_OPTIONS + SAMPLING_OPTIONS:
-            allowed = ", ".join(sorted((*CONSTRUCTOR_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS)))
+            allowed = ", ".join(
+                sorted((*CONSTRUCTOR_OPTIONS, *STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS))
+            )
             raise ValueError(f"{key}={value!r}: unknown option; expected one of {allowed}")
     return (
+        chosen,
         RecursionConfig(**{key: value for key, value in options.items() if key in RECURSION_OPTIONS}),
         SamplingConfig(**{key: value for key, value in options.items() if key in SAMPLING_OPTIONS}),
     )

@@ -21,14 +21,14 @@ from lm_eval_eglr.decoding.row_cache import RowCache
 def entropy(logprobs: Tensor) -> Tensor:
     """H(p) = -Σ p ln p in nats: ``[..., vocab]`` to ``[...]``. Impossible tokens count 0."""
     # Clamped, because 0 times minus infinity is not a number; a NaN stays one.
-    return -(logprobs.exp() * logprobs.clamp_min(torch.finfo(logprobs.dtype).min)).sum(-1)
+    return -torch.linalg.vecdot(logprobs.exp(), logprobs.clamp_min(torch.finfo(logprobs.dtype).min))
 
 
 def kl_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
     """KL(p ‖ q) = Σ p (ln p − ln q) in nats, ``logprobs`` is ln p: ``[..., vocab]`` to ``[...]``."""
     low = torch.finfo(logprobs.dtype).min
     difference = logprobs.clamp_min(low) - reference.clamp_min(low)
-    return (logprobs.exp() * difference).sum(-1).clamp_min(0.0)
+    return torch.linalg.vecdot(logprobs.exp(), difference).clamp_min(0.0)
 
 
 def rms(hidden: Tensor) -> Tensor:

@@ -166,6 +166,12 @@ class RowCache(Cache):
             for tensor in store.values():
                 tensor[list(targets), :, :length] = tensor[list(sources), :, :length]
 
+    def clear_row(self, row: int) -> None:
+        """Makes a row's keys and values zeros again."""
+        for store in (self._keys, self._values):
+            for tensor in store.values():
+                tensor[row] = 0
+
     # What transformers' mask code asks of a cache.
 
     def get_query_offset(self, layer_idx: int = 0) -> Tensor:  # type: ignore[override]

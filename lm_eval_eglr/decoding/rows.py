@@ -8,32 +8,11 @@ from typing import Any, NamedTuple
 
 from eglr_selectors.pool import Cell, FinishReason, Rollout, Telemetry
 
-from lm_eval_eglr.decoding.config import SamplingConfig
+from lm_eval_eglr.decoding.config import BranchingConfig, SamplingConfig
 from lm_eval_eglr.decoding.noise import DrawStream
 from lm_eval_eglr.decoding.stopping import StopRule
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One prompt and how to continue it.
-
-    Attributes:
-        tokens: Prompt token ids, at least one.
-        cells: The grid cells to decode.
-        max_new_tokens: Length limit, tokens.
-        stop: Stop strings.
-        sampling: How tokens are drawn.
-        document: Key of the draws; equal keys give equal draws.
-        prompt: The prompt's text, kept for the pool.
-    """
-
-    tokens: tuple[int, ...]
-    cells: tuple[Cell, ...]
-    max_new_tokens: int
-    stop: StopRule
-    sampling: SamplingConfig
-    document: str
-    prompt: str = ""
+Place = tuple[int, int]  # a cell as (number of its row, place in the row's branches)
 
 
 class TokenRecord(NamedTuple):
@@ -47,6 +26,71 @@ class TokenRecord(NamedTuple):
     iterations: int
     divergence: float
     converged: bool
+    tie: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A rollout that parts from another, finished one.
+
+    Attributes:
+        tokens: The generated tokens that both have; they are the last of its request's ``tokens``.
+        records: Telemetry of these tokens.
+        gates: Entropies that decided at these tokens whether to fork, nats.
+        taken: The token that the other one has next.
+        rank: This one has the ``rank``-th likeliest of the other tokens there.
+    """
+
+    tokens: tuple[int, ...]
+    records: tuple[TokenRecord, ...]
+    gates: tuple[float, ...]
+    taken: int
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt and how to continue it.
+
+    Attributes:
+        tokens: Prompt token ids, at least one; the tokens of ``start`` follow them.
+        cells: The grid cells to decode.
+        max_new_tokens: Length limit, tokens.
+        stop: Stop strings.
+        sampling: How tokens are drawn.
+        document: Key of the draws; equal keys give equal draws.
+        prompt: The prompt's text, kept for the pool.
+        branching: When its only cell forks; ``None`` never.
+        start: Where its only cell parts from a rollout that is there; ``None`` begins after the prompt.
+    """
+
+    tokens: tuple[int, ...]
+    cells: tuple[Cell, ...]
+    max_new_tokens: int
+    stop: StopRule
+    sampling: SamplingConfig
+    document: str
+    prompt: str = ""
+    branching: BranchingConfig | None = None
+    start: Start | None = None
+
+    @property
+    def rows(self) -> int:
+        """Most rows that it can need at once."""
+        return len(self.cells) if self.branching is None else self.branching.most
+
+    def branches(self) -> list[Branch]:
+        """Its cells as they begin."""
+        begun = [
+            Branch(cell, order, DrawStream(self.sampling, self.document, cell))
+            for order, cell in enumerate(self.cells)
+        ]
+        if self.start is not None:
+            for branch in begun:
+                branch.tokens = list(self.start.tokens)
+                branch.records = list(self.start.records)
+                branch.gates = list(self.start.gates)
+        return begun
 
 
 @dataclass(slots=True)
@@ -58,13 +102,15 @@ class Branch:
     stream: DrawStream
     tokens: list[int] = field(default_factory=list)
     records: list[TokenRecord] = field(default_factory=list)
+    gates: list[float] = field(default_factory=list)  # what decided at each token whether to fork, nats
+    last_fork: int | None = None  # number of the token at which it last forked or parted
     finish_reason: FinishReason | None = None
 
     def rollout(self, text: str, depth: int, trace: bool) -> Rollout:
         """The finished rollout; ``depth`` is the model's number of layers."""
         assert self.finish_reason is not None
         count = len(self.records)
-        columns: Any = TokenRecord(*zip(*self.records, strict=True)) if count else TokenRecord(*([()] * 8))  # type: ignore[arg-type]
+        columns: Any = TokenRecord(*zip(*self.records, strict=True)) if count else TokenRecord(*([()] * 9))  # type: ignore[arg-type]
 
         def mean(values: tuple[float, ...]) -> float:
             return math.fsum(values) / count if count else math.nan
@@ -80,9 +126,10 @@ class Branch:
             plain_layer_tokens=depth * count,
             recursion_layer_tokens=self.cell.span * iterations,
             head_evaluations=count + iterations,
+            ties=sum(columns.tie),
             mean_self_certainty=mean(columns.self_certainty),
         )
-        if trace:
+        if trace or self.gates:  # a rollout that branches may be continued from its tokens' telemetry
             telemetry = replace(
                 telemetry,
                 token_confidences=columns.confidence,
@@ -91,6 +138,9 @@ class Branch:
                 token_refined_entropies=columns.refined_entropy,
                 token_iterations=columns.iterations,
                 token_divergences=columns.divergence,
+                token_self_certainties=columns.self_certainty,
+                token_branch_entropies=tuple(self.gates),
+                token_ties=tuple(map(int, columns.tie)),
             )
         return Rollout(text, self.cell, self.finish_reason, tuple(self.tokens), telemetry)
 
@@ -102,11 +152,25 @@ class Job:
     request: Request
     number: int
     live: int  # cells that are not finished
+    spare: int = 0  # branches that may still be opened
     finished: list[tuple[int, Rollout]] = field(default_factory=list)
     row_steps: int = 0
     plain_layer_tokens: int = 0
     recursion_layer_tokens: int = 0
     head_evaluations: int = 0
+
+    @classmethod
+    def begun(cls, request: Request, number: int) -> Job:
+        """A request that nothing has been decoded of."""
+        cells = len(request.cells)
+        return cls(request, number, live=cells, spare=request.rows - cells)
+
+    def rows(self, share: bool) -> list[Row]:
+        """The rows that it begins with: one for all cells, or one for each."""
+        branches = self.request.branches()
+        groups = [branches] if share else [[branch] for branch in branches]
+        prompt = self.request.tokens
+        return [Row(self, group, prompt[-1], len(prompt) - 1) for group in groups]
 
 
 @dataclass(slots=True)
@@ -121,3 +185,17 @@ class Row:
     def spans(self) -> list[int]:
         """The distinct spans among the row's cells, ascending."""
         return sorted({branch.cell.span for branch in self.branches})
+
+    def sequence(self) -> list[int]:
+        """All its tokens: the prompt's and the generated ones, the newest included."""
+        request = self.job.request
+        generated = 0 if request.start is None else len(request.start.tokens)
+        prompt = request.tokens[: len(request.tokens) - generated]
+        return [*prompt, *self.branches[0].tokens]
+
+    def from_the_start(self) -> Row:
+        """Its cells before their first token; they draw the same tokens again."""
+        orders = {branch.order for branch in self.branches}
+        request = self.job.request
+        branches = [branch for branch in request.branches() if branch.order in orders]
+        return Row(self.job, branches, request.tokens[-1], len(request.tokens) - 1)

@@ -32,6 +32,13 @@ def truncation(key: Truncation) -> LogitsProcessorList:
 
 
 def draw(logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warpers: LogitsProcessorList) -> Tensor:
+    """Draws tokens, as :func:`draw_with_margins` without its margins."""
+    return draw_with_margins(logprobs, temperatures, uniforms, warpers)[0]
+
+
+def draw_with_margins(
+    logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warpers: LogitsProcessorList
+) -> tuple[Tensor, Tensor]:
     """Draws tokens by inverting the cumulative distribution: the first token whose cumulative mass exceeds u.
 
     Args:
@@ -41,14 +48,20 @@ def draw(logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warpers: Logi
         warpers: Truncation, from :func:`truncation`.
 
     Returns:
-        Token ids, ``[items, draws]``. A token of probability 0 is never drawn.
+        Token ids, ``[items, draws]``; a token of probability 0 is never drawn. And each draw's margin, the
+        mass between u and the nearer end of its token's interval, ``[items, draws]``.
     """
     scores = logprobs / temperatures[:, None]
     no_history = cast("torch.LongTensor", torch.empty(0, dtype=torch.long))
     kept = warpers(no_history, cast("torch.FloatTensor", scores))
-    probs = kept.softmax(-1)
-    cumulative = probs.cumsum(-1)
+    # Weights relative to the likeliest token, in place: a distribution over a vocabulary is large, and each
+    # pass over it costs. No warper writes into its input, so what it returns is ours.
+    weights = kept.sub_(kept.amax(-1, keepdim=True)).exp_()
+    cumulative = weights.cumsum(-1)
     total = cumulative[:, -1:]
     # The product may round up to the total, beyond which there is no token.
     targets = torch.minimum(uniforms.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, targets, right=True)
+    tokens = torch.searchsorted(cumulative, targets, right=True)
+    above = cumulative.gather(-1, tokens) - targets
+    margins = torch.minimum(above, weights.gather(-1, tokens) - above) / total
+    return tokens, margins

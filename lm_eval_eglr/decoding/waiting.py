@@ -1,31 +1,78 @@
-"""Requests that wait for rows."""
+"""What waits for rows: rows that had to make room, then requests that have not begun."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 
-from lm_eval_eglr.decoding.rows import Job, Request
+from lm_eval_eglr.decoding.rows import Job, Request, Row
 
 
 class Waiting:
-    """Reads requests from their source one ahead, so that memory does not grow with their number."""
+    """Gives out rows as room is made.
 
-    def __init__(self, requests: Iterable[Request], max_rows: int) -> None:
+    Requests are read from their source one ahead, so that memory does not grow with their number.
+    """
+
+    def __init__(self, requests: Iterable[Request], max_rows: int, share: bool) -> None:
+        """Waits for ``requests``, none of which may need more than ``max_rows`` rows.
+
+        Args:
+            requests: Read as far as there is room.
+            max_rows: Most rows at once.
+            share: Whether the cells of a request begin as one row.
+        """
         self._source = enumerate(requests)
         self._max_rows = max_rows
-        self._next: deque[tuple[int, Request]] = deque()
+        self._share = share
+        self._next: tuple[int, Request] | None = None
+        self._suspended: deque[Row] = deque()
 
-    def next_job(self, room: int) -> Job | None:
-        """The next request as a job if its cells fit into ``room`` rows."""
-        if not self._next:
-            self._next.extend(pair for pair in [next(self._source, None)] if pair is not None)
-        if not self._next:
+    def suspend(self, rows: Sequence[Row]) -> None:
+        """Takes rows that go on before anything else, in their order."""
+        self._suspended.extendleft(reversed(rows))
+
+    def withdraw(self, jobs: Container[int]) -> None:
+        """Forgets the suspended rows of jobs, given by number, that begin anew."""
+        self._suspended = deque(row for row in self._suspended if row.job.number not in jobs)
+
+    def rows(self, live: Sequence[Row], limit: int) -> list[Row]:
+        """The rows that there is room for.
+
+        A row counts as all rows that its cells may yet become. What does not fit into an empty engine is
+        given out all the same, since it will not fit later either.
+
+        Args:
+            live: The rows that are being decoded.
+            limit: Most rows at once.
+
+        Raises:
+            ValueError: If a request needs more rows than there ever may be.
+        """
+        room = limit - sum(len(row.branches) for row in live)
+        room -= sum(job.spare for job in {id(row.job): row.job for row in live}.values())
+        found: list[Row] = []
+        while self._suspended:
+            needed = len(self._suspended[0].branches)
+            if needed > room and (live or found):
+                return found
+            found.append(self._suspended.popleft())
+            room -= needed
+        while (request := self._peek()) is not None:
+            if request.rows > room and (live or found):
+                break
+            assert self._next is not None
+            found += Job.begun(request, self._next[0]).rows(self._share)
+            self._next = None
+            room -= request.rows
+        return found
+
+    def _peek(self) -> Request | None:
+        if self._next is None:
+            self._next = next(self._source, None)
+        if self._next is None:
             return None
-        number, request = self._next[0]
-        if len(request.cells) > self._max_rows:
-            raise ValueError(f"max_rows={self._max_rows}: a request has {len(request.cells)} cells")
-        if len(request.cells) > room:
-            return None
-        self._next.popleft()
-        return Job(request, number, live=len(request.cells))
+        request = self._next[1]
+        if request.rows > self._max_rows:
+            raise ValueError(f"max_rows={self._max_rows}: a request has {request.rows} cells")
+        return request

@@ -9,28 +9,41 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 from eglr_selectors import ParsedPool
-from eglr_selectors.estimators import bootstrap, curve, maj_at_k, pass_at_k
+from eglr_selectors.estimators import bootstrap, curve, maj_at_k, oracle_of, pass_at_k
 from plotly.subplots import make_subplots
 
+from lm_eval_eglr.reports.matching import is_grid
 from lm_eval_eglr.reports.strategies import StrategyRow, mean
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#3b78c2", "#d07a1f", "#2f9467", "#8a63b8", "#8a8f98"
+WHOLE = "all rollouts"
 SETS = ("temperature (L = 0)", "layers (T = 0)", "joint (L > 0, T > 0)")
 
 
 def all_figures(pools: Sequence[ParsedPool], rows: Sequence[StrategyRow]) -> dict[str, go.Figure]:
-    """Makes every figure; the names are those of the page's sections and of exported files."""
+    """Makes every figure that the pools have data for.
+
+    The names are those of the page's sections and of exported files. Pools of other backends have no layer
+    axis and no telemetry, so the figures of these are left out of theirs.
+    """
+    grid = is_grid(pools)
+    telemetry = [r.telemetry for parsed in pools for r in parsed if r.telemetry is not None]
+    recursed = any(work.gated_tokens for work in telemetry)
+    priced = any(not math.isnan(row.tokens) and not math.isnan(row.value) for row in rows)
     figures = {
-        "grid": grid_heat_map(pools),
-        "axes": solved_by_axis(pools),
-        "pareto": accuracy_against_cost(rows),
+        "grid": grid_heat_map(pools) if grid else None,
+        "axes": solved_by_axis(pools) if grid else None,
+        "pareto": accuracy_against_cost(rows) if priced else None,
         "curves": curves_over_k(pools),
-        "recursion": recursion_by_span(pools),
-        "entropy": entropy_histogram(pools),
+        "recursion": recursion_by_span(pools) if recursed else None,
+        "entropy": entropy_histogram(pools)
+        if any(not math.isnan(work.mean_entropy) for work in telemetry)
+        else None,
     }
-    for figure in figures.values():
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    for figure in drawn.values():
         _style(figure)
-    return figures
+    return drawn
 
 
 def _style(figure: go.Figure) -> None:
@@ -197,10 +210,11 @@ def pareto_front(rows: Sequence[StrategyRow]) -> list[StrategyRow]:
 
 
 def curves_over_k(pools: Sequence[ParsedPool]) -> go.Figure:
-    """pass@k and maj@k of the whole grid and of temperature alone, with 95 % bands over problems."""
+    """pass@k and maj@k of whole pools and of temperature alone, with 95 % bands over problems."""
     figure = go.Figure()
+    sizes = [len(parsed) for parsed in pools]
     plain = [parsed.subset(lambda rollout: rollout.cell.span == 0) for parsed in pools]
-    parts = [("whole grid", pools, "solid")]
+    parts = [(WHOLE, pools, "solid")]
     if all(len(parsed) for parsed in plain) and any(
         len(a) != len(b) for a, b in zip(plain, pools, strict=True)
     ):
@@ -233,7 +247,25 @@ def curves_over_k(pools: Sequence[ParsedPool]) -> go.Figure:
                 legendgroup=label,
                 hovertemplate="k = %{x}: %{y:.1f} %<extra>" + label + "</extra>",
             )
-    figure.update_xaxes(title="rollouts k", type="log", dtick=math.log10(2))
+        if min(sizes) < max(sizes) and part == WHOLE:
+            # k ends at the smallest pool; what the larger ones reach stands at their mean size.
+            whole = bootstrap(oracle_of(chosen).values, samples=2000)
+            figure.add_scatter(
+                x=[sum(sizes) / len(sizes)],
+                y=_shares([whole.value]),
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": _shares([whole.high - whole.value]),
+                    "arrayminus": _shares([whole.value - whole.low]),
+                },
+                mode="markers",
+                marker={"color": BLUE, "symbol": "diamond-open", "size": 10},
+                name=f"all rollouts of each problem ({min(sizes)} to {max(sizes)}), oracle",
+                hovertemplate="%{x:.3g} rollouts on average: %{y:.1f} %<extra></extra>",
+            )
+    ticks = [2**power for power in range(max(sizes).bit_length())]
+    figure.update_xaxes(title="rollouts k", type="log", tickvals=ticks, ticktext=[str(k) for k in ticks])
     figure.update_yaxes(title="% correct", rangemode="tozero")
     return figure
 

@@ -6,10 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eglr_selectors import ParsedPool
-from eglr_selectors.estimators import bootstrap, compare_at_budget, oracle_of
+from eglr_selectors import ParsedPool, get_selector
+from eglr_selectors.estimators import Estimates, accuracy, bootstrap, compare_at_budget, oracle_of, pass_at_k
 
 from lm_eval_eglr.reports.leaderboard import percent
+from lm_eval_eglr.reports.matching import TemperatureRun, is_grid
+
+BUDGETS = {
+    "rollouts": "equal rollouts",
+    "unshared_flops": "equal FLOPs, each rollout decoded by itself",
+    "flops": "equal FLOPs, shared work counted once",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,46 +34,91 @@ class Figure:
     detail: str
 
 
-def headline(pools: Sequence[ParsedPool]) -> list[Figure]:
-    """Returns the oracles of the axes and of the grid, and the grid against temperature at equal rollouts."""
+def headline(pools: Sequence[ParsedPool], temperature: TemperatureRun | None = None) -> list[Figure]:
+    """Returns the figures that sum a task up.
+
+    Of a grid: the oracles of its axes and of the whole, and the grid against temperature alone at equal
+    budgets. Of any other pools: one rollout, the majority, the oracle.
+
+    Args:
+        pools: The pools.
+        temperature: A run of temperature alone on the same problems; by default the grid's own rollouts
+            of span 0 stand for it, whose shared cost is not known.
+    """
+    if not is_grid(pools):
+        return [
+            _figure("One rollout, mean", pass_at_k(pools, 1), _span([1])),
+            _figure("Majority of all rollouts", accuracy(pools, get_selector("majority")), _sizes(pools)),
+            _figure("Any rollout, oracle", oracle_of(pools), _sizes(pools)),
+        ]
     figures = [
-        _oracle("Temperature only, oracle", pools, spans=[0], temperatures=None),
-        _oracle("Layers only, oracle", pools, spans=None, temperatures=[0.0]),
-        _oracle("Joint grid, oracle", pools, spans=None, temperatures=None),
-    ]
-    plain = [parsed.subset(lambda rollout: rollout.cell.span == 0) for parsed in pools]
-    for figure, name in (("pass", "pass@k"), ("maj", "maj@k")):
-        compared = compare_at_budget(pools, plain, budget="rollouts", figure=figure)  # type: ignore[arg-type]
-        difference, sizes = compared.difference, sorted(set(compared.joint_rollouts))
-        k = "–".join(str(size) for size in {sizes[0]: 0, sizes[-1]: 0})
-        figures.append(
-            Figure(
-                f"Joint minus temperature, {name}, k = {k}",
-                "–" if math.isnan(difference.value) else f"{100 * difference.value:+.1f} points",
-                f"same number of rollouts; 95 %: {_points(difference.low)} to {_points(difference.high)}",
-            )
+        _figure(name, oracle_of(pools, spans, temperatures), _sizes(pools, spans, temperatures))
+        for name, spans, temperatures in (
+            ("Temperature only, oracle", [0], None),
+            ("Layers only, oracle", None, [0.0]),
+            ("Joint grid, oracle", None, None),
         )
-    return figures
+    ]
+    joint, plain = pools, [parsed.subset(lambda rollout: rollout.cell.span == 0) for parsed in pools]
+    budgets = ["rollouts", "unshared_flops"]
+    if temperature is not None:
+        joint, plain = [pools[i] for i in temperature.places], list(temperature.pools)
+        budgets.append("flops")
+    return figures + [
+        _comparison(joint, plain, budget, figure) for budget in budgets for figure in ("pass", "maj")
+    ]
 
 
-def _oracle(
-    name: str, pools: Sequence[ParsedPool], spans: list[int] | None, temperatures: list[float] | None
-) -> Figure:
-    interval = bootstrap(oracle_of(pools, spans, temperatures).values)
-    sizes = {
-        sum(
+def _comparison(joint: Sequence[ParsedPool], plain: Sequence[ParsedPool], budget: str, figure: str) -> Figure:
+    compared = compare_at_budget(joint, plain, budget=budget, figure=figure)  # type: ignore[arg-type]
+    name = f"Joint minus temperature, {figure}@k at {BUDGETS[budget]}"
+    difference = compared.difference
+    if math.isnan(difference.value):
+        missing = "there are no rollouts of span 0" if not all(map(len, plain)) else "the cost is not known"
+        return Figure(name, "–", f"not defined: {missing}")
+    left, right = _mean_size(compared.joint_rollouts), _mean_size(compared.temperature_rollouts)
+    k = f"k = {left}" if budget == "rollouts" else f"k = {left} joint, {right} temperature"
+    return Figure(
+        name,
+        f"{100 * difference.value:+.1f} points",
+        f"{k}; 95 %: {_points(difference.low)} to {_points(difference.high)}",
+    )
+
+
+def _figure(name: str, estimates: Estimates, rollouts: str) -> Figure:
+    interval = bootstrap(estimates.values)
+    if not interval.problems:
+        reason = next((reason for reason in estimates.reasons if reason), interval.reason)
+        return Figure(name, "–", f"not defined: {reason}")
+    detail = f"{rollouts}; 95 %: {percent(interval.low)} to {percent(interval.high)}"
+    if interval.problems < len(estimates.values):
+        detail += f"; {interval.problems} of {len(estimates.values)} problems"
+    return Figure(name, f"{percent(interval.value)} %", detail)
+
+
+def _sizes(
+    pools: Sequence[ParsedPool], spans: list[int] | None = None, temperatures: list[float] | None = None
+) -> str:
+    def chosen(parsed: ParsedPool) -> int:
+        return sum(
             (spans is None or rollout.cell.span in spans)
             and (temperatures is None or rollout.cell.temperature in temperatures)
             for rollout in parsed
         )
-        for parsed in pools
-    }
-    rollouts = f"{min(sizes)}" if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)}"
-    return Figure(
-        name,
-        f"{percent(interval.value)} %",
-        f"{rollouts} rollouts; 95 %: {percent(interval.low)} to {percent(interval.high)}",
-    )
+
+    return _span(sorted({chosen(parsed) for parsed in pools}))
+
+
+def _span(sizes: Sequence[int]) -> str:
+    if len(sizes) == 1:
+        return f"{sizes[0]} rollout" + ("s" if sizes[0] != 1 else "")
+    return f"{sizes[0]} to {sizes[-1]} rollouts"
+
+
+def _mean_size(sizes: Sequence[float]) -> str:
+    known = [size for size in sizes if size >= 1]
+    text = f"{sum(known) / len(known):.3g}"
+    return text if max(known) - min(known) < 1e-9 else f"{text} on average"
 
 
 def _points(value: float) -> str:

@@ -5,14 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from eglr_selectors.estimators import McNemar, mcnemar
+from eglr_selectors.estimators import mcnemar
 
-from lm_eval_eglr.reports.strategies import StrategyRow
+from lm_eval_eglr.reports.strategies import Identity, StrategyRow
 from lm_eval_eglr.reports.tables import Table, Text
 
 Key = tuple[str, str]
 """Model and strategy."""
+
+
+UNKNOWN = Identity()
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Significance:
+    """Whether a row differs from the baseline.
+
+    Attributes:
+        kind: ``mcnemar``: exact, paired by problem; ``unpaired``: normal, from the two standard errors.
+        p_value: Two-sided.
+        problems: Problems that both have; 0 if they are not known one by one.
+    """
+
+    kind: Literal["mcnemar", "unpaired"]
+    p_value: float
+    problems: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +60,38 @@ class Leaderboard:
         known = [row for row in fair if not math.isnan(row.value)]
         return max(known, key=lambda row: row.value, default=None)
 
-    def test(self, key: Key, task: str) -> McNemar | None:
-        """McNemar's test of a row against the baseline on the problems that both have."""
+    def test(self, key: Key, task: str) -> Significance | None:
+        """Tests a row against the baseline; ``None`` if there is nothing that could be tested.
+
+        McNemar's exact test on the problems that both have, where both sources know them one by one.
+        Elsewhere the two means are compared by their standard errors, as if they were of different
+        problems: on the same ones that test is blunt, and is marked as another.
+        """
         if self.baseline is None or key == self.baseline:
             return None
         mine, theirs = self.rows[key].get(task), self.rows[self.baseline].get(task)
         if mine is None or theirs is None:
             return None
-        shared = sorted(mine.outcomes.keys() & theirs.outcomes.keys())
-        if not shared:
-            return None
-        return mcnemar([mine.outcomes[i] for i in shared], [theirs.outcomes[i] for i in shared])
+        return _paired(mine, theirs) or _unpaired(mine, theirs)
+
+
+def _paired(mine: StrategyRow, theirs: StrategyRow) -> Significance | None:
+    common = sorted(mine.outcomes.keys() & theirs.outcomes.keys())
+    shared = [i for i in common if mine.identities.get(i, UNKNOWN).matches(theirs.identities.get(i, UNKNOWN))]
+    # Outcomes without any identity are of one store each: the harness's number of the document is all.
+    if all(row.identities.get(i, UNKNOWN) == UNKNOWN for i in common for row in (mine, theirs)):
+        shared = common
+    values = [[row.outcomes[i] for i in shared] for row in (mine, theirs)]
+    if not shared or any(value not in (0, 1) and not math.isnan(value) for side in values for value in side):
+        return None
+    return Significance("mcnemar", mcnemar(*values).p_value, len(shared))
+
+
+def _unpaired(mine: StrategyRow, theirs: StrategyRow) -> Significance | None:
+    error = math.hypot(mine.stderr, theirs.stderr)
+    if math.isnan(error) or error == 0 or math.isnan(mine.value - theirs.value):
+        return None
+    return Significance("unpaired", math.erfc(abs(mine.value - theirs.value) / error / math.sqrt(2)), 0)
 
 
 def leaderboard(rows: Iterable[StrategyRow], baseline: str | None = None) -> Leaderboard:
@@ -102,9 +143,32 @@ def leaderboard_table(board: Leaderboard) -> Table:
         "percent correct ± half the 95 % interval; bold: best without the reference; ≈: its interval "
         "reaches the best"
     ]
-    if board.baseline:
-        notes.append(f"* differs from {'/'.join(board.baseline)}, McNemar's exact test, p < 0.05")
+    notes += _test_notes(board)
     return Table(header, tuple(lines), 2, tuple(notes))
+
+
+def _test_notes(board: Leaderboard) -> list[str]:
+    if board.baseline is None:
+        return []
+    kinds: dict[str, list[Key]] = {}
+    for key, row in board.rows.items():
+        for task in row:
+            test = board.test(key, task)
+            kinds.setdefault("none" if test is None else test.kind, []).append(key)
+    name = "/".join(board.baseline)
+    notes = []
+    if "mcnemar" in kinds:
+        notes.append(f"* differs from {name}, McNemar's exact test on the same problems, p < {SIGNIFICANT}")
+    if "unpaired" in kinds:
+        rows = ", ".join(dict.fromkeys("/".join(key) for key in kinds["unpaired"]))
+        notes.append(
+            f"† differs from {name} by the standard errors alone, p < {SIGNIFICANT}: outcomes by problem are "
+            f"not known of both for {rows} (lm_eval --log_samples writes them beside the results)"
+        )
+    untested = [key for key in dict.fromkeys(kinds.get("none", [])) if key != board.baseline]
+    if untested:
+        notes.append(f"not tested on every benchmark: {', '.join('/'.join(key) for key in untested)}")
+    return notes
 
 
 def _is_oracle(row: dict[str, StrategyRow]) -> bool:
@@ -119,10 +183,16 @@ def _cell(board: Leaderboard, key: Key, task: str) -> Text:
     is_best = best is not None and row.value == best.value and not row.uses_reference
     tied = best is not None and not is_best and not row.uses_reference and row.high >= best.value
     test = board.test(key, task)
-    marks = ("≈" if tied else "") + ("*" if test is not None and test.p_value < 0.05 else "")
+    marks = ("≈" if tied else "") + _mark(test)
     half = "" if math.isnan(row.high) else f" ± {50 * (row.high - row.low):.1f}"
     undefined = f" ({row.undefined} undefined)" if row.undefined else ""
     return Text(f"{percent(row.value)}{half}{marks}{undefined}", is_best)
+
+
+def _mark(test: Significance | None) -> str:
+    if test is None or not test.p_value < SIGNIFICANT:
+        return ""
+    return "*" if test.kind == "mcnemar" else "†"
 
 
 def _mean_of(row: dict[str, StrategyRow], name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -18,11 +18,17 @@ from plotly.offline import get_plotlyjs
 from lm_eval_eglr.reports.figures import all_figures
 from lm_eval_eglr.reports.headline import Figure, headline
 from lm_eval_eglr.reports.leaderboard import leaderboard, leaderboard_table
-from lm_eval_eglr.reports.problems import ENTROPY_STEP, facet_names, pool_chunk, problem_rows
+from lm_eval_eglr.reports.matching import TemperatureRun, is_grid
+from lm_eval_eglr.reports.packing import Progress, pack
+from lm_eval_eglr.reports.pool_chunk import ENTROPY_STEP
+from lm_eval_eglr.reports.problems import facet_names, problem_rows
 from lm_eval_eglr.reports.strategies import StrategyRow, strategy_row
 from lm_eval_eglr.reports.tables import Table
 from lm_eval_eglr.reports.untrusted import for_script
 from lm_eval_eglr.store import Document, Store
+
+MOST_BYTES = 24e6
+"""What pools may take, so that with the plotting library and the tables the page stays under 30 MB."""
 
 PARTS = files("lm_eval_eglr.reports") / "parts"
 SECTIONS = {
@@ -45,6 +51,7 @@ class Run:
         table: All strategies.
         plots: Figures by section.
         problems: Rows of the table of problems.
+        grid: Whether its pools have a layer axis; if not, nothing is said of axes.
         facets: Fields that the table filters by.
         chunks: One deflated pool per problem.
         notes: What a reader must know before believing anything.
@@ -55,42 +62,60 @@ class Run:
     table: Table
     plots: dict[str, go.Figure]
     problems: list[dict[str, Any]]
+    grid: bool
     facets: list[str]
     chunks: list[str]
     notes: list[str]
 
 
-Progress = Callable[[Sequence[Any], str], Iterable[Any]]
-
-
 def run_of(
     store: Store,
     task: str,
+    documents: Sequence[Document],
     selectors: Sequence[str],
     vocabulary: Sequence[str] = (),
     progress: Progress = lambda items, what: items,
+    temperature: TemperatureRun | None = None,
+    most: float = MOST_BYTES,
 ) -> Run:
-    """Computes everything that a page shows of one task."""
-    documents = store.documents(task)
+    """Computes everything that a page shows of one task.
+
+    Args:
+        store: The run.
+        task: One of its tasks.
+        documents: The task's documents, as :meth:`Store.documents` gives them.
+        selectors: The strategies of the table.
+        vocabulary: Text of each token id.
+        progress: Is handed what takes long.
+        temperature: A run of temperature alone that the headline compares with.
+        most: Bytes that its pools may take in the page; less is then said of single tokens.
+    """
     pools = [document.parsed for document in documents]
     model = store.manifest.model
     rows: list[StrategyRow] = [
         strategy_row(model, task, documents, name) for name in progress(selectors, f"Selecting on {task}")
     ]
     shared = store.manifest.fingerprint.get("noise") == "shared"
+    chunks, left_out = pack(documents, vocabulary, shared, most, progress, f"Packing {task}")
+    notes = _notes(store, task, documents, temperature)
+    if left_out:
+        notes.append(f"{left_out}, to keep the page within its size (--max-size).")
     return Run(
         f"{model} · {task}",
-        headline(pools),
+        headline(pools, temperature),
         leaderboard_table(leaderboard(rows)),
         all_figures(pools, rows),
         problem_rows(documents),
+        is_grid(pools),
         facet_names(documents),
-        [pool_chunk(each, vocabulary, shared) for each in progress(documents, f"Packing {task}")],
-        _notes(store, task, documents),
+        chunks,
+        notes,
     )
 
 
-def _notes(store: Store, task: str, documents: Sequence[Document]) -> list[str]:
+def _notes(
+    store: Store, task: str, documents: Sequence[Document], temperature: TemperatureRun | None
+) -> list[str]:
     rollouts = [rollout for document in documents for rollout in document.parsed]
     cut = sum(rollout.truncated for rollout in rollouts)
     silent = len(rollouts) - sum(len(document.parsed.answered) for document in documents)
@@ -101,9 +126,29 @@ def _notes(store: Store, task: str, documents: Sequence[Document]) -> list[str]:
         f"{len(documents)} problems, {len(rollouts)} rollouts: {cut} were cut off by the token limit, "
         f"{silent} have no answer, {ungraded} answers could not be graded."
     ]
+    if any(document.parsed.pool.uses_reference for document in documents):
+        notes.append(
+            "The reference decided which problems got more rollouts (budget=labels): every figure here is "
+            "one that uses reference, and none is that of a fair strategy."
+        )
     missing = sum(place[0] == task for place in store.missing)
+    sizes = sorted({len(document.parsed) for document in documents})
+    if len(sizes) > 1:
+        notes.append(
+            f"Problems have {sizes[0]} to {sizes[-1]} rollouts; pass@k and maj@k end at k = {sizes[0]}."
+        )
     if missing:
         notes.append(f"Incomplete: {missing} pools are missing, and the quicker problems came first.")
+    if temperature is not None:
+        notes.append(
+            f"Temperature alone is {temperature.name}, on {len(temperature.places)} of {len(documents)} "
+            "problems with the same prompt."
+        )
+    elif is_grid([document.parsed for document in documents]):
+        notes.append(
+            "Temperature alone is the grid's own rollouts of span 0. Give a store of the same model with "
+            "spans=0 as well, and the shared cost of both can be compared."
+        )
     return notes
 
 
@@ -117,6 +162,7 @@ def render_page(runs: Sequence[Run]) -> str:
             "title": run.title,
             "problems": run.problems,
             "facets": run.facets,
+            "grid": run.grid,
             "plots": {name: json.loads(figure.to_json()) for name, figure in run.plots.items()},
         }
         for run in runs

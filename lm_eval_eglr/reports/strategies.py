@@ -10,7 +10,27 @@ from eglr_selectors import ParsedPool, Selection, Selector, available_selectors,
 from eglr_selectors.estimators import bootstrap, cost_of, selector_at_k
 from eglr_selectors.factories import REQUIRED
 
+from lm_eval_eglr.scores import tie_share
 from lm_eval_eglr.store import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which problem an outcome is of, as far as its source says.
+
+    Attributes:
+        digest: lm_eval's hash of the document.
+        target: The reference answer.
+    """
+
+    digest: str | None = None
+    target: str | None = None
+
+    def matches(self, other: Identity) -> bool:
+        """Whether the two are of one problem, by the surest thing that both know; ``False`` if by none."""
+        if self.digest is not None and other.digest is not None:
+            return self.digest == other.digest
+        return self.target is not None and self.target == other.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +52,7 @@ class StrategyRow:
         flops: Mean floating-point operations of decoding them.
         uses_reference: Whether it is an oracle.
         outcomes: Correctness by document, for paired tests; empty if only the mean is known.
+        identities: Which problem each of these documents is.
     """
 
     model: str
@@ -48,6 +69,7 @@ class StrategyRow:
     flops: float = math.nan
     uses_reference: bool = False
     outcomes: dict[int, float] = field(default_factory=dict)
+    identities: dict[int, Identity] = field(default_factory=dict)
 
 
 def default_selectors() -> list[str]:
@@ -96,21 +118,31 @@ def strategy_row(
         rollouts,
         tokens,
         flops,
-        bound.uses_reference,
+        bound.uses_reference or any(parsed.pool.uses_reference for parsed in pools),
         {document.head.doc_id: value for document, value in zip(documents, values, strict=True)},
+        {document.head.doc_id: _identity(document) for document in documents},
     )
 
 
+def _identity(document: Document) -> Identity:
+    reference = document.parsed.reference
+    return Identity(target=None if reference is None else reference.strip())
+
+
 def correctness(parsed: ParsedPool, selection: Selection) -> float:
-    """1 or 0; NaN where the strategy is not defined on this pool. Ungraded counts 0, as in the live table."""
-    if not selection.defined:
+    """1 or 0; NaN where the strategy is not defined on this pool, or there is no reference.
+
+    An answer that could not be graded counts 0, as in the live table.
+    """
+    if parsed.reference is None or not selection.defined:
         return math.nan
     return float(selection.index is not None and parsed.correct[selection.index] is True)
 
 
 def pool_shares(documents: Sequence[Document]) -> dict[str, float]:
     """What the live table says of whole pools: shares of rollouts, and the cost over plain sampling."""
-    shares: dict[str, list[float]] = {"truncated": [], "no_answer": [], "ungraded": [], "cost_vs_plain": []}
+    names = ("truncated", "no_answer", "ungraded", "cost_vs_plain", "ties")
+    shares: dict[str, list[float]] = {name: [] for name in names}
     for document in documents:
         parsed, count = document.parsed, len(document.parsed)
         unknown = any(rollout.finish_reason == "unknown" for rollout in parsed)
@@ -121,6 +153,7 @@ def pool_shares(documents: Sequence[Document]) -> dict[str, float]:
         cost = parsed.pool.cost
         if cost is not None and cost.plain_flops:
             shares["cost_vs_plain"].append(cost.flops / cost.plain_flops)
+            shares["ties"].append(tie_share(parsed.pool))
     return {name: mean(values) for name, values in shares.items() if values}
 
 

@@ -6,9 +6,15 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from lm_eval_eglr.reports.untrusted import for_csv, for_html, for_latex, for_markdown, for_terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NARROWEST = 8
+"""Columns that a name is folded to at the least, before rows are printed one after the other."""
 
 Format = Literal["rich", "markdown", "csv", "latex", "html", "json"]
 TEXT_FORMATS = tuple(name for name in get_args(Format) if name not in ("rich", "json"))
@@ -71,15 +77,49 @@ def print_rich(table: Table) -> None:
     shown = RichTable(box=box.SIMPLE_HEAD)
     for number, name in enumerate(table.header):
         right = number >= table.labels
-        shown.add_column(RichText(for_terminal(name)), justify="right" if right else "left", overflow="fold")
+        shown.add_column(
+            RichText(for_terminal(name)),
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=right,
+            min_width=NARROWEST if not right else None,
+        )
     for row in table.rows:
         shown.add_row(*(RichText(for_terminal(cell.text), "bold" if cell.bold else "") for cell in row))
     console = Console()
     if not console.is_terminal:  # a pipe has no width: what reads it wants the lines whole
         console = Console(width=max(80, Console(width=10_000).measure(shown).maximum))
-    console.print(shown)
+    if _least_width(table) > console.width:
+        _print_stacked(table, console)
+    else:
+        console.print(shown)
     for note in table.notes:
         console.print(RichText(for_terminal(note)), soft_wrap=True)
+
+
+def _least_width(table: Table) -> int:
+    """Terminal columns that a table takes with its names folded and its figures whole."""
+    from rich.cells import cell_len
+
+    width = 1
+    for number, name in enumerate(table.header):
+        texts = [name, *(row[number].text for row in table.rows)]
+        widest = max(cell_len(for_terminal(text)) for text in texts)
+        width += 3 + (min(widest, NARROWEST) if number < table.labels else widest)
+    return width
+
+
+def _print_stacked(table: Table, console: Console) -> None:
+    """Prints a row after the other where the columns do not fit side by side: figures are never torn."""
+    from rich.text import Text as RichText
+
+    wide = max(len(name) for name in table.header)
+    for row in table.rows:
+        names = " · ".join(for_terminal(cell.text) for cell in row[: table.labels] if cell.text)
+        console.print(RichText(names, "bold"))
+        for name, cell in zip(table.header[table.labels :], row[table.labels :], strict=True):
+            line = f"  {for_terminal(name):{wide}}  {for_terminal(cell.text)}"
+            console.print(RichText(line, "bold" if cell.bold else ""))
 
 
 def _markdown(table: Table) -> str:

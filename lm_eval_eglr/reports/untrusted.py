@@ -14,10 +14,14 @@ _LATEX = {
     "\\": r"\textbackslash{}",
     **{character: "\\" + character for character in "&%$#_{}"},
     "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "≈": r"$\approx$",
     "×": r"$\times$",
+    "†": r"$\dagger$",
 }
 
 
@@ -41,7 +45,7 @@ def for_html(text: str) -> str:
 
 def for_markdown(text: str) -> str:
     """Escapes what would end a table's cell, make markup or be taken for HTML."""
-    return re.sub(r"([\\`*_\[\]|<>])", r"\\\1", for_terminal(text))
+    return re.sub(r"([\\`*_\[\]|<>~$&])", r"\\\1", for_terminal(text))
 
 
 def for_latex(text: str) -> str:

@@ -76,7 +76,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         raise StoreError(f"{path}: damaged, it is not JSON") from None
     if not isinstance(content, dict) or CHECKSUM not in content:
         raise StoreError(f"{path}: damaged, it has no {CHECKSUM}")

@@ -25,6 +25,8 @@ def to_records(pools: Iterable[StoredPool]) -> Iterator[dict[str, Any]]:
     for stored in pools:
         cost = None if stored.pool.cost is None else dataclasses.asdict(stored.pool.cost)
         shared = {**stored.head.to_columns(), "prompt": stored.pool.prompt, "cost": cost}
+        if stored.pool.uses_reference:
+            shared["uses_reference"] = True
         for place, record in enumerate(stored.pool.to_records()):
             yield {**shared, "place": place, **record}
 
@@ -45,7 +47,8 @@ def import_jsonl(path: Path, folder: Path, manifest: Manifest) -> int:
             rollouts = tuple(rollout_from_record(record) for record in records)
             head = PoolHead.from_columns(first)
             writer.plan([head])
-            writer.append(head, RolloutPool(rollouts, first["prompt"], cost))
+            used = bool(first.get("uses_reference"))
+            writer.append(head, RolloutPool(rollouts, first["prompt"], cost, used))
             count += 1
     return count
 
@@ -54,7 +57,7 @@ def _records(path: Path, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict) or not record.keys() >= NEEDED:
             raise StoreError(

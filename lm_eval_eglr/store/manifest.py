@@ -1,4 +1,4 @@
-"""The manifest: which run a store belongs to, written once."""
+"""The manifest: which run a store belongs to, and what its pools have cost."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_eglr.store.durable import StoreError, canonical, read_sealed, seal, write_whole
+from lm_eval_eglr.store.totals import Totals
 
 FORMAT = "eglr-rollouts"
 VERSION = 1
@@ -21,11 +22,13 @@ class Manifest:
     Attributes:
         fingerprint: Model, revision, dtype, grid, recursion, sampling, seed: what decides the rollouts
             of a request. Pools of two fingerprints never share a store.
-        versions: Versions of the software; they are shown, not compared.
+        versions: Versions of the software that began the store; they are shown, not compared.
+        totals: Cost of the pools that were there when a run last ended in order; ``None`` before that.
     """
 
     fingerprint: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    totals: Totals | None = None
 
     @property
     def model(self) -> str:
@@ -42,7 +45,7 @@ class Manifest:
         ]
 
     def write(self, folder: Path, scratch: str) -> None:
-        """Writes the manifest of a new store."""
+        """Writes the manifest, at once or not at all."""
         content = {"format": FORMAT, "version": VERSION, **asdict(self)}
         write_whole(folder / NAME, seal(content), folder / scratch)
 
@@ -53,6 +56,8 @@ class Manifest:
         Raises:
             StoreError: If there is none, it is damaged, or of a version that this one does not know.
         """
+        if not folder.exists():
+            raise StoreError(f"{folder}: there is no such folder")
         if not (folder / NAME).is_file():
             raise StoreError(f"{folder}: not a rollout store, it has no {NAME}")
         content = read_sealed(folder / NAME)
@@ -60,4 +65,7 @@ class Manifest:
             raise StoreError(f"{folder / NAME}: format={content.get('format')!r}: expected {FORMAT!r}")
         if content.get("version") != VERSION:
             raise StoreError(f"{folder}: version={content.get('version')!r}: expected {VERSION}")
-        return cls(dict(content["fingerprint"]), dict(content["versions"]))
+        fingerprint, versions, totals = (content.get(key) for key in ("fingerprint", "versions", "totals"))
+        if not isinstance(fingerprint, dict) or not isinstance(versions, dict):
+            raise StoreError(f"{folder / NAME}: expected a fingerprint and versions")
+        return cls(fingerprint, versions, None if totals is None else Totals.from_json(totals))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from lm_eval_eglr.store.durable import read_sealed, seal, write_whole
+from lm_eval_eglr.store.durable import StoreError, read_sealed, seal, write_whole
 from lm_eval_eglr.store.head import Place
 
 PATTERN = "plan.*.json"
@@ -33,5 +33,10 @@ def read_plans(folder: Path) -> set[Place]:
 
 
 def _read(path: Path) -> list[Place]:
-    pools = read_sealed(path)["pools"]
-    return [(task, doc_id, repeat) for task, entries in pools.items() for doc_id, repeat in entries]
+    pools = read_sealed(path).get("pools")
+    try:
+        return [
+            (task, int(doc_id), int(repeat)) for task, entries in pools.items() for doc_id, repeat in entries
+        ]
+    except (AttributeError, TypeError, ValueError):
+        raise StoreError(f"{path}: not a plan of a rollout store") from None

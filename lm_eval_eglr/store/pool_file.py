@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ _TYPES = {
 _TELEMETRY = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(Telemetry)}
 _COST = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(PoolCost)}
 _TRACES = [name for name, kind in _TELEMETRY.items() if pa.types.is_list(kind)]
-_SCALARS = {"place", "span", "temperature", "sample", "text", "finish_reason", "score"} | (
+_SCALARS = {"place", "span", "temperature", "sample", "path", "text", "finish_reason", "score"} | (
     _TELEMETRY.keys() - {*_TRACES}
 )
 
@@ -39,6 +41,7 @@ SCHEMA = pa.schema(
         pa.field("span", pa.int64()),
         pa.field("temperature", pa.float64()),
         pa.field("sample", pa.int64()),
+        pa.field("path", pa.string()),
         pa.field("text", pa.string()),
         pa.field("tokens", pa.list_(pa.int32())),
         pa.field("finish_reason", pa.string()),
@@ -51,6 +54,7 @@ SCHEMA = pa.schema(
         pa.field("fields", pa.string()),
         pa.field("rules", pa.string()),
         pa.field("fallbacks", pa.list_(pa.string())),
+        pa.field("uses_reference", pa.bool_()),
         *(pa.field(name, kind) for name, kind in _TELEMETRY.items()),
         *(pa.field(COST_PREFIX + name, kind) for name, kind in _COST.items()),
     ]
@@ -74,6 +78,7 @@ def encode(head: PoolHead, pool: RolloutPool) -> tuple[str, bytes]:
         raise StoreError(f"document {head.doc_id} of {head.task}: a pool without rollouts cannot be stored")
     shared = head.to_columns()
     shared["prompt"] = pool.prompt
+    shared["uses_reference"] = pool.uses_reference
     shared["prompt_sha256"] = hashlib.sha256(pool.prompt.encode("utf-8", "replace")).hexdigest()
     cost = {} if pool.cost is None else dataclasses.asdict(pool.cost)
     shared |= {COST_PREFIX + name: value for name, value in cost.items()}
@@ -98,6 +103,7 @@ def _row(place: int, rollout: Rollout) -> dict[str, Any]:
     return {
         "place": place,
         **dataclasses.asdict(rollout.cell),
+        "path": rollout.cell.branch,
         "text": rollout.text,
         "tokens": rollout.tokens,
         "finish_reason": rollout.finish_reason,
@@ -112,12 +118,12 @@ def decode(path: Path) -> tuple[PoolHead, RolloutPool]:
     Raises:
         StoreError: If it cannot be read, or is not what was written.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-    if path.name.split(".")[-2:-1] != [digest(data)]:
-        raise StoreError(f"{path}: damaged, its content does not match the checksum in its name")
+    data = _sound(path)
+    with _foreign_refused(path):
+        return _read(data)
+
+
+def _read(data: bytes) -> tuple[PoolHead, RolloutPool]:
     table = pq.read_table(pa.BufferReader(data), use_threads=False)
     first = table.slice(0, 1).to_pylist()[0]
     # Arrow makes Python objects of lists slowly, and the head is the same in every row.
@@ -127,10 +133,51 @@ def decode(path: Path) -> tuple[PoolHead, RolloutPool]:
     for i, row in enumerate(rows):
         row.update({name: values[i] for name, values in lists.items()})
     rollouts = tuple(_rollout(row) for row in sorted(rows, key=lambda row: row["place"]))
-    cost = None
-    if first["pool_tokens"] is not None:
-        cost = PoolCost(**{name: first[COST_PREFIX + name] for name in _COST if COST_PREFIX + name in first})
-    return PoolHead.from_columns(first), RolloutPool(rollouts, first["prompt"], cost)
+    # Pools of older versions neither branch nor look at the reference.
+    pool = RolloutPool(rollouts, first["prompt"], _cost(first), bool(first.get("uses_reference")))
+    return PoolHead.from_columns(first), pool
+
+
+def decode_cost(path: Path) -> tuple[int, int, PoolCost | None]:
+    """Reads a pool's number of rollouts and of their tokens, and its cost, and leaves the rest unread.
+
+    Raises:
+        StoreError: If it cannot be read, or is not what was written.
+    """
+    names = [COST_PREFIX + name for name in _COST]
+    data = _sound(path)
+    with _foreign_refused(path):
+        table = pq.read_table(pa.BufferReader(data), columns=["tokens", *names], use_threads=False)
+        there = [name for name in names if name in table.column_names]
+        first = table.select(there).slice(0, 1).to_pylist()[0]
+        return table.num_rows, len(table["tokens"].combine_chunks().flatten()), _cost(first)
+
+
+@contextlib.contextmanager
+def _foreign_refused(path: Path) -> Iterator[None]:
+    """The checksum says only that a file is whole, and a stranger can give any file one."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise StoreError(f"{path}: not a pool of a rollout store ({reason})") from None
+
+
+def _sound(path: Path) -> bytes:
+    """The content of a file, if it is what was written."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+    if path.name.split(".")[-2:-1] != [digest(data)]:
+        raise StoreError(f"{path}: damaged, its content does not match the checksum in its name")
+    return data
+
+
+def _cost(row: dict[str, Any]) -> PoolCost | None:
+    if row["pool_tokens"] is None:
+        return None
+    return PoolCost(**{name: row[COST_PREFIX + name] for name in _COST if COST_PREFIX + name in row})
 
 
 def _lists(column: pa.ChunkedArray) -> list[tuple[Any, ...] | None]:
@@ -151,7 +198,7 @@ def _rollout(row: dict[str, Any]) -> Rollout:
         telemetry = Telemetry(**known)
     return Rollout(
         text=row["text"],
-        cell=Cell(row["span"], row["temperature"], row["sample"]),
+        cell=Cell(row["span"], row["temperature"], row["sample"], Cell.path_of(row.get("path"))),
         finish_reason=row["finish_reason"],
         tokens=row["tokens"],
         telemetry=telemetry,

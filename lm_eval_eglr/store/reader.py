@@ -98,7 +98,9 @@ def merge_pools(pools: list[RolloutPool]) -> RolloutPool:
     """Joins the pools of one document in their order; the cost of a joined pool is not known."""
     if len(pools) == 1:
         return pools[0]
-    return RolloutPool(tuple(rollout for pool in pools for rollout in pool), pools[0].prompt)
+    rollouts = tuple(rollout for pool in pools for rollout in pool)
+    used = any(pool.uses_reference for pool in pools)
+    return RolloutPool(rollouts, pools[0].prompt, uses_reference=used)
 
 
 def read_store(folder: str | Path, progress: Progress = iter) -> Store:

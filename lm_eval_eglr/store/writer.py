@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,9 +17,14 @@ from lm_eval_eglr.store.head import PoolHead
 from lm_eval_eglr.store.manifest import NAME, Manifest
 from lm_eval_eglr.store.plan import write_plan
 from lm_eval_eglr.store.pool_file import decode, encode
+from lm_eval_eglr.store.rounds import ROUNDS, read_round, write_round
+from lm_eval_eglr.store.totals import names_digest, totals_of
 from lm_eval_eglr.store.vocabulary import write_vocabulary
 
 logger = logging.getLogger(__name__)
+
+SUMMING = ".totals.lock"
+SUMMING_SECONDS = 60.0
 
 
 class StoreWriter:
@@ -63,7 +69,10 @@ class StoreWriter:
                     manifest.write(self.folder, self._scratch)
                 self._drop_torn()
             self._known = {entry.place: entry for entry in pool_paths(self.folder)}
-            yield self
+            try:
+                yield self
+            finally:
+                self._sum_up()
 
     def plan(self, heads: Iterable[PoolHead]) -> None:
         """Notes which pools this run is to make.
@@ -99,6 +108,16 @@ class StoreWriter:
             del self._known[entry.place]
             return None
 
+    def load_round(self, head: PoolHead) -> RolloutPool | None:
+        """Returns the pool that an earlier run had after its first round, if it kept it."""
+        with self._guarded():
+            return read_round(self.folder, head)
+
+    def append_round(self, head: PoolHead, pool: RolloutPool) -> None:
+        """Keeps a pool that may get more rollouts; when this returns, it is on the disk."""
+        with self._guarded():
+            write_round(self.folder, head, pool, self._scratch)
+
     def append(self, head: PoolHead, pool: RolloutPool) -> None:
         """Adds a pool; when this returns, it is on the disk.
 
@@ -111,8 +130,27 @@ class StoreWriter:
             write_whole(path, data, path.with_name(self._scratch))
         self._known[place_of(head)] = PoolPath.of(path)
 
+    def _sum_up(self) -> None:
+        """Writes what the store's pools have cost into its manifest, if it does not say so already.
+
+        The processes of a run take turns, and each sums up what is there when its turn comes: whichever is
+        last sees the pools of all. A run that is killed leaves older totals, which name what they are of.
+        Totals can be had from the pools at any time, so failing to write them costs a run nothing.
+        """
+        try:
+            with FileLock(self.folder / SUMMING, timeout=SUMMING_SECONDS):
+                manifest = Manifest.read(self.folder)
+                paths = [entry.path for entry in pool_paths(self.folder)]
+                known = None if manifest.totals is None else manifest.totals.of
+                if known != names_digest(path.name for path in paths):
+                    updated = dataclasses.replace(manifest, totals=totals_of(paths))
+                    updated.write(self.folder, self._scratch)
+        except (StoreError, OSError) as error:  # filelock's Timeout is one
+            logger.warning("rollouts=%s: its totals could not be written (%s)", self.folder, error)
+
     def __len__(self) -> int:
-        return len(self._known)
+        """Number of pools on the disk, also when an interrupt came between writing one and noting it."""
+        return sum(1 for _ in pool_paths(self.folder))
 
     @property
     def _scratch(self) -> str:
@@ -139,7 +177,8 @@ class StoreWriter:
 
     def _drop_torn(self) -> None:
         """Removes what killed processes were writing; the lock of a live one keeps its own."""
-        for part in [*self.folder.glob(".*.part"), *(self.folder / POOLS).glob(".*.part")]:
+        folders = (self.folder, self.folder / POOLS, self.folder / ROUNDS)
+        for part in [part for folder in folders for part in folder.glob(".*.part")]:
             rank = part.name.split(".")[1]
             with contextlib.suppress(StoreError):
                 if rank == str(self.rank):

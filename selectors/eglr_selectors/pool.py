@@ -25,15 +25,30 @@ class Cell:
         span: Number L of top decoder layers applied again at gated tokens; 0 is the plain model.
         temperature: Sampling temperature; 0 is greedy, ``None`` is unknown (texts from elsewhere).
         sample: Index among the cells with this span and temperature.
+        path: Where the rollout parted from others that branch (EAGER): one (token, rank) per fork, the
+            tokens counted from 0, rank r for the r-th likeliest token that was not taken before the
+            fork. Empty for a rollout that is no branch.
     """
 
     span: int = 0
     temperature: float | None = 0.0
     sample: int = 0
+    path: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
         temperature = "?" if self.temperature is None else f"{self.temperature:g}"
-        return f"L{self.span}/T{temperature}#{self.sample}"
+        return f"L{self.span}/T{temperature}#{self.sample}" + (f"@{self.branch}" if self.path else "")
+
+    @property
+    def branch(self) -> str:
+        """The path as text, such as ``12.1/40.1``; :meth:`path_of` reads it."""
+        return "/".join(f"{token}.{rank}" for token, rank in self.path)
+
+    @staticmethod
+    def path_of(text: str | None) -> tuple[tuple[int, int], ...]:
+        """Reads :attr:`branch`; nothing, as in records of older versions, is no branch."""
+        forks = [fork.partition(".") for fork in (text or "").split("/") if fork]
+        return tuple((int(token), int(rank)) for token, _, rank in forks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +67,7 @@ class Telemetry:
         plain_layer_tokens: Layer applications of the plain pass (layers × tokens), unshared.
         recursion_layer_tokens: Layer applications of the recursion (span × iterations).
         head_evaluations: Final norm and unembedding evaluations, plain and recursed.
+        ties: Tokens of which rounding decided: another number of threads, batch or machine may draw others.
         token_confidences: Per-token confidence in generation order; empty unless traced, as all ``token_``
             fields.
         mean_self_certainty: Mean KL divergence from the uniform distribution to the next-token
@@ -61,6 +77,10 @@ class Telemetry:
         token_refined_entropies: Entropy of the distribution drawn from, nats; that of p_0 if not gated.
         token_iterations: Iterations at each token; 0 if not gated.
         token_divergences: KL(p_k ‖ p_{k−1}) of each token's last iteration, nats; 0 if not gated.
+        token_self_certainties: What ``mean_self_certainty`` is the mean of.
+        token_branch_entropies: Entropy that decided at each token whether to fork, nats; only where
+            rollouts branch.
+        token_ties: 1 for each of the ``ties``, 0 for other tokens.
     """
 
     mean_entropy: float = math.nan
@@ -72,6 +92,7 @@ class Telemetry:
     plain_layer_tokens: int = 0
     recursion_layer_tokens: int = 0
     head_evaluations: int = 0
+    ties: int = 0
     token_confidences: tuple[float, ...] = ()
     mean_self_certainty: float = math.nan
     token_logprobs: tuple[float, ...] = ()
@@ -79,6 +100,9 @@ class Telemetry:
     token_refined_entropies: tuple[float, ...] = ()
     token_iterations: tuple[int, ...] = ()
     token_divergences: tuple[float, ...] = ()
+    token_self_certainties: tuple[float, ...] = ()
+    token_branch_entropies: tuple[float, ...] = ()
+    token_ties: tuple[int, ...] = ()
 
     @property
     def converged_share(self) -> float:
@@ -147,15 +171,20 @@ class PoolCost:
 class RolloutPool:
     """All rollouts of one prompt, in grid order (spans outermost, then temperatures, then samples).
 
+    Of rollouts that branch, each follows those that were there when it forked.
+
     Attributes:
         rollouts: The rollouts.
         prompt: The prompt they continue, as the model saw it.
         cost: What decoding it cost; ``None`` if not known.
+        uses_reference: Whether the reference decided which rollouts there are, so that no selection from
+            this pool is a fair strategy.
     """
 
     rollouts: tuple[Rollout, ...]
     prompt: str = ""
     cost: PoolCost | None = None
+    uses_reference: bool = False
 
     def __len__(self) -> int:
         return len(self.rollouts)
@@ -200,7 +229,11 @@ class RolloutPool:
 
     def to_records(self) -> list[dict[str, Any]]:
         """Returns one JSON-ready mapping per rollout; :func:`rollout_from_record` reads it back."""
-        return [dataclasses.asdict(rollout) for rollout in self.rollouts]
+        records = [dataclasses.asdict(rollout) for rollout in self.rollouts]
+        for record in records:
+            if not record["cell"]["path"]:
+                del record["cell"]["path"]
+        return records
 
 
 def rollout_from_record(record: Mapping[str, Any]) -> Rollout:
@@ -214,9 +247,11 @@ def rollout_from_record(record: Mapping[str, Any]) -> Rollout:
     if fields is not None:
         listed = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
         telemetry = Telemetry(**{**fields, **listed})
+    cell = dict(record["cell"])
+    path = tuple((token, rank) for token, rank in cell.pop("path", ()))
     return Rollout(
         text=record["text"],
-        cell=Cell(**record["cell"]),
+        cell=Cell(**cell, path=path),
         finish_reason=record.get("finish_reason", "unknown"),
         tokens=tuple(record.get("tokens", ())),
         telemetry=telemetry,

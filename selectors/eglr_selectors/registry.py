@@ -54,7 +54,9 @@ class Selector:
             return undefined(parsed, f"{self.name} made no choice")
         if not isinstance(chosen, Selection):
             chosen = choose(parsed, self._index(chosen, len(parsed)))
-        return replace(chosen, uses_reference=True) if self.uses_reference else chosen
+        if self.uses_reference or parsed.pool.uses_reference:
+            return replace(chosen, uses_reference=True)
+        return chosen
 
     def _index(self, chosen: Any, size: int) -> int:
         try:

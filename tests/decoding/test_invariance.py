@@ -73,15 +73,19 @@ def test_a_grid_and_its_sub_grid_agree_on_their_cells(data, llama, tokenizer):
     rows = data.draw(st.integers(1, 40))
     kv = data.draw(st.sampled_from(["keep", "overwrite"]))
     prompts = data.draw(st.lists(st.sampled_from(PROMPTS), min_size=1, max_size=4, unique=True))
+    until = data.draw(st.lists(st.text(st.characters(codec="ascii"), min_size=1, max_size=2), max_size=3))
     options = {"entropy_threshold": 1.0, "noise": noise, "kv": kv}
 
     def decode(spans, temperatures, prompts, rows):
         decoder = PoolDecoder(
             llama, tokenizer, spans=spans, temperatures=temperatures, max_rows=rows, **options
         )
-        pools = decoder.generate(prompts, max_new_tokens=length, progress=False)
+        pools = decoder.generate(prompts, max_new_tokens=length, until=until, progress=False)
+        for pool in pools:
+            for rollout in pool:
+                assert not any(stop in rollout.text for stop in until)
         return {
-            (prompt, rollout.cell): rollout.tokens
+            (prompt, rollout.cell): (rollout.tokens, rollout.text, rollout.finish_reason)
             for prompt, pool in zip(prompts, pools, strict=True)
             for rollout in pool
         }

@@ -34,7 +34,9 @@ def test_a_reader_who_follows_the_page_gets_what_it_prints(
             printed = None
 
 
-@pytest.mark.parametrize("block", [block for block in ALL if block.not_run and block.language in RUN], ids=str)
+@pytest.mark.parametrize(
+    "block", [block for block in ALL if block.not_run and block.language in RUN], ids=str
+)
 def test_a_block_that_cannot_run_is_checked_as_far_as_possible(block: Block) -> None:
     if block.language == "python":
         compile(block.code, block.page, "exec")

@@ -1,54 +1,157 @@
-"""Two processes give the table and the rollouts of one."""
+"""The launchers themselves: two processes of accelerate, torchrun or two hosts are one process."""
 
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from eglr_selectors import available_selectors
 
-GRID = "spans=0:1:3,temperatures=0:1x2,entropy_threshold=0.5"
+from lm_eval_eglr.store.reader import read_store
+
+pytestmark = pytest.mark.slow  # every process imports torch and lm_eval
+
+LAUNCH_FILE = Path(__file__).parents[2] / "examples" / "launch" / "several_hosts.sh"
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "lm_eval"]
+ACCELERATE = [
+    *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"),
+    *("--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+    *("-m", "lm_eval"),
+]
 
 
-def run(folder, store, launcher):
-    command = [
-        *launcher,
-        *("-m", "lm_eval", "--model", "hf-eglr"),
-        *("--model_args", f"pretrained={folder},{GRID},rollouts={store}"),
-        *(
-            "--tasks",
-            "demo_eglr",
-            "--limit",
-            "3",
-            "--gen_kwargs",
-            "max_gen_toks=12",
-            "--device",
-            "cpu",
-        ),
+def arguments(model: str, store: Path, limit: int = 3, max_gen_toks: int = 12) -> list[str]:
+    grid = "spans=0:1:3,temperatures=0:1x2,entropy_threshold=0.5"
+    return [
+        *("--model", "hf-eglr", "--model_args", f"pretrained={model},{grid},rollouts={store}"),
+        *("--tasks", "demo_eglr", "--limit", str(limit), "--gen_kwargs", f"max_gen_toks={max_gen_toks}"),
+        *("--device", "cpu"),
     ]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return [line for line in done.stdout.splitlines() if "exact_match" in line or "|pool" in line]
 
 
-def rollouts(store):
-    from lm_eval_eglr.store.reader import read_store
+def launch(command: list[str], output: Path, **environment: str) -> subprocess.Popen[Any]:
+    settings = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    with output.open("w") as file:
+        return subprocess.Popen(
+            command,
+            env={**os.environ, **settings, "MASTER_PORT": str(free_port()), **environment},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
 
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def table(output: Path) -> list[str]:
+    return [line for line in output.read_text().splitlines() if "exact_match" in line or "|pool" in line]
+
+
+def rollouts(store: Path) -> list[Any]:
     return sorted(
         (entry.head.task, entry.head.doc_id, [(rollout.cell, rollout.tokens) for rollout in entry.pool])
         for entry in read_store(store).pools
     )
 
 
-@pytest.mark.slow
-def test_two_processes_are_one(tiny_folder, tmp_path):
+@pytest.fixture(scope="module")
+def one(tiny_folder: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[Any]]:
+    folder = tmp_path_factory.mktemp("one")
+    command = [sys.executable, "-m", "lm_eval", *arguments(tiny_folder, folder / "store")]
+    assert launch(command, folder / "output").wait(600) == 0, (folder / "output").read_text()
+    found = table(folder / "output")
+    assert len(found) >= len(available_selectors())
+    return found, rollouts(folder / "store")
+
+
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_two_processes_are_one(launcher: list[str], one: Any, tiny_folder: str, tmp_path: Path) -> None:
     """With an odd number of problems, for which lm_eval repeats the last one on the second process."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    one = run(tiny_folder, tmp_path / "one", [sys.executable])
-    two = run(tiny_folder, tmp_path / "two", torchrun)
-    assert one == two
-    assert rollouts(tmp_path / "one") == rollouts(tmp_path / "two")
-    assert len(one) >= len(available_selectors())
+    run = launch([*launcher, *arguments(tiny_folder, tmp_path / "store")], tmp_path / "output")
+    assert run.wait(600) == 0, (tmp_path / "output").read_text()
+    assert (table(tmp_path / "output"), rollouts(tmp_path / "store")) == one
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["strategy=eager,n=3,branch_threshold=2.6", "strategy=adaptive_grid,spans=0:1,temperatures=0:1x3,n=3"],
+)
+@pytest.mark.parametrize("limit", [1, 3])
+def test_two_processes_share_one_budget(strategy: str, limit: int, tiny_folder: str, tmp_path: Path) -> None:
+    """Also where one of them has no problem, and so nothing to share."""
+    found = []
+    for launcher in ([sys.executable, "-m", "lm_eval"], TORCHRUN):
+        store = tmp_path / f"store{len(found)}"
+        given = arguments(tiny_folder, store, limit=limit)
+        given[3] = f"pretrained={tiny_folder},{strategy},rollouts={store}"
+        run = launch([*launcher, *given], tmp_path / "output")
+        assert run.wait(600) == 0, (tmp_path / "output").read_text()
+        found.append((table(tmp_path / "output"), rollouts(store)))
+    assert found[0] == found[1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a bash script")
+def test_two_hosts_are_one_process(one: Any, tiny_folder: str, tmp_path: Path) -> None:
+    """The launch file, started twice on this machine as if on two hosts."""
+    command = ["bash", str(LAUNCH_FILE), *arguments(tiny_folder, tmp_path / "store")]
+    shared = {"NNODES": "2", "PROCESSES": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    outputs = [tmp_path / f"host{number}" for number in range(2)]
+    hosts = [
+        launch(command, output, **shared, NODE_RANK=str(number), PYTHON=sys.executable)
+        for number, output in enumerate(outputs)
+    ]
+    codes = [host.wait(600) for host in hosts]
+    assert codes == [0, 0], outputs[0].read_text() + outputs[1].read_text()
+    assert (table(outputs[0]), rollouts(tmp_path / "store")) == one
+    assert table(outputs[1]) == []
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the second process under /proc")
+def test_a_process_that_dies_takes_nothing_with_it(one: Any, tiny_folder: str, tmp_path: Path) -> None:
+    store, output = tmp_path / "store", tmp_path / "output"
+    run = launch([*TORCHRUN, *arguments(tiny_folder, store, limit=20, max_gen_toks=200)], output)
+    written = pools_of(store, run)
+    victim = next(pid for pid in children(run.pid) if b"RANK=1" in environment_of(pid))
+    os.kill(victim, signal.SIGKILL)
+    # The launcher ends the other process too, which would wait for the dead one for ever.
+    assert run.wait(600) != 0
+    assert "Signal 9 (SIGKILL)" in output.read_text()
+    assert not [pid for pid in children(run.pid) if pid != victim]
+    left = pools_of(store)
+    assert left.items() >= written.items()
+    found = read_store(store)
+    assert len(found.pools) == len(left)
+    assert len(found.pools) + len(found.missing) == 20
+
+
+def pools_of(store: Path, run: subprocess.Popen[Any] | None = None) -> dict[str, bytes]:
+    """The files of pools; waits for the first ones of a run."""
+    while True:
+        found = {path.name: path.read_bytes() for path in (store / "pools").glob("*.parquet")}
+        if len(found) > 1 or run is None:
+            return found
+        assert run.poll() is None, "the run ended before a process of it could be killed"
+        time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    return (
+        [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        if Path(f"/proc/{pid}").is_dir()
+        else []
+    )
+
+
+def environment_of(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

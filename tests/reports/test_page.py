@@ -5,19 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from browser import chromium
-from page_stores import HOSTILE, write_grid
+from page_stores import HOSTILE, WORDS, write_branches, write_grid, write_texts
 from typer.testing import CliRunner
 
 from lm_eval_eglr.cli.app import app
+from lm_eval_eglr.cli.report import REST
+from lm_eval_eglr.reports.packing import LEFT_OUT
+from lm_eval_eglr.reports.pool_chunk import Detail, pool_chunk
+from lm_eval_eglr.store import read_store
+
+PATIENCE = 300_000
+"""Milliseconds: a busy machine is slow, and that is no fault of the page."""
 
 
-def make_page(folder: Path, *stores: Path) -> Path:
+def make_page(folder: Path, *stores: Path, options: tuple[str, ...] = ()) -> Path:
     page = folder / "report.html"
-    result = CliRunner().invoke(app, ["report", *map(str, stores), "-o", str(page)])
+    result = CliRunner().invoke(app, ["report", *map(str, stores), "-o", str(page), *options])
     assert result.exit_code == 0, result.output
     return page
 
@@ -25,9 +32,15 @@ def make_page(folder: Path, *stores: Path) -> Path:
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    first = write_grid(folder / "first", 12, 24)
-    second = write_grid(folder / "second", 4, 8, traced=False, model=f"evil {HOSTILE}")
+    first = write_grid(folder / "first", 12, 40)
+    second = write_grid(folder / "second", 4, 40, traced=False, model=f"evil {HOSTILE}")
     return make_page(folder, first, second)
+
+
+def text_of(page_file: Path, problem: int, rollout: int) -> str:
+    """The tokens of a rollout of the first store, as the page shows them."""
+    document = read_store(page_file.parent / "first").documents("toy_eglr")[problem]
+    return "".join(WORDS[token] for token in document.parsed[rollout].tokens)
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +52,23 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any, page_file: Path) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    context.set_default_timeout(PATIENCE)
     opened = context.new_page()
     problems: list[str] = []
     opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     opened.on("pageerror", lambda error: problems.append(str(error)))
     opened.on("request", lambda request: problems.append(request.url) if "http" in request.url[:5] else None)
-    opened.goto(page_file.as_uri(), wait_until="commit")
-    opened.wait_for_selector("[data-ready]", state="attached")
+    show(opened, page_file)
     yield opened
     assert opened.evaluate("window.broken") is None
     assert problems == []
     context.close()
+
+
+def show(opened: Any, file: Path) -> None:
+    """Opens a page and waits until it can be used."""
+    opened.goto(file.as_uri(), wait_until="commit")
+    opened.wait_for_selector("[data-ready]", state="attached")
 
 
 def test_the_file_asks_for_nothing_and_holds_no_foreign_markup(page_file: Path) -> None:
@@ -62,7 +81,7 @@ def test_the_file_asks_for_nothing_and_holds_no_foreign_markup(page_file: Path) 
 def test_all_figures_are_drawn(page: Any) -> None:
     page.wait_for_selector(".run:not([hidden]) figure:last-child .main-svg")
     assert page.locator(".run:not([hidden]) .plot .main-svg").count() >= 6
-    assert page.locator(".run:not([hidden]) .headline li").count() == 5
+    assert page.locator(".run:not([hidden]) .headline li").count() == 7
 
 
 def test_search_filter_and_sort(page: Any) -> None:
@@ -84,7 +103,7 @@ def test_search_filter_and_sort(page: Any) -> None:
     assert page.locator("#shown").inner_text() == "12 of 12 problems"
 
 
-def test_drill_down_by_keyboard(page: Any) -> None:
+def test_drill_down_by_keyboard(page: Any, page_file: Path) -> None:
     page.get_by_role("button", name="Open the pool of problem 3").focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("#pool details")
@@ -93,7 +112,8 @@ def test_drill_down_by_keyboard(page: Any) -> None:
     page.keyboard.press("Enter")
     tokens = page.locator("#pool details").nth(4).locator(".token")
     tokens.first.wait_for()
-    assert tokens.count() == 24
+    assert tokens.count() == 40
+    assert page.locator("#pool details").nth(4).locator("pre").inner_text() == text_of(page_file, 3, 4)
     assert page.locator("#pool details").nth(4).locator(".recursed").count() > 0
     assert page.locator("#pool .parted.token").count() == 1
     page.keyboard.press("Escape")
@@ -101,7 +121,7 @@ def test_drill_down_by_keyboard(page: Any) -> None:
     assert page.evaluate("document.activeElement.textContent") == "3"
 
 
-def test_a_hostile_text_stays_text(page: Any) -> None:
+def test_a_hostile_text_stays_text(page: Any, page_file: Path) -> None:
     page.get_by_role("button", name="Open the pool of problem 1", exact=True).click()
     page.wait_for_selector("#pool details")
     assert "window.broken" in page.locator("#pool-body > pre").inner_text()
@@ -114,6 +134,9 @@ def test_a_hostile_text_stays_text(page: Any) -> None:
     page.locator("#pool span.parted").nth(1).wait_for()
     assert "window.broken" in page.locator("#pool details pre").first.inner_text()
     assert page.locator("#pool span.parted").count() > 1
+    second = read_store(page_file.parent / "second").documents("toy_eglr")[1]
+    for number, shown in enumerate(page.locator("#pool details pre").all_inner_texts()):
+        assert shown == second.parsed[number].text.replace("\x1b", "\ufffd")
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -126,12 +149,71 @@ def test_screenshots_fit_their_width_in_both_themes(page: Any, width: int, tmp_p
         assert len(page.screenshot(path=str(tmp_path / f"{width}.png"), full_page=True)) > 20_000
 
 
+def test_pools_that_are_no_grid_say_nothing_of_axes(page: Any, tmp_path: Path) -> None:
+    stores = write_texts(tmp_path / "texts", 5), write_branches(tmp_path / "branches", 5)
+    show(page, make_page(tmp_path, *stores))
+    page.wait_for_selector(".run:not([hidden]) [data-plot=curves] .main-svg")
+    assert page.locator(".run:not([hidden]) .plot").count() == 1
+    assert page.locator(".run:not([hidden]) .headline span").all_inner_texts() == [
+        "One rollout, mean",
+        "Majority of all rollouts",
+        "Any rollout, oracle",
+    ]
+    assert not page.locator("#solved").is_visible()
+    assert "Solved by" not in page.locator("#columns").inner_text()
+    page.get_by_role("button", name="Open the pool of problem 2").click()
+    page.wait_for_selector("#pool details")
+    assert page.locator("#pool details").count() == 4
+    page.keyboard.press("Escape")
+    page.select_option("#run", "1")
+    page.wait_for_selector(".run:not([hidden]) [data-plot=entropy] .main-svg")
+    assert "2 to 6 rollouts" in page.locator(".run:not([hidden])").inner_text()
+    assert page.locator(".run:not([hidden]) [data-plot=grid]").count() == 0
+
+
+def test_a_run_of_temperature_alone_is_compared_at_equal_flops(tmp_path: Path) -> None:
+    grid = write_grid(tmp_path / "grid", 6, 20)
+    alone = write_grid(tmp_path / "alone", 4, 20, spans=(0,), repeats=3)
+    text = make_page(tmp_path, grid, alone).read_text(encoding="utf-8")
+    assert "Temperature alone is alone, on 4 of 6 problems with the same prompt." in text
+    assert text.count("at equal FLOPs, shared work counted once") == 2
+    other = write_grid(tmp_path / "other", 4, 20, spans=(0,), model="another/model")
+    text = make_page(tmp_path, grid, other).read_text(encoding="utf-8")
+    assert "shared work counted once" not in text
+    assert "Temperature alone is the grid&#39;s own rollouts of span 0." in text
+
+
+def test_a_page_that_would_be_too_large_says_less_of_tokens(page: Any, tmp_path: Path) -> None:
+    store = write_grid(tmp_path / "store", 24, 120)
+    documents = read_store(store).documents("toy_eglr")
+    needed = {
+        detail: sum(len(pool_chunk(each, WORDS, True, detail)) for each in documents)
+        for detail in get_args(Detail)
+    }
+    assert list(needed.values()) == sorted(needed.values(), reverse=True)
+    sizes = []
+    for detail, bytes_for_pools in needed.items():
+        megabytes, words = str((REST + 1.04 * bytes_for_pools) / 1e6), LEFT_OUT[detail]
+        file = make_page(tmp_path, store, options=("--max-size", megabytes))
+        text = file.read_text(encoding="utf-8")
+        sizes.append(file.stat().st_size)
+        assert ("--max-size" in text) == bool(words)
+        assert words in text
+        show(page, file)
+        page.get_by_role("button", name="Open the pool of problem 3", exact=True).click()
+        page.locator("#pool summary").nth(4).click()
+        shown = page.locator("#pool details").nth(4).locator("pre").inner_text()
+        assert shown.startswith("".join(WORDS[token] for token in documents[3].parsed[4].tokens))
+    assert sizes == sorted(sizes, reverse=True)
+
+
 @pytest.mark.slow
 def test_a_large_page_is_small_and_quick(browser: Any, tmp_path: Path) -> None:
-    page_file = make_page(tmp_path, write_grid(tmp_path / "store", 500, 500, repeats=4, traced=False))
+    """500 problems × 64 rollouts × 500 tokens, every token traced."""
+    page_file = make_page(tmp_path, write_grid(tmp_path / "store", 500, 500, repeats=4))
     assert page_file.stat().st_size < 30e6
     opened = browser.new_page()
-    opened.goto(page_file.as_uri(), wait_until="commit")
-    opened.wait_for_selector("[data-ready]", state="attached")
+    opened.set_default_timeout(PATIENCE)
+    show(opened, page_file)
     assert int(opened.evaluate("document.documentElement.dataset.ready")) < 3000
     assert opened.locator("#problems tr").count() == 500

@@ -6,7 +6,16 @@ import math
 
 import numpy as np
 import pytest
-from eglr_selectors import PoolCost, RolloutPool, get_selector, parse_pool
+from eglr_selectors import (
+    Cell,
+    ParsedPool,
+    PoolCost,
+    Rollout,
+    RolloutPool,
+    Telemetry,
+    get_selector,
+    parse_pool,
+)
 from eglr_selectors.estimators import (
     accuracy,
     bootstrap,
@@ -17,6 +26,7 @@ from eglr_selectors.estimators import (
     oracle_of,
     paired_bootstrap,
     pass_at_k,
+    unit_costs,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,14 +94,75 @@ def _costing(parsed, flops: float | None):
 def test_budgets_in_flops_buy_fewer_of_the_dearer_rollouts() -> None:
     joint, alone = _solved_at(4), _solved_at(0).subset(range(3))
     compared = compare_at_budget([_costing(joint, 12.0)], [_costing(alone, 3.0)], budget="flops")
-    # the cheaper side is temperature alone, whole; 3 FLOPs buy one rollout of the grid
-    assert (compared.joint_rollouts, compared.temperature_rollouts) == ((1,), (3,))
-    assert compared.joint.mean == pytest.approx(1 / 6)
+    # the cheaper side is temperature alone, whole; 3 FLOPs buy one and a half rollouts of the grid
+    assert (compared.joint_rollouts, compared.temperature_rollouts) == ((1.5,), (3,))
+    assert compared.joint.mean == pytest.approx((1 / 6 + 2 / 6) / 2)
     assert compared.temperature.mean == 1
     missing = compare_at_budget([_costing(joint, None)], [_costing(alone, 3.0)], budget="flops")
     assert math.isnan(missing.difference.value)
     assert missing.difference.reason
     assert "flops" in missing.joint.reasons[0]
+
+
+DEPTH, LAYER, HEAD, PREFILL = 6, 70.0, 500.0, 9
+
+
+def _counted(lengths: list[int], recursions: list[int], shared: int) -> ParsedPool:
+    """A pool with the counts and the cost that the engine gives; its first ``shared`` tokens were one row."""
+    rollouts = tuple(
+        Rollout(
+            rf"\boxed{{{i}}}",
+            Cell(2 * (steps > 0), 0.7, i),
+            "stop",
+            tuple(range(length)),
+            Telemetry(
+                plain_layer_tokens=DEPTH * length,
+                recursion_layer_tokens=2 * steps,
+                head_evaluations=length + steps,
+            ),
+        )
+        for i, (length, steps) in enumerate(zip(lengths, recursions, strict=True))
+    )
+    tokens, rows = sum(lengths), sum(lengths) - shared * (len(lengths) - 1)
+    layers, heads = DEPTH * (PREFILL + rows) + 2 * sum(recursions), rows + sum(recursions)
+    cost = PoolCost(
+        prompt_tokens=PREFILL + 1,
+        tokens=tokens,
+        rows=rows,
+        plain_layer_tokens=DEPTH * (PREFILL + rows),
+        recursion_layer_tokens=2 * sum(recursions),
+        head_evaluations=heads,
+        flops=LAYER * layers + HEAD * heads,
+        plain_flops=LAYER * DEPTH * (PREFILL + tokens) + HEAD * tokens,
+    )
+    return parse_pool(RolloutPool(rollouts, cost=cost), "0")
+
+
+def test_unit_costs_are_those_that_the_engine_used() -> None:
+    for pools in ([_counted([20, 30], [3, 0], 5)], [_counted([20, 30], [0, 0], 1), _counted([9], [4], 0)]):
+        units = unit_costs(pools)
+        assert units is not None
+        assert units.layer_token == pytest.approx(LAYER)
+        assert units.head_evaluation == pytest.approx(HEAD)
+        expected = LAYER * (DEPTH * len(pools[0][0].tokens) + 2 * 3 * (pools[0][0].cell.span > 0))
+        expected += HEAD * pools[0][0].telemetry.head_evaluations
+        assert units.unshared(pools[0][0]) == pytest.approx(expected)
+    assert unit_costs([_counted([20], [0], 0)]) is None  # both sums are the same one
+    assert unit_costs([_costing(_solved_at(0), None)]) is None
+    assert unit_costs([]) is None
+
+
+def test_budgets_in_unshared_flops_reach_into_parts_of_pools() -> None:
+    joint = _counted([10, 10, 10, 10], [0, 0, 5, 5], 4)
+    plain = joint.subset([0, 1])
+    compared = compare_at_budget([joint], [plain], budget="unshared_flops")
+    each = DEPTH * 10 * LAYER + 10 * HEAD
+    both = 4 * each + 2 * (10 * LAYER + 5 * HEAD)
+    assert compared.temperature_rollouts == (2,)
+    assert compared.joint_rollouts == (pytest.approx(4 * 2 * each / both),)
+    assert compared.joint.mean == pytest.approx(compared.joint_rollouts[0] / 4)  # one of four is right
+    shared = compare_at_budget([joint], [plain], budget="flops")
+    assert math.isnan(shared.difference.value)  # work was shared: a part's cost is not known
 
 
 def test_unequal_problems_and_unknown_budgets_are_refused() -> None:

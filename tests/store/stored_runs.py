@@ -76,7 +76,7 @@ def write_small(folder: Path, answers: tuple[list[str | None], ...] = ANSWERS, *
     return folder
 
 
-def make_tiny(folder: Path, problems: int = 4) -> None:
+def make_tiny(folder: Path, problems: int = 4, max_gen_toks: int = 24) -> None:
     """Saves a random Llama, a tokenizer of single bytes and a task ``toy_eglr``."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -117,7 +117,7 @@ def make_tiny(folder: Path, problems: int = 4) -> None:
         f"dataset_kwargs: {{file: toy.jsonl, rows: {problems}}}\n"
         "test_split: test\noutput_type: generate_until\n"
         'doc_to_text: "{{problem}} Answer:"\ndoc_to_target: answer\n'
-        "generation_kwargs: {until: [], do_sample: false, max_gen_toks: 24}\n"
+        f"generation_kwargs: {{until: [], do_sample: false, max_gen_toks: {max_gen_toks}}}\n"
         "metadata: {version: 1.0, rules: number, fallbacks: [last_number]}\n"
     )
 

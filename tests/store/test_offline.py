@@ -6,10 +6,13 @@ import csv
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import NormalDist
 
+import pandas
 import pytest
 from stored_runs import ANSWERS, make_tiny, run_tiny, small_head, small_pool, write_small
 from typer.testing import CliRunner
@@ -114,13 +117,126 @@ def test_compare_reads_results_of_plain_lm_eval(tmp_path: Path) -> None:
     )
     by_name = {(row["model"], row["strategy"]): row for row in rows}
     assert by_name["other/model", "strict"]["best"] is True
-    assert by_name["other/model", "strict"]["p_value"] is None
+    unpaired = by_name["other/model", "strict"]  # no outcomes by problem: 0.4 ± 0.1 against 0.2 ± 0.2
+    assert (unpaired["test"], unpaired["test_problems"]) == ("unpaired", 0)
+    assert unpaired["p_value"] == pytest.approx(2 * (1 - NormalDist().cdf(0.2 / math.hypot(0.1, 0.2))))
     assert by_name["tiny", "oracle"]["p_value"] == pytest.approx(0.25)
     table = run("compare", store, path, "--selector", "majority,oracle", "--format", "markdown")
     assert "**40.0 ± 19.6**" in table
     assert "20.0 ± 30.0≈" in table
     path.write_text("{}")
     assert main_code(["compare", str(path)]) == 2
+
+
+DATE = "2026-01-02T03-04-05.678901"
+
+
+def write_results(folder: Path, samples: bool, outcomes: tuple[int, ...] = (1, 1, 1, 0, 1)) -> Path:
+    """Results of a plain run on the problems of the small store, whose references are all 1."""
+    folder.mkdir()
+    mean = sum(outcomes) / len(outcomes)
+    content = {
+        "results": {
+            "toy": {"exact_match,strict": mean, "exact_match_stderr,strict": 0.2, "exact_match,loose": 0.2},
+            "group": {"exact_match,strict": mean},
+            "words": {"word_perplexity,none": 3.0},
+        },
+        "group_subtasks": {"group": ["toy"], "toy": []},
+        "model_name": "/data/models/other",
+        "n-samples": {"toy": {"original": 5, "effective": 5}},
+    }
+    path = folder / f"results_{DATE}.json"
+    path.write_text(json.dumps(content))
+    if samples:
+        lines = [
+            {"doc_id": i, "target": "1", "doc_hash": f"h{i}", "filter": "strict", "exact_match": float(each)}
+            for i, each in enumerate(outcomes)
+        ]
+        text = "\n".join(json.dumps(line) for line in lines) + "\n"
+        (folder / f"samples_toy_{DATE}.jsonl").write_text(text)
+    return path
+
+
+def test_logged_samples_make_tests_against_plain_results_paired(tmp_path: Path) -> None:
+    store = write_small(tmp_path / "store")
+    path = write_results(tmp_path / "plain", samples=True)
+    arguments = ["--selector", "greedy", "--baseline", "greedy"]
+    rows = json.loads(run("compare", store, path, *arguments, "--json"))
+    by_name = {(row["model"], row["strategy"]): row for row in rows}
+    strict, loose = by_name["other", "strict"], by_name["other", "loose"]
+    # greedy is right on problem 0 alone, the plain run on all but problem 3
+    assert (strict["test"], strict["test_problems"]) == ("mcnemar", 5)
+    assert strict["p_value"] == pytest.approx(0.25)
+    assert (loose["test"], loose["p_value"]) == (None, None)
+    shown = run("compare", store, path, *arguments, "--format", "markdown")
+    assert "not tested on every benchmark: other/loose" in shown
+
+
+def test_samples_of_other_problems_or_another_run_pair_nothing(tmp_path: Path) -> None:
+    store = write_small(tmp_path / "store", reference="2")
+    path = write_results(tmp_path / "plain", samples=True)
+    arguments = ["--selector", "greedy", "--baseline", "greedy", "--json"]
+    rows = json.loads(run("compare", store, path, *arguments))
+    assert {row["test"] for row in rows if row["strategy"] == "strict"} == {"unpaired"}
+    samples = path.with_name(f"samples_toy_{DATE}.jsonl")
+    samples.write_text(samples.read_text().replace('"exact_match": 0.0', '"exact_match": 1.0'))
+    rows = json.loads(run("compare", write_small(tmp_path / "again"), path, *arguments))
+    assert {row["test"] for row in rows if row["strategy"] == "strict"} == {"unpaired"}
+    samples.write_text("{}\n")
+    assert main_code(["compare", str(path)]) == 2
+
+
+def test_groups_and_tasks_without_correctness_stay_out_unless_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_results(tmp_path / "plain", samples=False)
+    assert main_code(["compare", str(path), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert {row["task"] for row in json.loads(printed.out)} == {"toy"}
+    assert "without words, which have no metric of correctness" in printed.err
+    assert main_code(["compare", str(path), "--json", "--task", "group"]) == 0
+    assert {row["task"] for row in json.loads(capsys.readouterr().out)} == {"group"}
+    assert main_code(["compare", str(path), "--task", "toy,nothing"]) == 2
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_a_narrow_terminal_tears_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # taken for a terminal, whose width counts
+    assert main_code(["compare", str(write_small(tmp_path / "store")), "--selector", "majority,oracle"]) == 0
+    shown = re.sub("\x1b[^m]*m", "", capsys.readouterr().out)
+    assert "20.0 ± 30.0" in shown
+    assert "1.00e+06" in shown
+    assert ("tiny · majority" in shown) == (width == 40)
+
+
+def test_without_a_reference_nothing_is_right_or_wrong(tmp_path: Path) -> None:
+    store = write_small(tmp_path / "store", reference=None)
+    rows = json.loads(run("select", store, "--selector", "majority,oracle", "--json"))["strategies"]
+    assert [(row["value"], row["undefined"]) for row in rows] == [(None, 5), (None, 5)]
+    run("export", store, "--format", "parquet")
+    assert list(pandas.read_parquet(tmp_path / "store.parquet"))[:3] == ["prompt", "completion", "prompt_id"]
+
+
+def test_what_is_no_store_is_said_to_be_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command, code, words in (
+        (["verify-store", str(tmp_path / "absent")], 1, "there is no such folder"),
+        (["verify-store", str(tmp_path)], 1, "not a rollout store, it has no manifest.json"),
+        (["compare", str(tmp_path / "absent.json")], 2, "there is no such file or folder"),
+        (
+            ["report", str(write_small(tmp_path / "store")), "-o", str(tmp_path)],
+            2,
+            "a folder, expected a file",
+        ),
+    ):
+        assert main_code(command) == code
+        printed = capsys.readouterr()
+        assert words in printed.err
+        assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert main_code(["export", str(tmp_path / "store"), "-o", str(tmp_path / "new" / "rows.jsonl")]) == 0
+    assert (tmp_path / "new" / "rows.jsonl").stat().st_size
 
 
 def test_two_runs_of_one_model_are_told_apart(tmp_path: Path) -> None:

@@ -95,6 +95,8 @@ def test_a_hub_set_of_other_columns_says_which(tmp_path: Path, monkeypatch: pyte
         ({"file": "f"}, "dataset_kwargs: no rows"),
         ({"file": "f", "rows": 0}, "rows=0: expected an integer >= 1"),
         ({"file": "f", "rows": 1, "columns": {"question": "q"}}, "columns: 'question': expected some of id"),
+        ({"file": "f", "rows": 1, "hub": "a/b", "revision": "main"}, "revision='main': expected a commit of"),
+        ({"file": "f", "rows": 1, "revision": "0" * 40}, "revision='0*': there is no hub data set"),
         ({"file": "f", "rows": 1, "reading": ["box"]}, "reading: 'box': expected some of boxed"),
     ],
 )
@@ -129,6 +131,12 @@ def test_repairs_leave_a_repaired_release_alone() -> None:
     repairs = [Repair("1", "r", column="problem", find="$T=?$", put="$T=5$"), Repair("2", "gone", drop=True)]
     assert repair_rows(rows, repairs) == rows
 
+
+# Commits whose content was compared with other copies of the set; the other sets follow the hub.
+REVISIONS = {
+    "math500": "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
+    "aime25": "563bb8404243c5f09de6ec262f2db674fe5bce9b",
+}
 
 # One or two rows as the hub has them, made up, and what our columns become.
 HUB_ROWS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
@@ -282,8 +290,11 @@ def test_hub_rows_become_ours(
     theirs, ours = HUB_ROWS[name]
     asked: list[Any] = []
 
-    def fake(path: str, config: str | None = None, *, split: str) -> list[dict[str, Any]]:
+    def fake(
+        path: str, config: str | None = None, *, split: str, revision: str | None
+    ) -> list[dict[str, Any]]:
         asked.append((path, config, split))
+        assert revision == REVISIONS.get(name)
         return theirs
 
     monkeypatch.setattr(datasets, "load_dataset", fake)

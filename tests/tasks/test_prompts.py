@@ -13,7 +13,7 @@ import pytest
 from eglr_selectors import Rules, extract, grade
 from our_tasks import task_manager
 
-from lm_eval_eglr.harness import warn_of_unused_chat_template
+from lm_eval_eglr.harness import check_runs
 from lm_eval_eglr.model import EGLRLM
 from lm_eval_eglr.prompts import STOP, prompt_hash
 
@@ -163,9 +163,9 @@ def test_a_template_that_is_not_applied_is_warned_of_once(
         return "done"
 
     module: Any = SimpleNamespace(evaluate=evaluate)
-    warn_of_unused_chat_template(module)
-    warn_of_unused_chat_template(module)
-    lm = SimpleNamespace(rank=0, tokenizer=SimpleNamespace(chat_template=template))
+    check_runs(module)
+    check_runs(module)
+    lm = SimpleNamespace(rank=0, world_size=1, tokenizer=SimpleNamespace(chat_template=template))
     tasks = {"tasks": {"demo_eglr": load("demo_eglr")}, "groups": {}}
     with caplog.at_level(logging.WARNING):
         assert module.evaluate(lm, tasks, apply_chat_template=applied) == "done"

@@ -5,14 +5,14 @@ const byId = (id) => document.getElementById(id);
 let current = 0;
 let order = { key: "id", down: false };
 
-const COLUMNS = [
+const ALL_COLUMNS = [
   { key: "id", name: "#" },
   { key: "problem", name: "Problem" },
   { key: "reference", name: "Reference" },
   { key: "correct", name: "Correct", show: (row) => `${row.correct} of ${row.rollouts}` },
   { key: "majority", name: "Majority", show: (row) => (row.majority === null ? "–" : row.majority ? "right" : "wrong"),
     tone: (row) => (row.majority === null ? "none" : row.majority ? "right" : "wrong") },
-  { key: "solved", name: "Solved by" },
+  { key: "solved", name: "Solved by", grid: true },
   { key: "answers", name: "Answers" },
   { key: "unanswered", name: "No answer" },
   { key: "truncated", name: "Cut off" },
@@ -25,6 +25,8 @@ function make(tag, text, className) {
   if (className) element.className = className;
   return element;
 }
+
+let columns = ALL_COLUMNS;
 
 // Figures
 
@@ -76,7 +78,7 @@ function fill() {
   const body = document.createDocumentFragment();
   for (const row of kept) {
     const line = make("tr");
-    for (const column of COLUMNS) {
+    for (const column of columns) {
       const value = column.show ? column.show(row) : row[column.key];
       const cell = make("td", column.key === "id" ? null : value ?? "–", column.tone ? column.tone(row) : "");
       if (column.key === "id") {
@@ -94,7 +96,7 @@ function fill() {
 }
 
 function head() {
-  byId("columns").replaceChildren(...COLUMNS.map((column) => {
+  byId("columns").replaceChildren(...columns.map((column) => {
     const cell = make("th");
     const chosen = order.key === column.key;
     const button = make("button", column.name + (chosen ? (order.down ? " ▾" : " ▴") : ""));
@@ -102,7 +104,7 @@ function head() {
       order = { key: column.key, down: chosen ? !order.down : false };
       head();
       fill();
-      byId("columns").children[COLUMNS.indexOf(column)].firstChild.focus();
+      byId("columns").children[columns.indexOf(column)].firstChild.focus();
     });
     cell.scope = "col";
     cell.setAttribute("aria-sort", chosen ? (order.down ? "descending" : "ascending") : "none");
@@ -131,7 +133,20 @@ async function unpack(place) {
   const packed = atob(byId(`chunk-${current}-${place}`).textContent);
   const bytes = Uint8Array.from(packed, (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return JSON.parse(await new Response(stream).text());
+  const pool = JSON.parse(await new Response(stream).text());
+  for (const rollout of pool.rollouts) {
+    // What a rollout has in common with an earlier one is kept once.
+    const [source, same] = rollout.like ?? [0, 0];
+    if (!rollout.pieces) {
+      if (same) rollout.text = pool.rollouts[source].text.slice(0, same) + rollout.text;
+      continue;
+    }
+    if (same) rollout.pieces = pool.rollouts[source].pieces.slice(0, same).concat(rollout.pieces);
+    if (rollout.heat !== undefined && rollout.heat.length < rollout.pieces.length) {
+      rollout.heat = pool.rollouts[source].heat.slice(0, same) + rollout.heat;
+    }
+  }
+  return pool;
 }
 
 function visible(text) {
@@ -151,13 +166,15 @@ function textOf(rollout) {
     return block;
   }
   rollout.pieces.forEach((piece, place) => {
-    const heat = Number(rollout.heat[place]);
+    const heat = Number(rollout.heat?.[place] ?? 0);
     const steps = Number(rollout.steps[place] ?? 0);
     const token = make("span", visible(piece), "token");
     if (heat) token.style.backgroundColor = `rgba(var(--heat), ${heat / 11})`;
     if (steps) token.classList.add("recursed");
     if (place === rollout.parted) token.classList.add("parted");
-    token.title = `entropy ${(heat * DATA.step).toFixed(2)} nats or more` + (steps ? `, ${steps} iterations` : "");
+    const facts = rollout.heat === undefined ? [] : [`entropy ${(heat * DATA.step).toFixed(2)} nats or more`];
+    if (steps) facts.push(`${steps} iteration${steps > 1 ? "s" : ""}`);
+    token.title = facts.join(", ");
     block.append(token);
   });
   return block;
@@ -191,7 +208,9 @@ async function open(row) {
   const legend = make("div", null, "legend");
   legend.append(make("span", `Reference: ${pool.reference === null ? "none" : visible(pool.reference)}`));
   if (pool.rollouts.some((rollout) => rollout.pieces)) {
-    legend.append(make("span", "background: entropy of the token"));
+    if (pool.rollouts.some((rollout) => rollout.heat)) {
+      legend.append(make("span", "background: entropy of the token"));
+    }
     legend.append(make("span", "recursed token", "recursed"));
   }
   if (pool.rollouts.some((rollout) => rollout.parted !== undefined)) {
@@ -217,6 +236,10 @@ function theme(name) {
 
 function show(number) {
   current = number;
+  const grid = DATA.runs[number].grid;
+  columns = ALL_COLUMNS.filter((column) => grid || !column.grid);
+  byId("solved-label").hidden = !grid;
+  if (!grid) byId("solved").value = "";
   for (const section of document.querySelectorAll(".run")) {
     section.hidden = Number(section.dataset.run) !== number;
   }

@@ -3,7 +3,7 @@
 from eglr_selectors.estimators.at_k import best_of_k, pass_at_k, selector_at_k
 from eglr_selectors.estimators.axes import Axis, decompose, oracle_of, solved_by
 from eglr_selectors.estimators.budgets import BudgetComparison, compare_at_budget
-from eglr_selectors.estimators.costs import Cost, cost_of
+from eglr_selectors.estimators.costs import Cost, UnitCosts, cost_of, unit_costs
 from eglr_selectors.estimators.curves import curve
 from eglr_selectors.estimators.estimates import Estimates
 from eglr_selectors.estimators.majority_at_k import maj_at_k
@@ -17,6 +17,7 @@ __all__ = [
     "Estimates",
     "Interval",
     "McNemar",
+    "UnitCosts",
     "accuracies",
     "accuracy",
     "best_of_k",
@@ -33,4 +34,5 @@ __all__ = [
     "score_selection",
     "selector_at_k",
     "solved_by",
+    "unit_costs",
 ]

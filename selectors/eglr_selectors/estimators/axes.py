@@ -36,8 +36,9 @@ def solved_by(parsed: ParsedPool) -> Axis:
     """Returns which axis solves a problem.
 
     ``both``: a cell of span 0 and a cell of temperature 0 (it may be the same one); ``temperature``
-    or ``layer``: only that axis; ``joint``: only cells with a span and a temperature above 0;
-    ``none``; ``unknown`` where nothing is graded or a correct rollout's temperature is not known.
+    or ``layer``: only that axis; ``joint``: only cells with a span and a temperature above 0, or only
+    rollouts that branched off others; ``none``; ``unknown`` where nothing is graded or a correct
+    rollout's temperature is not known.
     """
     if not any(correct is not None for correct in parsed.correct):
         return "unknown"
@@ -46,8 +47,8 @@ def solved_by(parsed: ParsedPool) -> Axis:
         return "unknown" if None in parsed.correct else "none"
     if any(cell.temperature is None for cell in cells):
         return "unknown"
-    by_temperature = any(cell.span == 0 for cell in cells)
-    by_layer = any(cell.temperature == 0 for cell in cells)
+    by_temperature = any(cell.span == 0 and not cell.path for cell in cells)
+    by_layer = any(cell.temperature == 0 and not cell.path for cell in cells)
     if by_temperature and by_layer:
         return "both"
     if by_temperature:

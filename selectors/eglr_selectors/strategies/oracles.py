@@ -21,7 +21,8 @@ def oracle(*, spans: Sequence[int] | None = None, temperatures: Sequence[float] 
     """The first correct rollout, of the whole grid or of some spans and temperatures.
 
     Where none is correct, the first whose answer could not be graded, else the first answer.
-    Undefined without a reference and where the sub-grid is empty.
+    Undefined without a reference and where the sub-grid is empty. A rollout that branched off another is
+    in the whole but on neither axis.
     """
     wanted_spans = _values("spans", spans, check_count)
     wanted_temperatures = _values("temperatures", temperatures, lambda name, v: check_number(name, v, low=0))
@@ -32,7 +33,8 @@ def oracle(*, spans: Sequence[int] | None = None, temperatures: Sequence[float] 
         inside = [
             i
             for i, rollout in enumerate(parsed)
-            if (wanted_spans is None or rollout.cell.span in wanted_spans)
+            if (not rollout.cell.path or (wanted_spans is None and wanted_temperatures is None))
+            and (wanted_spans is None or rollout.cell.span in wanted_spans)
             and (wanted_temperatures is None or rollout.cell.temperature in wanted_temperatures)
         ]
         if not inside:

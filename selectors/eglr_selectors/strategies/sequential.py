@@ -29,7 +29,7 @@ def adaptive(*, threshold: float = 0.95) -> Choice:
             consumed += 1
             if number >= 0:
                 counts[number] += 1
-                if _settled(counts) >= threshold:
+                if settled(counts) >= threshold:
                     break
         return _majority_of(parsed, range(consumed))
 
@@ -64,7 +64,7 @@ def _majority_of(parsed: ParsedPool, consumed: range) -> Selection:
     return vote(parsed, ((i, 1.0) for i in consumed), consumed=consumed)
 
 
-def _settled(counts: Counter[int]) -> float:
+def settled(counts: Counter[int]) -> float:
     """Returns P(p > 1/2) for p ~ Beta(a + 1, b + 1), a and b the counts of the two leading answers.
 
     With whole a and b that is P(Binomial(a + b + 1, 1/2) <= a), a sum of binomial coefficients.

@@ -140,7 +140,7 @@ class LearnedVerifier:
         try:
             with zipfile.ZipFile(path) as file:
                 header = dict(json.loads(file.read(_HEADER)))
-        except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{named}: not a saved verifier") from error
         _check_header(header, named)
         try:

@@ -1,0 +1,167 @@
+"""Which options of the recursion are worth having: chosen on one half of the problems, reported on the other.
+
+    python benchmarks/recursion_options.py --task demo_eglr --out options
+    python benchmarks/recursion_options.py --model-args pretrained=FOLDER --task svamp_eglr --limit 20
+
+Every variant changes one option of the default grid and decodes the same problems into a store of its own (a
+second run goes on from the stores). It stands beside plain samples of the same problems, at as many rollouts
+and at as many FLOPs; of k samples the figures are means over all subsets of k, between two k by a straight
+line. Even problems choose, odd ones report. Writes OUT/results.json and OUT/results.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from eglr_selectors import ParsedPool
+from eglr_selectors.estimators import accuracy, maj_at_k, paired_bootstrap, pass_at_k
+from strategies import decode, points
+
+from lm_eval_eglr import harness
+from lm_eval_eglr.store import read_store
+
+Difference = tuple[float, float, float]
+
+VARIANTS = {
+    "default": "",
+    "update=replace": "update=replace",
+    "update=damped, strength=0.1": "update=damped,strength=0.1",
+    "noise=independent": "noise=independent",
+    "strength=0.1": "strength=0.1",
+    "strength=0.4": "strength=0.4",
+    "entropy_threshold=0.2": "entropy_threshold=0.2",
+    "entropy_threshold=1": "entropy_threshold=1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A variant on one half of the problems; differences are to plain samples, with their intervals."""
+
+    name: str
+    half: str
+    majority: float
+    oracle: float
+    single: float
+    gate_rate: float
+    cost: float  # FLOPs over those of as many plain samples
+    oracle_at_rollouts: Difference
+    oracle_at_flops: Difference
+    majority_at_flops: Difference
+
+
+def line(name: str, half: str, pools: list[ParsedPool], samples: list[ParsedPool], seed: int) -> Line:
+    """Figures of one variant on some problems."""
+    rollouts, size = len(pools[0]), len(samples[0])
+    flops, plain = (_mean([parsed.pool.cost.flops for parsed in each]) for each in (pools, samples))
+    equal = min(float(size), size * flops / plain)
+    majority, oracle = accuracy(pools, "majority").values, accuracy(pools, "oracle").values
+
+    def difference(values: np.ndarray, theirs: np.ndarray) -> Difference:
+        paired = paired_bootstrap(values, theirs, seed=seed)
+        return paired.value, paired.low, paired.high
+
+    recursed = [r.telemetry for each in pools for r in each.pool if r.cell.span and r.telemetry is not None]
+    tokens = sum(t.head_evaluations - t.recursions for t in recursed)
+    return Line(
+        name,
+        half,
+        _mean(majority),
+        _mean(oracle),
+        _mean(pass_at_k(pools, 1).values),
+        sum(t.gated_tokens for t in recursed) / tokens if tokens else float("nan"),
+        flops / plain * size / rollouts,
+        difference(oracle, pass_at_k(samples, rollouts).values),
+        difference(oracle, between(pass_at_k, samples, equal)),
+        difference(majority, between(maj_at_k, samples, equal)),
+    )
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    return float(np.mean(values))
+
+
+def between(estimator, pools: list[ParsedPool], k: float) -> np.ndarray:
+    """An estimator of whole k at a k between two of them, ``[problems]``."""
+    low = int(k)
+    first = estimator(pools, low).values
+    return first if k == low else first + (k - low) * (estimator(pools, low + 1).values - first)
+
+
+def markdown(lines: list[Line], chosen: str, about: dict[str, object]) -> str:
+    """The table of the reporting half, the choice, and what they were made with."""
+    rows = [
+        "| variant | one rollout, % | majority, % | oracle, % | gated, % | cost over plain samples | "
+        "oracle less samples, as many rollouts | as many FLOPs | majority less samples, as many FLOPs |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for each in lines:
+        if each.half == "report":
+            rows.append(
+                f"| {each.name} | {100 * each.single:.1f} | {100 * each.majority:.1f} | "
+                f"{100 * each.oracle:.1f} | {100 * each.gate_rate:.0f} | {each.cost:.2f} | "
+                f"{points(each.oracle_at_rollouts)} | {points(each.oracle_at_flops)} | "
+                f"{points(each.majority_at_flops)} |"
+            )
+    rows += ["", f"Best oracle less samples of as many FLOPs on the choosing half: {chosen}."]
+    rows += ["", ", ".join(f"{key} {value}" for key, value in about.items())]
+    return "\n".join(rows) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model-args", default="pretrained=demo,dtype=float32")
+    parser.add_argument("--task", default="demo_eglr")
+    parser.add_argument("--limit", type=int, help="problems; all by default")
+    parser.add_argument("--grid", default="temperatures=0:0.7x3", help="spans and temperatures")
+    parser.add_argument("--samples", type=int, default=24, help="plain samples per problem, T = 0.7")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--num-fewshot", type=int)
+    parser.add_argument("--apply-chat-template", action="store_true")
+    parser.add_argument("--max-gen-toks", type=int)
+    parser.add_argument("--batch-size", default="64")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="options")
+    arguments = parser.parse_args()
+    harness.install()
+    stores = {
+        name: decode(arguments, name, f"{arguments.grid},{VARIANTS[name]}".rstrip(","))
+        for name in arguments.variants
+    }
+    plain = decode(arguments, "samples", f"strategy=sample,n={arguments.samples},temperature=0.7")
+    pools = {
+        name: [document.parsed for document in read_store(store).documents(arguments.task)]
+        for name, store in {**stores, "samples": plain}.items()
+    }
+    samples = pools.pop("samples")
+    lines = [
+        line(name, half, each[start::2], samples[start::2], arguments.seed)
+        for name, each in pools.items()
+        for start, half in enumerate(("choose", "report"))
+    ]
+    choosing = [each for each in lines if each.half == "choose"]
+    chosen = max(choosing, key=lambda each: each.oracle_at_flops[0]).name
+    about: dict[str, object] = {
+        "problems per half": len(samples) // 2,
+        **{key: value for key, value in vars(arguments).items() if key not in ("out", "variants")},
+        **{name: version(name) for name in ("lm-eval-eglr", "lm_eval", "transformers")},
+        "torch": torch.__version__,
+    }
+    out = Path(arguments.out)
+    record = {"about": about, "lines": [asdict(each) for each in lines], "chosen": chosen}
+    (out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
+    (out / "results.md").write_text(markdown(lines, chosen, about))
+    print((out / "results.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

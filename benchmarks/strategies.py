@@ -1,0 +1,202 @@
+"""Strategies at equal token budgets on the same problems: sample, eager, adaptive_grid and grid.
+
+    python benchmarks/strategies.py --task demo_eglr --limit 200 --out strategies
+    python benchmarks/strategies.py --model-args pretrained=FOLDER,dtype=float32 --task gsm8k_eglr --limit 50
+
+Every strategy decodes the problems once into a store of its own (a second run goes on from the stores).
+Each is compared with plain samples of the same problems that decode as many tokens: pass@k and maj@k of the
+samples are means over all subsets of k, between two k by a straight line, so that both sides have the same
+tokens in all. Tokens are those that were decoded, a prefix that branches share counted once. Writes
+OUT/results.json and OUT/results.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from eglr_selectors import ParsedPool
+from eglr_selectors.estimators import accuracy, bootstrap, maj_at_k, paired_bootstrap, pass_at_k
+
+from lm_eval_eglr import harness
+from lm_eval_eglr.decoding.budget import decoded_tokens
+from lm_eval_eglr.store import read_store
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One strategy; figures are means over problems, intervals hold 95 %."""
+
+    name: str
+    uses_reference: bool
+    majority: float
+    majority_interval: tuple[float, float]
+    oracle: float
+    oracle_interval: tuple[float, float]
+    rollouts: float
+    tokens: float
+    flops: float
+    samples: float  # plain samples that decode as many tokens
+    majority_less_samples: tuple[float, float, float]  # difference with its paired interval
+    oracle_less_samples: tuple[float, float, float]
+
+
+def runs(arguments: argparse.Namespace) -> dict[str, str]:
+    """The strategies by name, as model arguments."""
+    n, grid = arguments.n, arguments.grid
+    forks = f"branch_threshold={arguments.threshold},min_branch_distance={arguments.distance}"
+    eager = f"strategy=eager,n={n},{forks}"
+    return {
+        f"sample n={arguments.samples}": f"strategy=sample,n={arguments.samples},temperature=0.7",
+        f"grid {n}": f"strategy=grid,{grid}",
+        f"adaptive_grid n={3 * n // 4}": f"strategy=adaptive_grid,{grid},n={3 * n // 4}",
+        f"eager n={n}, budget=none": f"{eager},budget=none",
+        f"eager n={n}": f"{eager},budget=free",
+        f"eager n={n}, budget=labels": f"{eager},budget=labels",
+    }
+
+
+def decode(arguments: argparse.Namespace, name: str, options: str) -> Path:
+    """Runs one strategy through lm_eval into its store."""
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    store = Path(arguments.out) / "".join(c if c.isalnum() else "_" for c in name)
+    lm_eval.simple_evaluate(
+        model="hf-eglr",
+        model_args=f"{arguments.model_args},{options},rollouts={store},seed={arguments.seed}",
+        tasks=[arguments.task],
+        # Only ours: lm_eval's own twelve thousand take ten seconds to scan.
+        task_manager=TaskManager(
+            include_path=str(harness.tasks_folder()),
+            include_defaults=False,
+            metadata={"selectors": "majority,oracle"},
+        ),
+        limit=arguments.limit,
+        num_fewshot=arguments.num_fewshot,
+        apply_chat_template=arguments.apply_chat_template,
+        batch_size=arguments.batch_size,
+        gen_kwargs=f"max_gen_toks={arguments.max_gen_toks}" if arguments.max_gen_toks else None,
+        bootstrap_iters=0,
+    )
+    return store
+
+
+def at(estimator, pools: list[ParsedPool], k: float) -> np.ndarray:
+    """An estimator of whole k between two of them, ``[problems]``; 0 rollouts solve nothing."""
+    low, high = math.floor(k), math.ceil(k)
+    ends = [np.zeros(len(pools)) if each == 0 else estimator(pools, each).values for each in (low, high)]
+    return ends[0] + (k - low) * (ends[1] - ends[0]) if high > low else ends[0]
+
+
+def line(name: str, pools: list[ParsedPool], samples: list[ParsedPool], seed: int) -> Line:
+    """Figures of one strategy beside samples of as many tokens."""
+    tokens = [decoded_tokens(parsed.pool) for parsed in pools]
+    size = len(samples[0])
+    k = min(float(size), size * sum(tokens) / sum(decoded_tokens(parsed.pool) for parsed in samples))
+    majority, oracle = accuracy(pools, "majority").values, accuracy(pools, "oracle").values
+    figures = []
+    for values, estimator in ((majority, maj_at_k), (oracle, pass_at_k)):
+        alone = bootstrap(values, seed=seed)
+        paired = paired_bootstrap(values, at(estimator, samples, k), seed=seed)
+        figures.append((alone.value, (alone.low, alone.high), (paired.value, paired.low, paired.high)))
+    (maj, maj_ends, maj_less), (best, best_ends, best_less) = figures
+    return Line(
+        name,
+        any(parsed.pool.uses_reference for parsed in pools),
+        *(maj, maj_ends, best, best_ends),
+        float(np.mean([len(parsed) for parsed in pools])),
+        float(np.mean(tokens)),
+        float(np.mean([parsed.pool.cost.flops for parsed in pools])),
+        k,
+        *(maj_less, best_less),
+    )
+
+
+def markdown(lines: list[Line], curve: dict[int, tuple[float, float]], about: dict[str, object]) -> str:
+    """Both tables, with what they were made with."""
+    head = (
+        "| strategy | majority, % | oracle, % | rollouts | tokens | FLOPs | samples of as many tokens | "
+        "majority less theirs, points | oracle less theirs, points |\n|:--|--:|--:|--:|--:|--:|--:|--:|--:|"
+    )
+    rows = [head]
+    for each in lines:
+        mark = " (uses reference)" if each.uses_reference else ""
+        rows.append(
+            f"| {each.name}{mark} | {100 * each.majority:.1f} | {100 * each.oracle:.1f} | "
+            f"{each.rollouts:.1f} | {each.tokens:.0f} | {each.flops:.2e} | {each.samples:.1f} | "
+            f"{points(each.majority_less_samples)} | {points(each.oracle_less_samples)} |"
+        )
+    rows += ["", "| plain samples | " + " | ".join(map(str, curve)) + " |", "|:--|" + "--:|" * len(curve)]
+    for place, name in enumerate(("maj@k, %", "pass@k, %")):
+        rows.append(f"| {name} | " + " | ".join(f"{100 * ends[place]:.1f}" for ends in curve.values()) + " |")
+    rows += ["", ", ".join(f"{key} {value}" for key, value in about.items())]
+    return "\n".join(rows) + "\n"
+
+
+def points(interval: tuple[float, float, float]) -> str:
+    value, low, high = (100 * each for each in interval)
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model-args", default="pretrained=demo,dtype=float32", help="without a strategy")
+    parser.add_argument("--task", default="demo_eglr")
+    parser.add_argument("--limit", type=int, help="problems; all by default")
+    parser.add_argument("--n", type=int, default=16, help="M of eager, and cells of the grid")
+    parser.add_argument("--samples", type=int, default=32, help="plain samples per problem")
+    parser.add_argument("--grid", default="spans=0:1:2:4,temperatures=0:0.7x3", help="spans and temperatures")
+    parser.add_argument("--threshold", type=float, default=2.0, help="branch_threshold of eager, nats")
+    parser.add_argument("--distance", type=int, default=1, help="min_branch_distance of eager, tokens")
+    parser.add_argument("--num-fewshot", type=int)
+    parser.add_argument("--apply-chat-template", action="store_true")
+    parser.add_argument("--max-gen-toks", type=int)
+    parser.add_argument("--batch-size", default="64")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="name of one strategy, for several runs side by side")
+    parser.add_argument("--out", default="strategies")
+    arguments = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    harness.install()
+    stores = {}
+    for name, options in runs(arguments).items():
+        if arguments.only in (None, name):
+            stores[name] = decode(arguments, name, options)
+    if arguments.only:
+        return
+    pools = {
+        name: [document.parsed for document in read_store(store).documents(arguments.task)]
+        for name, store in stores.items()
+    }
+    samples = pools[f"sample n={arguments.samples}"]
+    lines = [line(name, each, samples, arguments.seed) for name, each in pools.items()]
+    sizes = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= arguments.samples]
+    curve = {
+        k: (float(np.nanmean(maj_at_k(samples, k).values)), float(np.nanmean(pass_at_k(samples, k).values)))
+        for k in sizes
+    }
+    about: dict[str, object] = {
+        "problems": len(samples),
+        **{key: value for key, value in vars(arguments).items() if key not in ("out", "only")},
+        **{name: version(name) for name in ("lm-eval-eglr", "lm_eval", "transformers")},
+        "torch": torch.__version__,
+    }
+    out = Path(arguments.out)
+    record = {"about": about, "strategies": [asdict(each) for each in lines], "samples": curve}
+    (out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
+    (out / "results.md").write_text(markdown(lines, curve, about))
+    print((out / "results.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""Decoding in rounds: prompts begin, go on while their strategy says so, and share what budget is left."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from eglr_selectors import ParsedPool
+from eglr_selectors.pool import Rollout, RolloutPool
+
+from lm_eval_eglr.decoding.budget import Account, Balance, Key, decoded_tokens, share_out
+from lm_eval_eglr.decoding.costs import CostModel
+from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.strategies.course import Course
+
+logger = logging.getLogger(__name__)
+
+Read = Callable[[RolloutPool], ParsedPool]
+Decode = Callable[[Iterable[Request]], Iterator[tuple[int, RolloutPool]]]
+Gather = Callable[[list[Account]], list[Account]]
+"""Joins the accounts of all processes of a run; each gets all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A prompt to decode.
+
+    Attributes:
+        request: The prompt with all cells of its course.
+        course: Its strategy.
+        key: Its place; prompts share their budgets with those of the same first part.
+        read: Reads the pool's answers, and grades them where the strategy looks at the reference.
+    """
+
+    request: Request
+    course: Course
+    key: Key = ("", 0, 0)
+    read: Read | None = None
+
+
+@dataclass(slots=True)
+class _Progress:
+    """A prompt on its way."""
+
+    assignment: Assignment
+    allowed: int  # rollouts that it may have in all
+    waiting: int = 1  # requests that are out
+    parts: dict[int, RolloutPool] = field(default_factory=dict)  # finished requests of this wave
+    pool: RolloutPool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    """A request that is out: whose, and which of the wave."""
+
+    number: int
+    place: int
+    request: Request
+
+
+class _Queue:
+    """Requests for the engine, which may be added while it runs: empty is not the end."""
+
+    def __init__(self) -> None:
+        self.errands: deque[_Errand] = deque()
+        self.taken: list[_Errand] = []
+
+    def __iter__(self) -> Iterator[Request]:
+        return self
+
+    def __next__(self) -> Request:
+        if not self.errands:
+            raise StopIteration
+        self.taken.append(self.errands.popleft())
+        return self.taken[-1].request
+
+
+class Rounds:
+    """Decodes prompts by their strategies, in two rounds with one sharing of the budget between them.
+
+    Args:
+        decode: The engine: requests in, their pools out, in any order.
+        costs: What tokens of the model cost.
+        own: Budget of a prompt, rollouts, where they share it; ``None`` where nothing is shared. It is
+            the same for all processes of a run: they wait for each other to share.
+        trace: Whether finished pools keep their per-token telemetry.
+        keep: Gets the number and the pool of every prompt that has ended its first round and may get
+            more, before the budget is shared: what is kept need not be decoded again.
+        gather: Joins the accounts of several processes.
+    """
+
+    def __init__(
+        self,
+        decode: Decode,
+        costs: CostModel,
+        *,
+        own: int | None = None,
+        trace: bool = False,
+        keep: Callable[[int, RolloutPool], None] = lambda number, pool: None,
+        gather: Gather = lambda accounts: accounts,
+    ) -> None:
+        self._decode = decode
+        self._costs = costs
+        self._own = own
+        self._trace = trace
+        self._keep = keep
+        self._gather = gather
+        self.balances: dict[str, Balance] = {}
+
+    def run(
+        self,
+        assignments: Mapping[int, Assignment],
+        finished: Mapping[int, RolloutPool] | None = None,
+        kept: Mapping[int, RolloutPool] | None = None,
+    ) -> Iterator[tuple[int, RolloutPool]]:
+        """Decodes all prompts.
+
+        Args:
+            assignments: The prompts by number, those that were finished before included: they have used
+                a part of the common budget.
+            finished: Pools that an earlier run has finished; they are not yielded.
+            kept: Pools that an earlier run has kept, those of finished prompts included.
+
+        Yields:
+            Number and pool of every prompt as it is finished.
+        """
+        finished, kept = finished or {}, kept or {}
+        fresh = {
+            number: _Progress(each, each.course.own)
+            for number, each in assignments.items()
+            if number not in finished and number not in kept
+        }
+        accounts = {
+            # What was not kept after the first round wanted nothing more.
+            number: self._account(assignments[number], pool, asks=number in kept)
+            for number, pool in (dict(finished) | dict(kept)).items()
+            if assignments[number].course.budget != "none"
+        }
+        shelf = {number: _packed(pool) for number, pool in kept.items() if number not in finished}
+        begun = [
+            _Errand(n, 0, each.assignment.course.begin(each.assignment.request)) for n, each in fresh.items()
+        ]
+        for number, pool in self._through(fresh, begun):
+            assignment = assignments[number]
+            if assignment.course.budget != "none":
+                accounts[number] = self._account(assignment, pool, asks=True)
+                if accounts[number].wants:
+                    self._keep(number, pool)
+                    shelf[number] = _packed(pool)
+                    continue
+            yield number, self._finished(assignment, pool)
+        if self._own is None:
+            return
+        grants = self._share(accounts, self._own)
+        yield from self._second(assignments, shelf, grants)
+
+    def _second(
+        self, assignments: Mapping[int, Assignment], shelf: Mapping[int, bytes], grants: Mapping[int, int]
+    ) -> Iterator[tuple[int, RolloutPool]]:
+        progress: dict[int, _Progress] = {}
+        errands: list[_Errand] = []
+        for number, packed in shelf.items():
+            pool, assignment = _unpacked(packed), assignments[number]
+            each = _Progress(assignment, len(pool) + grants.get(number, 0), pool=pool)
+            more = self._more(each) if grants.get(number) else []
+            if not more:
+                yield number, self._finished(assignment, pool)
+                continue
+            each.waiting = len(more)
+            progress[number] = each
+            errands += [_Errand(number, place, request) for place, request in enumerate(more)]
+        for number, pool in self._through(progress, errands):
+            yield number, self._finished(assignments[number], pool)
+
+    def _through(
+        self, progress: Mapping[int, _Progress], errands: Sequence[_Errand]
+    ) -> Iterator[tuple[int, RolloutPool]]:
+        """Runs prompts until their strategies have no more requests; yields number and pool of each."""
+        queue = _Queue()
+        queue.errands.extend(errands)
+        while queue.errands:
+            queue.taken.clear()
+            for index, part in self._decode(queue):
+                errand = queue.taken[index]
+                each = progress[errand.number]
+                each.parts[errand.place] = part
+                each.waiting -= 1
+                if each.waiting:
+                    continue
+                self._join(each)
+                more = self._more(each)
+                each.waiting = len(more)
+                # Ahead of prompts that have not begun, so that few pools are half done at a time.
+                queue.errands.extendleft(
+                    reversed([_Errand(errand.number, place, request) for place, request in enumerate(more)])
+                )
+                if not more:
+                    assert each.pool is not None
+                    yield errand.number, each.pool
+                    each.pool = None
+
+    def _join(self, each: _Progress) -> None:
+        parts = [part for _, part in sorted(each.parts.items())]
+        pools = parts if each.pool is None else [each.pool, *parts]
+        each.parts = {}
+        joined = each.assignment.course.in_order(pools)
+        if len(pools) > 1:
+            costs = [pool.cost for pool in pools if pool.cost is not None]
+            tokens = sum(len(rollout.tokens) for rollout in joined)
+            joined = replace(joined, cost=self._costs.joined(costs, tokens))
+        each.pool = joined
+
+    def _more(self, each: _Progress) -> list[Request]:
+        pool, course = each.pool, each.assignment.course
+        assert pool is not None
+        count = each.allowed - len(pool)
+        if count < 1:
+            return []
+        return course.go_on(each.assignment.request, pool, self._read(each.assignment, pool), count)
+
+    def _read(self, assignment: Assignment, pool: RolloutPool) -> ParsedPool | None:
+        if not assignment.course.reads:
+            return None
+        assert assignment.read is not None, "a strategy that reads answers was given no reader"
+        return assignment.read(pool)
+
+    def _account(self, assignment: Assignment, pool: RolloutPool, asks: bool) -> Account:
+        """A prompt after its first round; one that does not ask wants nothing."""
+        request, wants = assignment.request, 0
+        if asks:
+            wants = assignment.course.wants(request, pool, self._read(assignment, pool))
+        return Account(assignment.key, len(pool), decoded_tokens(pool), request.max_new_tokens, wants)
+
+    def _share(self, accounts: Mapping[int, Account], own: int) -> dict[int, int]:
+        """Gives out the budget of each task; rollouts by number of the prompt."""
+        everyone = self._gather(list(accounts.values()))
+        grants: dict[Key, int] = {}
+        for task in sorted({account.key[0] for account in everyone}):
+            balance = share_out([each for each in everyone if each.key[0] == task], own)
+            self.balances[task] = balance
+            grants |= balance.grants
+            logger.info(
+                "%s: %d of %d rollouts were left, %d of them go to %d prompts",
+                task or "all prompts",
+                balance.rollouts - balance.used_rollouts,
+                balance.rollouts,
+                balance.given_rollouts,
+                len(balance.grants),
+            )
+        return {number: grants.get(account.key, 0) for number, account in accounts.items()}
+
+    def _finished(self, assignment: Assignment, pool: RolloutPool) -> RolloutPool:
+        if assignment.course.budget == "labels":
+            pool = replace(pool, uses_reference=True)
+        if self._trace:
+            return pool
+        return replace(pool, rollouts=tuple(map(_untraced, pool)))
+
+
+def _untraced(rollout: Rollout) -> Rollout:
+    telemetry = rollout.telemetry
+    if telemetry is None or not telemetry.token_entropies:
+        return rollout
+    empty: dict[str, Any] = {name: () for name in telemetry.__slots__ if name.startswith("token_")}
+    return replace(rollout, telemetry=replace(telemetry, **empty))
+
+
+def _packed(pool: RolloutPool) -> bytes:
+    """A pool that waits for the second round: traced, it is large, and many may wait."""
+    return zlib.compress(pickle.dumps(pool), 1)
+
+
+def _unpacked(packed: bytes) -> RolloutPool:
+    pool: RolloutPool = pickle.loads(zlib.decompress(packed))
+    return pool

@@ -1,0 +1,162 @@
+"""One problem's pool as the page holds it: deflated, in base64, unpacked when it is opened."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from eglr_selectors import ParsedPool, Rollout
+
+from lm_eval_eglr.reports.problems import statement
+from lm_eval_eglr.store import Document
+
+ENTROPY_STEP = 0.25
+"""Nats per step of the ten colours of a token's entropy."""
+
+Detail = Literal["full", "coarse", "recursion", "text"]
+"""What is said of single tokens: entropies in ten steps, in four, none, or no tokens at all."""
+
+# Ten steps to four: below 0.5 nats, 1 nat, 2 nats, and above.
+_COARSE = str.maketrans("0123456789", "0022444488")
+_STRIDE = 16
+
+
+def pool_chunk(
+    document: Document, vocabulary: Sequence[str], common_draws: bool, detail: Detail = "full"
+) -> str:
+    """Packs one problem's pool.
+
+    Args:
+        document: The problem.
+        vocabulary: Text of each token id; without it tokens are not shown one by one.
+        common_draws: Whether cells differ along the span in nothing but the recursion, so that where
+            they part is where it changed a token.
+        detail: How much is kept of single tokens.
+    """
+    parsed = document.parsed
+    plain = {
+        (rollout.cell.temperature, rollout.cell.sample): rollout
+        for rollout in parsed
+        if rollout.cell.span == 0
+    }
+    rollouts = []
+    for index, rollout in enumerate(parsed):
+        origin = plain.get((rollout.cell.temperature, rollout.cell.sample))
+        parted = None
+        if common_draws and origin is not None and rollout.cell.span:
+            parted = _parting(rollout, origin)
+        rollouts.append(_rollout(parsed, index, vocabulary, parted, detail))
+    _share_beginnings(parsed, rollouts)
+    content = {
+        "prompt": parsed.pool.prompt,
+        "problem": statement(document),
+        "reference": parsed.reference,
+        "rollouts": rollouts,
+    }
+    text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def _rollout(
+    parsed: ParsedPool,
+    index: int,
+    vocabulary: Sequence[str],
+    parted: tuple[int, int] | None,
+    detail: Detail,
+) -> dict[str, Any]:
+    rollout, answer = parsed[index], parsed.answers[index]
+    shown: dict[str, Any] = {
+        "cell": str(rollout.cell),
+        "answer": None if answer is None else answer.text,
+        "verdict": "none"
+        if answer is None
+        else {True: "right", False: "wrong", None: "?"}[parsed.correct[index]],
+        "end": rollout.finish_reason,
+        "count": len(rollout.tokens),
+        "text": rollout.text,
+    }
+    if parted is not None:
+        shown["parted"] = parted[1]
+    telemetry = rollout.telemetry
+    if telemetry is None:
+        return shown
+    shown["gated"] = telemetry.gated_tokens
+    if not math.isnan(telemetry.mean_entropy):
+        shown["entropy"] = round(telemetry.mean_entropy, 3)
+    count = len(rollout.tokens)
+    traced = count and len(telemetry.token_entropies) == count and max(rollout.tokens) < len(vocabulary)
+    if not traced or detail == "text":
+        return shown
+    del shown["text"]
+    shown["pieces"] = [vocabulary[token] for token in rollout.tokens]
+    shown["steps"] = _digits(np.array(telemetry.token_iterations)).rstrip("0")
+    if detail != "recursion":
+        heat = _digits(np.nan_to_num(np.array(telemetry.token_entropies) / ENTROPY_STEP, nan=0.0))
+        shown["heat"] = heat.translate(_COARSE) if detail == "coarse" else heat
+    if parted is not None:
+        shown["parted"] = parted[0]
+    return shown
+
+
+def _share_beginnings(parsed: ParsedPool, rollouts: Sequence[dict[str, Any]]) -> None:
+    """Says of rollouts that begin like an earlier one which that is, for how many tokens, and only the rest.
+
+    Rollouts of one tree have long beginnings in common, further apart than deflate looks back. What is a
+    function of the beginning alone, text and entropies, is the same there; entropies are compared to be sure.
+    """
+    first: dict[int, int] = {}
+    whole = [dict(shown) for shown in rollouts]
+    for index, shown in enumerate(rollouts):
+        tokens, key, source = parsed[index].tokens, 0, None
+        for end in range(_STRIDE, len(tokens) + 1, _STRIDE):
+            key = hash((key, tokens[end - _STRIDE : end]))
+            earlier = first.setdefault(key, index)
+            if earlier != index:
+                source = earlier
+        if source is None or ("pieces" in shown) != ("pieces" in whole[source]):
+            continue
+        if "pieces" not in shown:
+            same = common(shown["text"], whole[source]["text"])
+            shown["like"] = [source, _utf16(shown["text"][:same])]
+            shown["text"] = shown["text"][same:]
+            continue
+        same = common(tokens, parsed[source].tokens)
+        shown["like"] = [source, same]
+        shown["pieces"] = shown["pieces"][same:]
+        if "heat" in shown and shown["heat"][:same] == whole[source].get("heat", "")[:same]:
+            shown["heat"] = shown["heat"][same:]
+
+
+def _parting(rollout: Rollout, origin: Rollout) -> tuple[int, int] | None:
+    """Where a rollout parts from the plain one, as a token and as a character; ``None`` if it never does."""
+    if rollout.tokens == origin.tokens and rollout.text == origin.text:
+        return None
+    characters = common(rollout.text, origin.text)
+    return common(rollout.tokens, origin.tokens), _utf16(rollout.text[:characters])
+
+
+def _utf16(text: str) -> int:
+    """A text's length as the page's script counts it."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def common(left: Sequence[Any], right: Sequence[Any]) -> int:
+    """How many items two sequences have in common at their beginning."""
+    same, most = 0, min(len(left), len(right))
+    while same < most:  # by halves: slices are compared at the speed of C
+        middle = (same + most + 1) // 2
+        if left[same:middle] == right[same:middle]:
+            same = middle
+        else:
+            most = middle - 1
+    return same
+
+
+def _digits(values: np.ndarray) -> str:
+    """One digit per value, 9 for all that are larger."""
+    return (np.clip(values, 0, 9).astype(np.uint8) + ord("0")).tobytes().decode("ascii")

@@ -1,0 +1,56 @@
+"""Ties: what the order of sums decides is counted, and nothing else depends on it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_models import tiny_model
+
+from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.decoding.sampling import draw_with_margins, truncation
+from lm_eval_eglr.decoding.ties import argmax_ties, draw_ties
+
+GRID = {"spans": "0:1:3", "temperatures": "0:0.8x2", "entropy_threshold": 1.0}
+PROMPTS = [f"Problem {number}: what is {number} + {number}?" for number in range(6)]
+
+
+def rollouts(decoder, **options):
+    pools = decoder.generate(PROMPTS, max_new_tokens=12, progress=False)
+    return [rollout for pool in pools for rollout in pool]
+
+
+@pytest.mark.parametrize(("dtype", "exact"), [("bfloat16", "float32"), ("float32", "float64")])
+def test_rollouts_without_ties_do_not_depend_on_rounding(dtype, exact, tokenizer):
+    """The same weights with more bits stand for any other order of the sums."""
+    model = tiny_model(initializer_range=0.2).to(getattr(torch, dtype))
+    found = rollouts(PoolDecoder(model, tokenizer, **GRID))
+    expected = rollouts(PoolDecoder(model.to(getattr(torch, exact)), tokenizer, **GRID))
+    differing = [a for a, b in zip(found, expected, strict=True) if a.tokens != b.tokens]
+    assert all(rollout.telemetry.ties for rollout in differing)
+    if dtype == "bfloat16":
+        assert differing
+    else:
+        assert sum(not rollout.telemetry.ties for rollout in found) > len(found) / 2
+
+
+def test_equal_logits_are_a_tie_at_temperature_0(tokenizer):
+    model = tiny_model(tie_word_embeddings=False)
+    decoder = PoolDecoder(model, tokenizer, spans="0", temperatures="0")
+    [pool] = decoder.generate("One", max_new_tokens=8, progress=False)
+    assert pool[0].telemetry.ties == 0
+    first = pool[0].tokens[0]
+    model.lm_head.weight.data[(first + 1) % 256] = model.lm_head.weight.data[first]
+    [pool] = decoder.generate("One", max_new_tokens=1, progress=False)
+    assert pool[0].telemetry.ties == 1
+
+
+def test_margins_are_the_distance_to_the_neighbouring_token():
+    logprobs = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]], dtype=torch.float64).log()
+    uniforms = torch.tensor([[0.1, 0.4999], [0.75, 0.9]], dtype=torch.float64)
+    tokens, margins = draw_with_margins(logprobs, torch.ones(2), uniforms, truncation((0, 1.0, 0.0)))
+    assert tokens.tolist() == [[0, 0], [2, 2]]
+    assert margins.flatten().tolist() == pytest.approx([0.1, 0.0001, 0.0, 0.1])
+    assert draw_ties(margins, torch.tensor([1.0, 2.0]), 0.01) == [[False, True], [True, False]]
+    likeliest = torch.tensor([[-1.0, -1.1], [-1.0, -1.001]])
+    assert argmax_ties(likeliest, 0.01) == [False, True]
+    assert argmax_ties(likeliest[:, :1], 0.01) == [False, False]
