@@ -95,8 +95,8 @@ class EGLRLM(HFLM):
         Args:
             pretrained: Model name, folder, or a loaded model; ``demo`` is the model that ships with the
                 package, a demonstration and a test fixture.
-            strategy: Which rollouts a problem gets: ``grid``, ``sample``, ``eager`` or ``adaptive_grid``; each has
-                options of its own, see docs/strategies.md.
+            strategy: Which rollouts a problem gets: ``grid``, ``sample``, ``eager`` or ``adaptive_grid``;
+                each has options of its own, see docs/strategies.md.
             spans: Spans L, layers: ``0:2:4``, a list, or shares of the depth such as ``0:25%``. Below 16
                 layers the default is ``0:12.5%:25%:50%``.
             temperatures: Temperatures: ``0:0.7``, a list, or repetitions such as ``0.7x3``, three samples.

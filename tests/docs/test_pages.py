@@ -16,6 +16,7 @@ DATA = {"json": json.loads, "yaml": yaml.safe_load}
 PAGES = {path.relative_to(ROOT).as_posix(): blocks_of(path) for path in pages()}
 WITH_CODE = [page for page, blocks in PAGES.items() if any(block.language in RUN for block in blocks)]
 ALL = [block for blocks in PAGES.values() for block in blocks]
+NOT_RUN = [block for block in ALL if block.not_run and block.language in RUN]
 
 
 @pytest.mark.parametrize("page", WITH_CODE)
@@ -34,9 +35,7 @@ def test_a_reader_who_follows_the_page_gets_what_it_prints(
             printed = None
 
 
-@pytest.mark.parametrize(
-    "block", [block for block in ALL if block.not_run and block.language in RUN], ids=str
-)
+@pytest.mark.parametrize("block", NOT_RUN, ids=str)
 def test_a_block_that_cannot_run_is_checked_as_far_as_possible(block: Block) -> None:
     if block.language == "python":
         compile(block.code, block.page, "exec")
