@@ -123,11 +123,12 @@ def check_eglr(arguments: list[str]) -> None:
     import typer
 
     from lm_eval_eglr.cli.app import app
+    from lm_eval_eglr.task import chosen_selectors
 
     group: Any = typer.main.get_command(app)
     name, *rest = arguments
-    with group.commands[name].make_context(name, rest):
-        pass
+    with group.commands[name].make_context(name, rest) as context:
+        chosen_selectors(context.params.get("selector"))
 
 
 def check_pip(arguments: list[str]) -> None:

@@ -14,7 +14,12 @@ from page_session import PageSession, matches
 RUN = ("python", "bash")
 DATA = {"json": json.loads, "yaml": yaml.safe_load}
 PAGES = {path.relative_to(ROOT).as_posix(): blocks_of(path) for path in pages()}
-WITH_CODE = [page for page, blocks in PAGES.items() if any(block.language in RUN for block in blocks)]
+SLOW = ("docs/tutorials/several_processes.md",)  # four processes, each with imports of its own
+WITH_CODE = [
+    pytest.param(page, marks=pytest.mark.slow if page in SLOW else ())
+    for page, blocks in PAGES.items()
+    if any(block.language in RUN and not block.not_run for block in blocks)
+]
 ALL = [block for blocks in PAGES.values() for block in blocks]
 NOT_RUN = [block for block in ALL if block.not_run and block.language in RUN]
 
