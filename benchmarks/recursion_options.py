@@ -36,6 +36,7 @@ VARIANTS = {
     "noise=independent": "noise=independent",
     "strength=0.1": "strength=0.1",
     "strength=0.4": "strength=0.4",
+    "entropy_threshold=0.05": "entropy_threshold=0.05",
     "entropy_threshold=0.2": "entropy_threshold=0.2",
     "entropy_threshold=1": "entropy_threshold=1",
 }

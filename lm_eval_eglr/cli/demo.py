@@ -42,8 +42,8 @@ def demo(
         raise ValueError(f"limit={limit!r}: expected an integer >= 1")
     say(NATURE)
     stores = {name: folder / name for name in ("grid", "temperature")}
-    for name, grid in (("grid", GRID), ("temperature", BUDGET)):
-        _decode(f"pretrained={DEMO},{grid},rollouts={stores[name]}", limit)
+    for name, cells in (("grid", GRID), ("temperature", BUDGET)):
+        _decode(f"pretrained={DEMO},{cells},rollouts={stores[name]}", limit)
     grid, temperature = (open_store(path).documents(TASK) for path in stores.values())
     rows = [strategy_row(DEMO, TASK, grid, name) for name in progress(default_selectors(), "Selecting")]
     print_rich(strategies_table(rows))

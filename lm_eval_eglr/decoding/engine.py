@@ -134,8 +134,8 @@ class Engine:
     def _halve(self, waiting: Waiting, shortage: str) -> None:
         """Makes room after memory ran out: all rows wait, to go on half as many at a time.
 
-        A step that had begun to append tokens cannot be taken back, and under ``overwrite`` the cache
-        depends on the path, so there the pools begin anew; they draw what they drew.
+        A step that had begun to append tokens cannot be taken back, and not every pool can go on in parts:
+        those begin anew, and draw what they drew.
 
         Raises:
             OutOfMemory: If a single row was too many.
@@ -152,25 +152,30 @@ class Engine:
         logger.warning(
             "out of memory with %d rows (%s); going on with at most %d", held, shortage, self._limit
         )
-        if self._advancing or self.recursion.kv == "overwrite":
-            jobs = {row.job.number: row.job for row in rows}
-            waiting.withdraw(jobs)
-            rows = [
-                row for job in jobs.values() for row in Job.begun(job.request, job.number).rows(self.share)
-            ]
+        anew = {row.job.number: row.job for row in rows if self._advancing or not self._parts_go_on(row)}
+        waiting.withdraw(anew)
+        rows = [row for row in rows if row.job.number not in anew]
+        begun = [Job.begun(job.request, job.number) for job in anew.values()]
+        rows += [row for job in begun for row in job.rows(self.share)]
         self.rows, self._stepped, self._advancing = [], [], False
         self._cache = RowCache(self._limit)
         waiting.suspend(rows)
         release_memory()
 
+    def _parts_go_on(self, row: Row) -> bool:
+        """Whether a row can wait with its tokens while others of its pool go on.
+
+        Not under ``overwrite``, where its cache depends on the path; and not where rollouts branch, since
+        which of them may is decided token by token over the whole pool.
+        """
+        return self.recursion.kv == "keep" and row.job.request.branching is None
+
     def _suspend(self, waiting: Waiting, limit: int) -> None:
         """Lets the newest rows wait where forks have made more than may be."""
         surplus = self.rows[limit:]
-        if not surplus:
-            return
+        if not surplus or any(row.job.request.branching is not None for row in surplus):
+            return  # no part of a pool that branches can wait, even if it is more than fits
         if self.recursion.kv == "overwrite":
-            if any(row.job.request.branching is not None for row in surplus):
-                return  # what has branched off cannot begin by itself
             surplus = [row.from_the_start() for row in surplus]
         del self.rows[limit:]
         waiting.suspend(surplus)

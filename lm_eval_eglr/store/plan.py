@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from lm_eval_eglr.store.durable import StoreError, read_sealed, seal, write_whole
 from lm_eval_eglr.store.head import Place
@@ -33,7 +34,7 @@ def read_plans(folder: Path) -> set[Place]:
 
 
 def _read(path: Path) -> list[Place]:
-    pools = read_sealed(path).get("pools")
+    pools: Any = read_sealed(path).get("pools")
     try:
         return [
             (task, int(doc_id), int(repeat)) for task, entries in pools.items() for doc_id, repeat in entries

@@ -34,11 +34,15 @@ def rollouts(model, tokenizer, kv):
 def test_split_models_decode_the_same(away, kv, tokenizer, tmp_path: Path):
     """The span of 3 crosses the boundary between the devices, that of 1 does not."""
     device_map = dict.fromkeys(BELOW + ABOVE, "cpu") | dict.fromkeys(away, "disk")
-    split = dispatch_model(tiny_model(), device_map, main_device="cpu", offload_dir=str(tmp_path))
+    split = dispatch_model(tiny_model().double(), device_map, main_device="cpu", offload_dir=str(tmp_path))
     assert any(parameter.is_meta for parameter in split.parameters())
-    expected, _ = rollouts(tiny_model(), tokenizer, kv)
+    expected, _ = rollouts(tiny_model().double(), tokenizer, kv)
     found, decoder = rollouts(split, tokenizer, kv)
-    assert found == expected
+    # In fp64, because linear layers that accelerate has wrapped are summed in another order.
+    for before, after in zip(expected, found, strict=True):
+        assert [(r.cell, r.tokens, r.finish_reason) for r in after] == [
+            (r.cell, r.tokens, r.finish_reason) for r in before
+        ]
     if kv == "keep":
         rollout = found[0][-1]
         assert decoder.logprobs(PROMPTS[0], rollout) == pytest.approx(

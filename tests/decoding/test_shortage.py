@@ -68,6 +68,18 @@ def test_fewer_rows_give_the_same_rollouts(kv, share, most, monkeypatch, llama, 
     assert "going on with at most" in caplog.text
 
 
+def test_pools_that_branch_begin_anew(monkeypatch, llama, tokenizer):
+    def branches():
+        decoder = PoolDecoder(llama, tokenizer, strategy="eager", n=4, branch_threshold=0.5, budget="none")
+        pools = decoder.generate(PROMPTS, max_new_tokens=LENGTH, progress=False)
+        return [[(str(r.cell), r.tokens) for r in pool] for pool in pools]
+
+    expected = branches()
+    assert any(len(pool) == 4 for pool in expected), "nothing branched"
+    refuse_rows(monkeypatch, 5)
+    assert branches() == expected
+
+
 @pytest.mark.parametrize("name", ERRORS)
 def test_every_allocator_is_understood(name, monkeypatch, llama, tokenizer, expected):
     decoder = PoolDecoder(llama, tokenizer, **GRID)
