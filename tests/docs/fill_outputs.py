@@ -5,6 +5,7 @@ A block with an ellipsis is left as it is. Look at the difference before you com
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -25,7 +26,10 @@ def fill(path: Path, session: PageSession) -> None:
         elif block.language == "text" and printed is not None and not block.not_run:
             if ELLIPSIS not in block.code:
                 end = block.line + block.code.count("\n")
-                text = "".join(line.rstrip() + "\n" for line in printed.strip("\n").splitlines())
+                text = "".join(
+                    line.rstrip() + "\n"
+                    for line in re.sub(r"\A(?:\s*\n)+", "", printed.rstrip()).splitlines()
+                )
                 changes.append((block.line, end, text))
             printed = None
     for start, end, text in reversed(changes):
