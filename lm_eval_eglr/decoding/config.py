@@ -46,7 +46,8 @@ class RecursionConfig:
             distribution exceeds it. ``inf`` never recurses.
         max_recursions: Most iterations K_max at a position; 0 never recurses.
         tolerance: ε, nats: stop when KL(p_k ‖ p_{k-1}) falls below it.
-        update: Input rule of an iteration, see :mod:`lm_eval_eglr.decoding.recursion`.
+        update: Input rule of an iteration: ``anchored``, ``damped`` or ``replace``; see
+            :mod:`lm_eval_eglr.decoding.recursion`.
         strength: α of the rules ``anchored`` and ``damped``, from 0 (the plain model) to 1.
         kv: ``keep`` leaves the plain pass in the key-value cache; ``overwrite`` replaces the position's
             entries in the top layers by those of the last iteration.

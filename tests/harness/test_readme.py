@@ -28,14 +28,6 @@ def test_the_notebook_block_runs(tiny_folder):
     assert len(names["pool"]) == 3 * 4
 
 
-def test_the_selection_block_says_what_it_gives():
-    code = block("from_texts")
-    [(expression, answer)] = re.findall(r"^(select\(.*\)\.answer)  # '(.*?)'", code, re.MULTILINE)
-    names: dict[str, object] = {}
-    exec(compile(code, "README", "exec"), names)
-    assert eval(expression, names) == answer
-
-
 def test_the_selector_of_six_lines_works_and_is_listed(own_selectors):
     exec(compile(block("register_selector"), "README", "exec"), {})
     assert available_selectors()["shortest"].description == "The shortest rollout that has an answer."

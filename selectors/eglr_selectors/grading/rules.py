@@ -18,7 +18,7 @@ class Rules:
     Attributes:
         form: What an answer may be. ``integer`` and ``number`` take exact numbers only (with thousands
             marks, units and percent signs) and never ask math-verify; ``text`` compares words.
-        relative_tolerance: Largest |answer − gold| / |gold| between two numbers; 0 is exact.
+        relative_tolerance: Largest ``|answer − gold| / |gold|`` between two numbers; 0 is exact.
         percent: ``either`` lets 50 % equal both 0.5 and 50; ``strict`` only 0.5.
         units: ``known`` takes words, currency and unit names after a number for a unit, but a single
             unmarked letter for a variable; ``any`` takes such a letter (12 m) for a unit too.
