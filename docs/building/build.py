@@ -26,7 +26,16 @@ SECTIONS = {
         "tutorials/several_processes",
         "tutorials/grpo",
     ),
-    "How it works": ("method", "strategies", "selectors", "grading", "store", "tasks/index", "demo_model"),
+    "How it works": (
+        "method",
+        "strategies",
+        "selectors",
+        "grading",
+        "store",
+        "reliability",
+        "tasks/index",
+        "demo_model",
+    ),
     "Results": ("results",),
     "Reference": (
         "reference/arguments",
