@@ -4,10 +4,14 @@
     python benchmarks/strategies.py --model-args pretrained=FOLDER,dtype=float32 --task gsm8k_eglr --limit 50
 
 Every strategy decodes the problems once into a store of its own (a second run goes on from the stores).
-Each is compared with plain samples of the same problems that decode as many tokens: pass@k and maj@k of the
-samples are means over all subsets of k, between two k by a straight line, so that both sides have the same
-tokens in all. Tokens are those that were decoded, a prefix that branches share counted once. Writes
-OUT/results.json and OUT/results.md.
+Each is compared with plain samples of the same problems, once with as many tokens and once with as many
+FLOPs: pass@k and maj@k of the samples are means over all subsets of k, between two k by a straight line.
+
+Tokens are counted as a plain sampler would decode them: of branches, a prefix that they share counts once,
+but samples share nothing. FLOPs are those that were spent, with what the rollout tree saves on either side
+and prompts that were read again; k samples are taken to cost k/n of n, which is less than they do.
+
+Writes OUT/results.json and OUT/results.md.
 """
 
 from __future__ import annotations
@@ -46,6 +50,9 @@ class Line:
     samples: float  # plain samples that decode as many tokens
     majority_less_samples: tuple[float, float, float]  # difference with its paired interval
     oracle_less_samples: tuple[float, float, float]
+    samples_by_flops: float  # plain samples that spend as many FLOPs; all there are if they spend fewer
+    majority_less_samples_by_flops: tuple[float, float, float]
+    oracle_less_samples_by_flops: tuple[float, float, float]
 
 
 def runs(arguments: argparse.Namespace) -> dict[str, str]:
@@ -99,24 +106,31 @@ def at(estimator, pools: list[ParsedPool], k: float) -> np.ndarray:
 def line(name: str, pools: list[ParsedPool], samples: list[ParsedPool], seed: int) -> Line:
     """Figures of one strategy beside samples of as many tokens."""
     tokens = [decoded_tokens(parsed.pool) for parsed in pools]
-    size = len(samples[0])
-    k = min(float(size), size * sum(tokens) / sum(decoded_tokens(parsed.pool) for parsed in samples))
+    size = float(len(samples[0]))
+    flops = float(np.mean([parsed.pool.cost.flops for parsed in pools]))
+    plain_flops = float(np.mean([parsed.pool.cost.flops for parsed in samples]))
+    by_tokens = min(size, size * sum(tokens) / sum(decoded_tokens(parsed.pool) for parsed in samples))
+    by_flops = min(size, size * flops / plain_flops)
     majority, oracle = accuracy(pools, "majority").values, accuracy(pools, "oracle").values
-    figures = []
-    for values, estimator in ((majority, maj_at_k), (oracle, pass_at_k)):
-        alone = bootstrap(values, seed=seed)
-        paired = paired_bootstrap(values, at(estimator, samples, k), seed=seed)
-        figures.append((alone.value, (alone.low, alone.high), (paired.value, paired.low, paired.high)))
-    (maj, maj_ends, maj_less), (best, best_ends, best_less) = figures
+
+    def less(values: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
+        paired = paired_bootstrap(values, theirs, seed=seed)
+        return paired.value, paired.low, paired.high
+
+    maj, best = bootstrap(majority, seed=seed), bootstrap(oracle, seed=seed)
     return Line(
         name,
         any(parsed.pool.uses_reference for parsed in pools),
-        *(maj, maj_ends, best, best_ends),
+        *(maj.value, (maj.low, maj.high), best.value, (best.low, best.high)),
         float(np.mean([len(parsed) for parsed in pools])),
         float(np.mean(tokens)),
-        float(np.mean([parsed.pool.cost.flops for parsed in pools])),
-        k,
-        *(maj_less, best_less),
+        flops,
+        by_tokens,
+        less(majority, at(maj_at_k, samples, by_tokens)),
+        less(oracle, at(pass_at_k, samples, by_tokens)),
+        by_flops,
+        less(majority, at(maj_at_k, samples, by_flops)),
+        less(oracle, at(pass_at_k, samples, by_flops)),
     )
 
 
@@ -124,7 +138,8 @@ def markdown(lines: list[Line], curve: dict[int, tuple[float, float]], about: di
     """Both tables, with what they were made with."""
     head = (
         "| strategy | majority, % | oracle, % | rollouts | tokens | FLOPs | samples of as many tokens | "
-        "majority less theirs, points | oracle less theirs, points |\n|:--|--:|--:|--:|--:|--:|--:|--:|--:|"
+        "majority less theirs, points | oracle less theirs, points | samples of as many FLOPs | "
+        "majority less theirs | oracle less theirs |\n|:--" + "|--:" * 11 + "|"
     )
     rows = [head]
     for each in lines:
@@ -132,7 +147,9 @@ def markdown(lines: list[Line], curve: dict[int, tuple[float, float]], about: di
         rows.append(
             f"| {each.name}{mark} | {100 * each.majority:.1f} | {100 * each.oracle:.1f} | "
             f"{each.rollouts:.1f} | {each.tokens:.0f} | {each.flops:.2e} | {each.samples:.1f} | "
-            f"{points(each.majority_less_samples)} | {points(each.oracle_less_samples)} |"
+            f"{points(each.majority_less_samples)} | {points(each.oracle_less_samples)} | "
+            f"{each.samples_by_flops:.1f} | {points(each.majority_less_samples_by_flops)} | "
+            f"{points(each.oracle_less_samples_by_flops)} |"
         )
     rows += ["", "| plain samples | " + " | ".join(map(str, curve)) + " |", "|:--|" + "--:|" * len(curve)]
     for place, name in enumerate(("maj@k, %", "pass@k, %")):

@@ -187,27 +187,38 @@ class Engine:
             self._prefill(admitted)
 
     def _prefill(self, admitted: list[Row]) -> None:
-        """Fills the cache with all tokens but the newest, which the next step runs."""
-        start = len(self.rows)
-        self.rows += admitted
-        longest = max(row.position for row in admitted)
-        sequences = [row.sequence() for row in admitted]
+        """Fills the cache with all tokens but the newest, which the next step runs.
+
+        Equal ones of a pool are run once and copied, also where its cells do not share their rows.
+        """
+        sequences: dict[tuple[int, tuple[int, ...]], list[Row]] = {}
+        for row in admitted:
+            prefix = tuple(row.sequence()[: row.position])
+            sequences.setdefault((row.job.number, prefix), []).append(row)
+        prefixes, start = [prefix for _, prefix in sequences], len(self.rows)
+        firsts = [same[0] for same in sequences.values()]
+        others = [(start + n, row) for n, same in enumerate(sequences.values()) for row in same[1:]]
+        self.rows += firsts + [row for _, row in others]
+        longest = max(map(len, prefixes))
         self._cache.reserve(len(self.rows), longest + 1)
         for column in range(0, longest, PREFILL_CHUNK):
             queries = min(PREFILL_CHUNK, longest - column)
             batch = max(1, PREFILL_TOKENS // queries)
-            for first in range(0, len(admitted), batch):
-                rows = admitted[first : first + batch]
-                tokens = torch.zeros(len(rows), queries, dtype=torch.long)
-                for i, row in enumerate(rows):
+            for first in range(0, len(prefixes), batch):
+                some = prefixes[first : first + batch]
+                tokens = torch.zeros(len(some), queries, dtype=torch.long)
+                for i, sequence in enumerate(some):
                     # Padding on the right is never attended to, and overwritten as the row grows.
-                    part = sequences[first + i][column : min(column + queries, row.position)]
+                    part = sequence[column : column + queries]
                     tokens[i, : len(part)] = torch.tensor(part, dtype=torch.long)
-                positions = torch.arange(column, column + queries).expand(len(rows), -1)
-                slots = slice(start + first, start + first + len(rows))
+                positions = torch.arange(column, column + queries).expand(len(some), -1)
+                slots = slice(start + first, start + first + len(some))
                 self._cache.begin_prefill(slots, column, queries)
                 self.stack.forward(tokens, positions, self._cache)
-        for row in admitted:
+        if others:
+            targets = range(start + len(firsts), len(self.rows))
+            self._cache.copy_rows([origin for origin, _ in others], targets, longest)
+        for row in firsts:
             # What is prefilled once more after a shortage is not counted: it is not of the method's making.
             if row.job.row_steps == 0:
                 row.job.plain_layer_tokens += self.stack.depth * row.position
