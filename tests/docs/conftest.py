@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from eglr_selectors import registry
+from eglr_selectors import available_selectors, registry
+from eglr_selectors.verifiers import available_verifiers
 from eglr_selectors.verifiers import registry as verifier_registry
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -35,6 +36,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def own_registrations() -> Iterator[None]:
     """What a page registers is gone after it: other tests list what the library brings."""
+    available_selectors(), available_verifiers()  # the library's own are there for good
     tables = [registry._REGISTRY._entries, verifier_registry._REGISTRY._entries]
     before = [dict(table) for table in tables]
     yield

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ class PageSession:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        # What a page installs goes into its folder, is built with what is here, and asks no package index.
-        installed = str(folder / "installed")
+        # What a page installs is its own, is built with what is here, and asks no package index.
+        installed = tempfile.mkdtemp(prefix="installed-", dir=folder)
         own = {
             "PIP_TARGET": installed,
             "PYTHONPATH": installed,
