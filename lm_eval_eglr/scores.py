@@ -6,9 +6,10 @@ import math
 from collections.abc import ItemsView
 from typing import Any
 
-from eglr_selectors import ParsedPool, RolloutPool
+from eglr_selectors import ParsedPool
 
 from lm_eval_eglr.filters import SelectedText
+from lm_eval_eglr.tie_share import tie_share
 
 POOL_METRICS = ("truncated", "no_answer", "ungraded", "cost_vs_plain", "ties")
 METRICS = [
@@ -92,13 +93,6 @@ def pool_scores(parsed: ParsedPool) -> Scores:
         "cut_off": cut,
     }
     return Scores(metrics, details)
-
-
-def tie_share(pool: RolloutPool) -> float:
-    """Share of tokens of which rounding decided; NaN where there are none."""
-    tokens = sum(len(rollout.tokens) for rollout in pool)
-    ties = sum(rollout.telemetry.ties for rollout in pool if rollout.telemetry is not None)
-    return ties / tokens if tokens else math.nan
 
 
 def verdict(parsed: ParsedPool, index: int) -> str:

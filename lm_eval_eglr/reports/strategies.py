@@ -10,8 +10,8 @@ from eglr_selectors import ParsedPool, Selection, Selector, available_selectors,
 from eglr_selectors.estimators import bootstrap, cost_of, selector_at_k
 from eglr_selectors.factories import REQUIRED
 
-from lm_eval_eglr.scores import tie_share
 from lm_eval_eglr.store import Document
+from lm_eval_eglr.tie_share import tie_share
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,8 @@ def test_an_interrupt_says_what_is_safe_and_how_to_go_on(
     tiny: Path, whole: tuple[dict[str, bytes], float]
 ) -> None:
     store, output = tiny / "interrupted", tiny / "interrupted.txt"
-    process = start(tiny, store, output, {})
+    # One pool after another, so that there is time to interrupt between two.
+    process = start(tiny, store, output, {}, batch_size=1)
     while not list((store / "pools").glob("*.parquet")):
         assert process.exitcode is None, output.with_suffix(".log").read_text()
         time.sleep(0.005)

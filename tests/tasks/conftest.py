@@ -61,7 +61,7 @@ def spoken_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "<unk>",
         "<s>",
         "</s>",
-        *(rf"\boxed{{{number}}}" for number in (8, 15, 18, 20)),
+        *(rf"\boxed{{{number}}}" for number in (6, 14, 62, 128)),
         "so",
         "then",
         "3",
