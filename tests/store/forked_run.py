@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -68,6 +69,8 @@ def run_ranks(folder: Path, rollouts: Path, ranks: int, **options: Any) -> str:
 def _run(
     folder: Path, rollouts: Path, output: Path, environment: dict[str, str], options: dict[str, Any]
 ) -> None:
+    # A runner in the background may have been started with interrupts ignored, and a fork inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # What pytest has put in the place of these would capture what this process says.
     sys.stdout = sys.stderr = output.with_suffix(".log").open("w", buffering=1)
     os.dup2(sys.stderr.fileno(), 2)
