@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from eglr_selectors import ParsedPool
 from eglr_selectors.estimators import accuracy, maj_at_k, paired_bootstrap, pass_at_k
-from strategies import decode, points
+from strategies import at, decode, points
 
 from lm_eval_eglr import harness
 from lm_eval_eglr.store import read_store
@@ -80,20 +80,13 @@ def line(name: str, half: str, pools: list[ParsedPool], samples: list[ParsedPool
         sum(t.gated_tokens for t in recursed) / tokens if tokens else float("nan"),
         flops / plain * size / rollouts,
         difference(oracle, pass_at_k(samples, rollouts).values),
-        difference(oracle, between(pass_at_k, samples, equal)),
-        difference(majority, between(maj_at_k, samples, equal)),
+        difference(oracle, at(pass_at_k, samples, equal)),
+        difference(majority, at(maj_at_k, samples, equal)),
     )
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:
     return float(np.mean(values))
-
-
-def between(estimator, pools: list[ParsedPool], k: float) -> np.ndarray:
-    """An estimator of whole k at a k between two of them, ``[problems]``."""
-    low = int(k)
-    first = estimator(pools, low).values
-    return first if k == low else first + (k - low) * (estimator(pools, low + 1).values - first)
 
 
 def markdown(lines: list[Line], chosen: str, about: dict[str, object]) -> str:

@@ -113,7 +113,7 @@ class Engine:
                 # Outside of the handler, which keeps the failed step's tensors.
                 self._halve(waiting, shortage)
                 continue
-            self._suspend(waiting, self._limit)
+            self._suspend(waiting)
             if progress is not None:
                 progress(tokens, done.rollouts)
             for job in done.jobs:
@@ -170,14 +170,14 @@ class Engine:
         """
         return self.recursion.kv == "keep" and row.job.request.branching is None
 
-    def _suspend(self, waiting: Waiting, limit: int) -> None:
+    def _suspend(self, waiting: Waiting) -> None:
         """Lets the newest rows wait where forks have made more than may be."""
-        surplus = self.rows[limit:]
+        surplus = self.rows[self._limit :]
         if not surplus or any(row.job.request.branching is not None for row in surplus):
             return  # no part of a pool that branches can wait, even if it is more than fits
         if self.recursion.kv == "overwrite":
             surplus = [row.from_the_start() for row in surplus]
-        del self.rows[limit:]
+        del self.rows[self._limit :]
         waiting.suspend(surplus)
 
     def _admit(self, waiting: Waiting) -> None:
