@@ -56,6 +56,8 @@ def run_ranks(folder: Path, rollouts: Path, ranks: int, **options: Any) -> str:
     processes = []
     for rank, output in enumerate(outputs):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true", **shared}
+        # Several threads round otherwise, and accelerate takes one per core unless it is told.
+        own["OMP_NUM_THREADS"] = "1"
         processes.append(start(folder, rollouts, output, own if ranks > 1 else {}, **options))
     for process in processes:
         process.join(600)
