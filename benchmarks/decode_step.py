@@ -9,7 +9,8 @@ and prints, as shares of the time of all steps without prefill:
     attention    attention, plain and recursed
     other        everything else: norms, rotations, distributions, draws, bookkeeping
 
-and two ratios of the recursion's time to what its share of the plain pass would cost:
+and two ratios of the recursion's time to what its work would cost at the price of a plain token. Recursions
+run beside plain rows, so their time is what a row takes longer than at rate 0, which is measured first:
 
     per layer-token   recursion seconds / (plain seconds x recursed layer-tokens / plain layer-tokens)
     per FLOP          the same with the unembedding of each iteration counted in
@@ -20,9 +21,11 @@ On a small model an unembedding costs as much as several layers, and each iterat
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -59,16 +62,42 @@ def main() -> None:
     parser.add_argument("--spans", default="0:2:4:8")
     parser.add_argument("--max-new-tokens", type=int, default=32)
     parser.add_argument("--rows", type=int, default=64)
-    parser.add_argument("--gate-rates", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.5])
+    parser.add_argument("--gate-rates", type=float, nargs="+", default=[0.1, 0.2, 0.5])
     options = parser.parse_args()
     model, tokenizer = load_model(options)
     prompts = load_prompts(tokenizer, options.prompts)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.dtype}")
     print(f"{'gate':>5} {'linear':>7} {'attention':>9} {'other':>6} {'per layer-token':>16} {'per FLOP':>9}")
     entropies = _entropies(model, tokenizer, prompts, options)
+    _measure(model, tokenizer, prompts, options, math.inf)  # the first run pages in what the others use
+    plain = _measure(model, tokenizer, prompts, options, math.inf)
+    print(_line(0.0, plain, plain))
     for rate in options.gate_rates:
-        threshold = float(entropies.quantile(1 - rate)) if rate else 1e9
-        print(_measure(model, tokenizer, prompts, options, threshold, rate), flush=True)
+        found = _measure(model, tokenizer, prompts, options, float(entropies.quantile(1 - rate)))
+        print(_line(rate, found, plain), flush=True)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Seconds of all steps and of their parts, and the work that they did."""
+
+    step: float
+    linear: float
+    attention: float
+    rows: int
+    layer_tokens: float  # recursed, as a share of a plain token's
+    flops: float  # likewise
+
+
+def _line(rate: float, found: Figures, plain: Figures) -> str:
+    linear, attention = found.linear / found.step, found.attention / found.step
+    price = plain.step / plain.rows
+    recursion = found.step - price * found.rows
+    ratios = [
+        f"{recursion / (price * work):.2f}" if work else "" for work in (found.layer_tokens, found.flops)
+    ]
+    parts = f"{linear:7.2f} {attention:9.2f} {1 - linear - attention:6.2f}"
+    return f"{rate:5.2f} {parts} {ratios[0]:>16} {ratios[1]:>9}"
 
 
 def _entropies(model: Any, tokenizer: Any, prompts: list[str], options: argparse.Namespace) -> torch.Tensor:
@@ -78,8 +107,8 @@ def _entropies(model: Any, tokenizer: Any, prompts: list[str], options: argparse
 
 
 def _measure(
-    model: Any, tokenizer: Any, prompts: list[str], options: argparse.Namespace, threshold: float, rate: float
-) -> str:
+    model: Any, tokenizer: Any, prompts: list[str], options: argparse.Namespace, threshold: float
+) -> Figures:
     clock: Clock = Counter()
     decoder = PoolDecoder(
         model,
@@ -90,19 +119,16 @@ def _measure(
         max_rows=options.rows,
     )
     engine = decoder.engine
-    names = ("step", "_forward", "_refine", "_prefill")
-    before = {name: getattr(engine, name) for name in names}
-    for name in names:
-        setattr(engine, name, timed(clock, name, before[name]))
-    prefill: Clock = Counter()
+    step, spent = engine.step, clock.copy()
 
-    def prefilling(admitted: Any) -> None:
-        start = clock.copy()
-        timed(clock, "_prefill", before["_prefill"])(admitted)
-        for part in ("linear", "attention"):
-            prefill[part] += clock[part] - start[part]
+    def stepping() -> Any:
+        before = clock.copy()
+        done = timed(clock, "step", step)()
+        for part in ("step", "linear", "attention"):
+            spent[part] += clock[part] - before[part]
+        return done
 
-    engine._prefill = prefilling  # type: ignore[method-assign]
+    engine.step = stepping  # type: ignore[method-assign]
     linear = cpu_linear._forward
     cpu_linear._forward = timed(clock, "linear", linear)
     AttentionInterface.register(attention.NAME, timed(clock, "attention", attention.row_attention))
@@ -111,23 +137,20 @@ def _measure(
     finally:
         cpu_linear._forward = linear
         AttentionInterface.register(attention.NAME, attention.row_attention)
-    products = clock["linear"] - prefill["linear"]
-    attending = clock["attention"] - prefill["attention"]
-    total = clock["step"]
-    shares = [products / total, attending / total, 1 - (products + attending) / total]
     costs = [pool.cost for pool in pools]
     rows = sum(cost.rows for cost in costs)
     recursed = sum(cost.recursion_layer_tokens for cost in costs)
     heads = sum(cost.head_evaluations for cost in costs) - rows
     depth = decoder.stack.depth
     layer, head = decoder.stack.layer_parameters(), decoder.stack.head_parameters()
-    per_token = per_flop = float("nan")
-    if recursed:
-        per_token = clock["_refine"] / (clock["_forward"] * recursed / (depth * rows))
-        flops = (recursed * layer + heads * head) / (rows * (depth * layer + head))
-        per_flop = clock["_refine"] / (clock["_forward"] * flops)
-    parts = f"{shares[0]:7.2f} {shares[1]:9.2f} {shares[2]:6.2f}"
-    return f"{rate:5.2f} {parts} {per_token:16.2f} {per_flop:9.2f}"
+    return Figures(
+        spent["step"],
+        spent["linear"],
+        spent["attention"],
+        rows,
+        recursed / depth,
+        (recursed * layer + heads * head) / (depth * layer + head),
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,9 @@
-"""The decode loop: a pool is a trie of rows, each run once, that fork where their cells draw apart."""
+"""The decode loop: a pool is a trie of rows, each run once, that fork where their cells draw apart.
+
+A pass runs the newest token of some rows through all layers, and one iteration of every recursion through
+its top layers beside them: rows are batched over depths, so that the weights are read once for both. A row
+draws once the distributions of all its cells are there.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +24,12 @@ from lm_eval_eglr.decoding.costs import CostModel
 from lm_eval_eglr.decoding.cpu_linear import CpuLinear
 from lm_eval_eglr.decoding.distributions import Distributions
 from lm_eval_eglr.decoding.drawing import draw_tokens
+from lm_eval_eglr.decoding.items import Item, Items
 from lm_eval_eglr.decoding.layer_stack import LayerStack
-from lm_eval_eglr.decoding.recursion import entropy, recurse
+from lm_eval_eglr.decoding.prefill import prefill
+from lm_eval_eglr.decoding.recursion import entropy
 from lm_eval_eglr.decoding.row_cache import RowCache
-from lm_eval_eglr.decoding.rows import Branch, Job, Place, Request, Row
+from lm_eval_eglr.decoding.rows import Branch, Job, Pending, Place, Request, Row
 from lm_eval_eglr.decoding.shortage import OutOfMemory, is_shortage, release_memory
 from lm_eval_eglr.decoding.stopping import decode_text
 from lm_eval_eglr.decoding.ties import rounding_of
@@ -30,9 +37,6 @@ from lm_eval_eglr.decoding.token_records import record_tokens
 from lm_eval_eglr.decoding.waiting import Waiting
 
 logger = logging.getLogger(__name__)
-
-PREFILL_CHUNK = 512  # positions per prefill pass
-PREFILL_TOKENS = 8192  # rows × positions per prefill pass, which bounds its activations
 
 
 class Engine:
@@ -70,6 +74,7 @@ class Engine:
         self._stepped: list[Row] = []  # the rows of the running step, as it found them
         self._advancing = False  # whether the running step has begun to change what rows hold
         self._limit = max_rows  # fewer after memory ran out
+        self._items: Items[Row] = Items(recursion)
         self._cache = RowCache(max_rows)
         self._attention = RowAttention(stack.model)
         self._linear = CpuLinear(stack.model)
@@ -94,7 +99,7 @@ class Engine:
         waiting = Waiting(requests, self.max_rows, self.share)
         # A run that was abandoned half-way leaves nothing behind.
         self.rows, self._cache, self._limit = [], RowCache(self.max_rows), self.max_rows
-        self._advancing = False
+        self._advancing, self._items = False, Items(self.recursion)
         while True:
             shortage = ""
             # Not around the yield: whoever takes the pools may use the model in between.
@@ -103,7 +108,6 @@ class Engine:
                     self._admit(waiting)
                     if not self.rows:
                         return
-                    tokens = sum(len(row.branches) for row in self.rows)
                     done = self.step()
                 except Exception as error:
                     if not is_shortage(error):
@@ -115,20 +119,24 @@ class Engine:
                 continue
             self._suspend(waiting)
             if progress is not None:
-                progress(tokens, done.rollouts)
+                progress(done.tokens, done.rollouts)
             for job in done.jobs:
                 yield job.number, self._pool(job)
 
     def step(self) -> _Done:
-        """Decodes one token of every live cell."""
+        """Runs a pass and draws a token for every cell whose distribution it completed."""
         self._stepped = list(self.rows)
-        plain = self._forward()
-        distributions = self._refine(plain)
-        drawn = draw_tokens(self.rows, distributions, self._rounding)
-        self._advancing = True
-        branch_out(self.rows, drawn, distributions)
-        done = self._advance(drawn, distributions)
-        self._advancing = False
+        self._run_pass()
+        ready = [row for row in self.rows if row.pending is not None and row.pending.complete]
+        done = _Done(jobs=[], rollouts=0, tokens=0)
+        if ready:
+            distributions = Distributions.of(ready)
+            drawn = draw_tokens(ready, distributions, self._rounding)
+            self._advancing = True
+            branch_out(ready, drawn, distributions)
+            record_tokens(ready, drawn, distributions, self.recursion, self._rounding)
+            self._advance(ready, drawn, done)
+            self._advancing = False
         return done
 
     def _halve(self, waiting: Waiting, shortage: str) -> None:
@@ -158,7 +166,9 @@ class Engine:
         begun = [Job.begun(job.request, job.number) for job in anew.values()]
         rows += [row for job in begun for row in job.rows(self.share)]
         self.rows, self._stepped, self._advancing = [], [], False
-        self._cache = RowCache(self._limit)
+        self._cache, self._items = RowCache(self._limit), Items(self.recursion)
+        for row in rows:
+            row.pending = None
         waiting.suspend(rows)
         release_memory()
 
@@ -175,137 +185,114 @@ class Engine:
         surplus = self.rows[self._limit :]
         if not surplus or any(row.job.request.branching is not None for row in surplus):
             return  # no part of a pool that branches can wait, even if it is more than fits
+        del self.rows[self._limit :]
+        live = set(map(id, self.rows))
+        self._items.keep(lambda row: id(row) in live)
         if self.recursion.kv == "overwrite":
             surplus = [row.from_the_start() for row in surplus]
-        del self.rows[self._limit :]
+        for row in surplus:
+            row.pending = None
         waiting.suspend(surplus)
 
     def _admit(self, waiting: Waiting) -> None:
         """Moves waiting rows into free ones and runs all their tokens but the last."""
         admitted = waiting.rows(self.rows, self._limit)
         if admitted:
-            self._prefill(admitted)
+            prefill(self.stack, self._cache, self.rows, admitted)
 
-    def _prefill(self, admitted: list[Row]) -> None:
-        """Fills the cache with all tokens but the newest, which the next step runs.
-
-        Equal ones of a pool are run once and copied, also where its cells do not share their rows.
-        """
-        sequences: dict[tuple[int, tuple[int, ...]], list[Row]] = {}
-        for row in admitted:
-            prefix = tuple(row.sequence()[: row.position])
-            sequences.setdefault((row.job.number, prefix), []).append(row)
-        prefixes, start = [prefix for _, prefix in sequences], len(self.rows)
-        firsts = [same[0] for same in sequences.values()]
-        others = [(start + n, row) for n, same in enumerate(sequences.values()) for row in same[1:]]
-        self.rows += firsts + [row for _, row in others]
-        longest = max(map(len, prefixes))
-        self._cache.reserve(len(self.rows), longest + 1)
-        for column in range(0, longest, PREFILL_CHUNK):
-            queries = min(PREFILL_CHUNK, longest - column)
-            batch = max(1, PREFILL_TOKENS // queries)
-            for first in range(0, len(prefixes), batch):
-                some = prefixes[first : first + batch]
-                tokens = torch.zeros(len(some), queries, dtype=torch.long)
-                for i, sequence in enumerate(some):
-                    # Padding on the right is never attended to, and overwritten as the row grows.
-                    part = sequence[column : column + queries]
-                    tokens[i, : len(part)] = torch.tensor(part, dtype=torch.long)
-                positions = torch.arange(column, column + queries).expand(len(some), -1)
-                slots = slice(start + first, start + first + len(some))
-                self._cache.begin_prefill(slots, column, queries)
-                self.stack.forward(tokens, positions, self._cache)
-        if others:
-            targets = range(start + len(firsts), len(self.rows))
-            self._cache.copy_rows([origin for origin, _ in others], targets, longest)
-        for row in firsts:
-            # What is prefilled once more after a shortage is not counted: it is not of the method's making.
-            if row.job.row_steps == 0:
-                row.job.plain_layer_tokens += self.stack.depth * row.position
-
-    def _forward(self) -> Tensor:
-        """Runs the newest token of every row; returns plain log-probabilities, ``[rows, vocab]``."""
-        positions = torch.tensor([row.position for row in self.rows])
-        tokens = torch.tensor([[row.token] for row in self.rows])
+    def _run_pass(self) -> None:
+        """Runs the newest token of each row that it has not been run of, and one iteration of each item."""
+        numbers = [number for number, row in enumerate(self.rows) if row.pending is None]
+        starting = [self.rows[number] for number in numbers]
+        positions = torch.tensor([row.position for row in (*starting, *self._items.owners)])
+        tokens = torch.tensor([row.token for row in (*starting, *self._items.owners)])
         self._cache.reserve(len(self.rows), int(positions.max()) + 1)
-        self._cache.begin_step(positions)
-        normed = self.stack.forward(tokens, positions[:, None], self._cache)
-        return self.stack.unembed(normed[:, 0]).log_softmax(-1)
+        if not self._items:  # then every row starts
+            self._cache.begin_step(positions)
+            normed = self.stack.forward(tokens[:, None], positions[:, None], self._cache)
+        else:
+            number_of = {id(row): number for number, row in enumerate(self.rows)}
+            slots = torch.tensor(numbers + [number_of[id(row)] for row in self._items.owners])
+            stored = len(slots) if self.recursion.kv == "overwrite" else len(starting)
+            self._cache.begin_items(slots, positions, stored=stored, live=len(self.rows))
+            normed = self.stack.forward(tokens[:, None], positions[:, None], self._cache, self._items)
+        logprobs = self.stack.unembed(normed[:, 0]).log_softmax(-1)
+        plain = logprobs[: len(starting)]
+        if self._items:
+            self._items.observe(logprobs[len(starting) :])
+        if starting:
+            self._gate(starting, plain)
 
-    def _refine(self, plain: Tensor) -> Distributions:
-        """Recurses gated rows once per distinct span among their cells."""
-        entropies: list[float] = entropy(plain).tolist()
+    def _gate(self, starting: list[Row], plain: Tensor) -> None:
+        """Notes the plain distributions, ``[rows, vocab]``, and lets the spans of gated rows be recursed."""
+        values: list[float] = entropy(plain).tolist()
         gated = [
             number
-            for number, value in enumerate(entropies)
-            if value > self.recursion.entropy_threshold and self.recursion.max_recursions > 0
+            for number, (row, value) in enumerate(zip(starting, values, strict=True))
+            if value > self.recursion.entropy_threshold and self.recursion.max_recursions and row.spans()[-1]
         ]
-        source = list(range(len(self.rows)))
+        # Copied, so that a row which waits for its recursions does not hold the whole pass.
+        copies = dict(zip(gated, plain[gated], strict=True))
+        for number, (row, value) in enumerate(zip(starting, values, strict=True)):
+            row.pending = Pending(copies.get(number, plain[number]), value)
+        rows = [(starting[number], number) for number in gated]
         if self.recursion.kv == "overwrite":
-            source += self._fork_spans(gated)
-            parents = set(gated)
-            gated = [number for number, origin in enumerate(source) if origin in parents]
-        index = {(row, 0): source[row] for row in range(len(self.rows))}
-        items = [(row, span) for row in gated for span in self.rows[row].spans() if span > 0]
-        for number, (row, span) in enumerate(items):
-            index[row, span] = len(plain) + number
-        if not items:
-            return Distributions(plain, entropies, index, None, len(plain))
+            rows += self._fork_spans(rows)
+        items, origins = [], []
+        for row, origin in rows:
+            assert row.pending is not None
+            row.pending.items = [Item(row, span) for span in row.spans() if span > 0]
+            items += row.pending.items
+            origins += [origin] * len(row.pending.items)
+        if items:
+            self._items.join(items, self.stack, origins, plain[origins])
 
-        slots = torch.tensor([row for row, _ in items])
-        origins = torch.tensor([source[row] for row, _ in items])
-        refinement = recurse(
-            self.stack,
-            self._cache,
-            plain[origins],
-            [span for _, span in items],
-            rows=origins,
-            slots=slots,
-            positions=torch.tensor([self.rows[row].position for row, _ in items]),
-            config=self.recursion,
-        )
-        entropies += entropy(refinement.logprobs).tolist()
-        logprobs = torch.cat([plain, refinement.logprobs])
-        return Distributions(logprobs, entropies, index, refinement, len(plain))
-
-    def _fork_spans(self, gated: list[int]) -> list[int]:
+    def _fork_spans(self, gated: list[tuple[Row, int]]) -> list[tuple[Row, int]]:
         """Gives each span of a gated row a row of its own, since each will write its own cache entries.
 
+        Args:
+            gated: Rows with their number in the pass.
+
         Returns:
-            The origins of the rows that were added, in order.
+            The rows that were added, with the number of the row that each comes from.
         """
-        origins: list[int] = []
-        for number in gated:
-            row = self.rows[number]
+        number_of = {id(row): number for number, row in enumerate(self.rows)}
+        added: list[tuple[Row, int]] = []
+        sources: list[int] = []
+        for row, number in gated:
             for span in row.spans()[1:]:
                 branches = [branch for branch in row.branches if branch.cell.span == span]
                 row.branches = [branch for branch in row.branches if branch.cell.span != span]
-                self.rows.append(Row(row.job, branches, row.token, row.position))
-                origins.append(number)
-        if origins:
-            length = max(self.rows[number].position for number in origins) + 1
+                assert row.pending is not None
+                pending = Pending(row.pending.plain, row.pending.entropy)
+                added.append((Row(row.job, branches, row.token, row.position, pending), number))
+                sources.append(number_of[id(row)])
+        if added:
+            length = max(row.length for row, _ in added)
+            targets = range(len(self.rows), len(self.rows) + len(added))
+            self.rows += [row for row, _ in added]
             self._cache.reserve(len(self.rows), length)
-            targets = range(len(self.rows) - len(origins), len(self.rows))
-            self._cache.copy_rows(origins, targets, length)
-        return origins
+            self._cache.copy_rows(sources, targets, length)
+        return added
 
-    def _advance(self, drawn: dict[Place, int], distributions: Distributions) -> _Done:
-        """Appends the drawn tokens, retires finished cells, forks rows and closes the holes."""
-        done = _Done(jobs=[], rollouts=0)
-        self._count(distributions)
-        record_tokens(self.rows, drawn, distributions, self.recursion, self._rounding)
+    def _advance(self, ready: list[Row], drawn: dict[Place, int], done: _Done) -> None:
+        """Retires finished cells, lets rows whose cells drew apart fork and closes the holes."""
+        number_of = {id(row): number for number, row in enumerate(self.rows)}
         forks: list[tuple[int, Row]] = []
         dead: list[int] = []
-        for number, row in enumerate(self.rows):
+        for place_of_row, row in enumerate(ready):
+            self._count(row)
+            number = number_of[id(row)]
             groups: dict[int, list[Branch]] = defaultdict(list)
             for place, branch in enumerate(row.branches):
-                self._finish(row, branch, done, failed=(number, place) not in drawn)
+                done.tokens += 1
+                self._finish(row, branch, done, failed=(place_of_row, place) not in drawn)
                 if branch.finish_reason is None:
                     groups[branch.tokens[-1] if self.share else place].append(branch)
-            row.position += 1
+            row.position, row.pending = row.position + 1, None
             if not groups:
                 dead.append(number)
-                if any((number, place) not in drawn for place in range(len(row.branches))):
+                if any((place_of_row, place) not in drawn for place in range(len(row.branches))):
                     # Its keys and values may be no numbers, which the slot's next row must not meet: a
                     # masked column weighs 0, and 0 times NaN is NaN.
                     self._cache.clear_row(number)
@@ -314,18 +301,17 @@ class Engine:
             row.branches, row.token = first, first[0].tokens[-1]
             forks += [(number, Row(row.job, group, group[0].tokens[-1], row.position)) for group in others]
         self._place(forks, dead)
-        return done
 
-    def _count(self, distributions: Distributions) -> None:
-        """Adds what the step cost to its jobs."""
-        for row in self.rows:
-            row.job.row_steps += 1
-            row.job.plain_layer_tokens += self.stack.depth
-            row.job.head_evaluations += 1
-        for (number, span), entry in distributions.index.items():
-            iterations, _, _ = distributions.outcome(entry)
-            self.rows[number].job.recursion_layer_tokens += span * iterations
-            self.rows[number].job.head_evaluations += iterations
+    def _count(self, row: Row) -> None:
+        """Adds what a token of a row cost to its job."""
+        assert row.pending is not None
+        job = row.job
+        job.row_steps += 1
+        job.plain_layer_tokens += self.stack.depth
+        job.head_evaluations += 1
+        for item in row.pending.items:
+            job.recursion_layer_tokens += item.span * len(item.divergences)
+            job.head_evaluations += len(item.divergences)
 
     def _finish(self, row: Row, branch: Branch, done: _Done, failed: bool) -> None:
         """Ends a cell whose newest token ends it or that got none, and its job with its last cell."""
@@ -362,7 +348,7 @@ class Engine:
         for hole in sorted(dead[len(forks) :], reverse=True):
             last = len(self.rows) - 1
             if hole < last:
-                self._cache.copy_rows([last], [hole], self.rows[last].position)
+                self._cache.copy_rows([last], [hole], self.rows[last].length)
                 self.rows[hole] = self.rows[last]
             self.rows.pop()
 
@@ -385,3 +371,4 @@ class _Done:
 
     jobs: list[Job]
     rollouts: int
+    tokens: int

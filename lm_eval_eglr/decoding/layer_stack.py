@@ -1,15 +1,16 @@
 """A causal LM of transformers seen as embed → layers → final norm → head, whose top layers can run again.
 
-Nothing of a model family is written out here: the model runs its own forward, what its top layers were
-called with is recorded, and a layer is run again with those arguments indexed by row. The head is the
-model's own forward with its decoder bypassed, so soft-capping and logit scaling stay the model's.
+Nothing of a model family is written out here: the model runs its own forward over all rows of a pass, and
+hooks on its layers choose which of them take part: rows that are recursed join at the layer where their
+span begins. The head is the model's own forward with its decoder bypassed, so soft-capping and logit
+scaling stay the model's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +26,27 @@ class UnsupportedModelError(ValueError):
     """The model cannot be decoded by this engine; the message says why."""
 
 
+class Joining(Protocol):
+    """The items of a pass: its last rows, which join it at an upper layer."""
+
+    @property
+    def spans(self) -> Sequence[int]:
+        """Layers that are applied to each item, deepest first."""
+
+    def inputs(self) -> Tensor:
+        """What each item's first layer is applied to, ``[items, dim]``."""
+
+    def outputs(self, applied: Tensor) -> Tensor:
+        """The final state of each item from its last layer's output, both ``[items, dim]``."""
+
+
 class LayerStack:
     """The adapter; see the module's docstring.
 
     Attributes:
         model: The causal LM.
         depth: Number N of decoder layers.
-        hidden: Residual stream after the last layer in the last pass, x_N, ``[rows, queries, dim]``.
+        hidden: Residual stream after the last layer in the last pass, x_N, ``[rows, 1, dim]``.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -47,10 +62,9 @@ class LayerStack:
         self.layers = _decoder_layers(self.decoder, model)
         self.depth = len(self.layers)
         self.norm, self._output_class = self._find_norm()
-        self._calls: list[tuple[tuple[Any, ...], dict[str, Any]] | None] = [None] * self.depth
+        self._inputs: list[Tensor] = [torch.empty(0)] * self.depth
         self.hidden: Tensor = torch.empty(0)
-        self._in_plain_pass = False
-        self._taken: dict[tuple[int, int], Any] = {}
+        self._pass: _Pass | None = None
 
     @property
     def device(self) -> torch.device:
@@ -64,18 +78,16 @@ class LayerStack:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Records each layer's arguments and x_N during the block."""
+        """Records what single queries give each layer and x_N, and lets items join, during the block."""
 
         def layer_hook(number: int) -> Any:
-            def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                if self._in_plain_pass:
-                    self._calls[number] = (args, kwargs)
+            def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+                return None if self._pass is None else self._enter_layer(number, self._pass, args, kwargs)
 
             return hook
 
-        def norm_hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if self._in_plain_pass:
-                self.hidden = args[0] if args else next(iter(kwargs.values()))
+        def norm_hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return None if self._pass is None else self._enter_norm(self._pass, args, kwargs)
 
         handles = [
             layer.register_forward_pre_hook(layer_hook(number), with_kwargs=True)
@@ -87,103 +99,93 @@ class LayerStack:
         finally:
             for handle in handles:
                 handle.remove()
-            self._calls = [None] * self.depth
-            self._taken = {}
+            self._inputs = [torch.empty(0)] * self.depth
+            self.hidden = torch.empty(0)
 
-    def forward(self, tokens: Tensor, positions: Tensor, cache: RowCache) -> Tensor:
-        """Runs the plain pass.
+    def forward(
+        self, tokens: Tensor, positions: Tensor, cache: RowCache, joining: Joining | None = None
+    ) -> Tensor:
+        """Runs a pass: some rows through all layers, the last ones through their top layers only.
 
         Args:
-            tokens: Token ids, ``[rows, queries]``.
+            tokens: Token ids, ``[rows, queries]``; an item's is the one at its position, ``[rows, 1]`` then.
             positions: Their positions, ``[rows, queries]``.
             cache: Told beforehand which rows take part.
+            joining: The items, which are the last rows. A pass of items alone skips the layers below.
 
         Returns:
             Normed residual stream, ``[rows, queries, dim]``.
         """
-        self._in_plain_pass = True
+        self._pass = running = _Pass(cache, tokens.shape, joining, self.depth)
+        bypassed = 0 if running.plain else self.depth - running.spans[0]
         try:
-            output = self.decoder(
-                input_ids=tokens.to(self.device),
-                position_ids=positions.to(self.device),
-                past_key_values=cache,
-                use_cache=True,
-            )
+            with self._bypass(bypassed):
+                output = self.decoder(
+                    input_ids=tokens.to(self.device),
+                    position_ids=positions.to(self.device),
+                    past_key_values=cache,
+                    use_cache=True,
+                )
         finally:
-            self._in_plain_pass = False
+            self._pass = None
         normed: Tensor = output[0]
         return normed
 
     def layer_input(self, span: int) -> Tensor:
-        """x_{N-span} of the last pass, ``[rows, queries, dim]``; x_N for span 0."""
-        if span == 0:
-            return self.hidden
-        call = self._calls[self.depth - span]
-        assert call is not None
-        args, kwargs = call
+        """x_{N-span} of the last pass, ``[rows, 1, dim]``; x_N for span 0."""
+        return self._inputs[self.depth - span] if span else self.hidden
+
+    def _enter_layer(self, number: int, running: _Pass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Records a layer's input and, in a pass with items, lets those whose span begins here join."""
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
-        return hidden
+        if running.recorded:
+            self._inputs[number] = hidden
+        if not running.spans or number < running.first:
+            return None
+        if number == running.first:
+            hidden = hidden[: running.plain]  # the embedding was given all rows
+        joined = running.joined(self.depth - number)
+        if joined > len(hidden):
+            here = running.inputs[len(hidden) - running.plain : joined - running.plain, None]
+            hidden = torch.cat([hidden, here.to(hidden.device)])
+        running.cache.limit_items(joined)
+        named = {
+            name: running.take(value, joined) for name, value in kwargs.items() if name != "hidden_states"
+        }
+        if args:
+            return (hidden, *running.take(args[1:], joined)), named
+        return (), {"hidden_states": hidden, **named}
 
-    def apply_top(self, inputs: Tensor, spans: Sequence[int], rows: Tensor, cache: RowCache) -> Tensor:
-        """Applies the top ``spans[i]`` layers to item i, as one staircase.
+    def _enter_norm(self, running: _Pass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Records x_N; that of items is what the update rule makes of it."""
+        name = "" if args else next(iter(kwargs))
+        hidden: Tensor = args[0] if args else kwargs[name]
+        if running.recorded:
+            self.hidden = hidden
+        if running.joining is None:
+            return None
+        applied = running.joining.outputs(hidden[running.plain :, 0])
+        hidden = torch.cat([hidden[: running.plain], applied[:, None]])
+        return ((hidden, *args[1:]), kwargs) if args else (args, {name: hidden})
 
-        Args:
-            inputs: z, ``[items, dim]``.
-            spans: Layers to apply per item, deepest first.
-            rows: Row of the recorded pass that each item continues, ``[items]``.
-            cache: Told beforehand (``begin_items``) where the items read.
+    @contextmanager
+    def _bypass(self, count: int) -> Iterator[None]:
+        """Lets the first ``count`` layers hand on what they are given."""
+        below = self.layers[:count]
+        before = [layer.__dict__.get("forward") for layer in below]
+        for layer in below:
+            layer.forward = self._hand_on
+        try:
+            yield
+        finally:
+            for layer, forward in zip(below, before, strict=True):
+                if forward is None:
+                    del layer.__dict__["forward"]
+                else:
+                    layer.forward = forward
 
-        Returns:
-            f_N ∘ ... ∘ f_{N-L+1} (z) per item, ``[items, dim]``.
-        """
-        hidden = inputs[:0, None]
-        for number in range(self.depth - spans[0], self.depth):
-            joined = sum(span >= self.depth - number for span in spans)
-            if joined > len(hidden):
-                hidden = torch.cat([hidden, inputs[len(hidden) : joined, None].to(hidden.device)])
-                cache.limit_items(joined)
-            call = self._calls[number]
-            assert call is not None
-            args, kwargs = self._take(call, rows, joined)
-            if args:
-                args = (hidden, *args[1:])
-            else:
-                kwargs["hidden_states"] = hidden
-            output = self.layers[number](*args, **kwargs)
-            hidden = output[0] if isinstance(output, tuple) else output
-        return hidden[:, 0]
-
-    def _take(self, call: tuple[tuple[Any, ...], dict[str, Any]], rows: Tensor, count: int) -> Any:
-        """A recorded call's arguments for the first ``count`` of ``rows``; each tensor is taken once."""
-        total = len(self.hidden)
-
-        def take(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                if value.dim() == 0 or value.shape[0] != total:
-                    return value
-                key = (id(value), count)
-                if key not in self._taken:
-                    # The value is kept beside what was taken: its id must not be given away meanwhile.
-                    self._taken[key] = (value, value.index_select(0, rows[:count].to(value.device)))
-                return self._taken[key][1]
-            if isinstance(value, (tuple, list)):
-                return type(value)(take(item) for item in value)
-            if isinstance(value, dict):
-                return {name: take(item) for name, item in value.items()}
-            return value
-
-        args, kwargs = call
-        # The hidden state, the first argument or this keyword, is replaced by the caller.
-        named = {name: value if name == "hidden_states" else take(value) for name, value in kwargs.items()}
-        return args[:1] + take(args[1:]), named
-
-    def begin_rows(self) -> None:
-        """Forgets taken arguments: the items of the next recursion are others."""
-        self._taken = {}
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """head(norm(h)) in fp32 at least: ``[items, dim]`` to ``[items, vocab]``."""
-        return self.unembed(self.norm(hidden[:, None])[:, 0])
+    def _hand_on(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return (hidden_states,) if self._layers_return_tuples else hidden_states
 
     def unembed(self, normed: Tensor) -> Tensor:
         """The model's head on normed streams, in fp32 at least: ``[items, dim]`` to ``[items, vocab]``."""
@@ -217,7 +219,9 @@ class LayerStack:
         finally:
             for handle in handles:
                 handle.remove()
-        after = seen[[module for module, _, _ in seen].index(last) + 1 :]
+        place = [module for module, _, _ in seen].index(last)
+        self._layers_return_tuples = isinstance(seen[place][2], tuple)
+        after = seen[place + 1 :]
         if len(after) != 1 or not torch.equal(after[0][2], output[0]):
             names = ", ".join(type(module).__name__ for module, _, _ in after) or "nothing"
             raise UnsupportedModelError(
@@ -239,6 +243,42 @@ class LayerStack:
         """Number of parameters of the unembedding."""
         count: int = self.model.get_output_embeddings().weight.numel()
         return count
+
+
+class _Pass:
+    """Which rows of the running pass take part in which layers."""
+
+    def __init__(self, cache: RowCache, shape: Sequence[int], joining: Joining | None, depth: int) -> None:
+        self.cache = cache
+        self.joining = joining
+        self.spans = list(joining.spans) if joining is not None else []
+        self.rows, queries = shape
+        self.recorded = queries == 1  # a prefill's activations are large, and nothing of it is recursed
+        self.plain = self.rows - len(self.spans)
+        self.inputs = joining.inputs() if joining is not None else torch.empty(0)
+        # The first layer that runs: where there are no others, that of the deepest item.
+        self.first = 0 if self.plain or not self.spans else depth - self.spans[0]
+        self._taken: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def joined(self, height: int) -> int:
+        """Rows that take part in the layer with ``height - 1`` others above it."""
+        return self.plain + sum(span >= height for span in self.spans)
+
+    def take(self, value: Any, count: int) -> Any:
+        """What a layer is called with, for the first ``count`` rows; each tensor is taken once."""
+        if isinstance(value, Tensor):
+            if count == self.rows or value.dim() == 0 or value.shape[0] != self.rows:
+                return value
+            key = (id(value), count)
+            if key not in self._taken:
+                # The value is kept beside what was taken: its id must not be given away meanwhile.
+                self._taken[key] = (value, value[:count])
+            return self._taken[key][1]
+        if isinstance(value, (tuple, list)):
+            return type(value)(self.take(item, count) for item in value)
+        if isinstance(value, dict):
+            return {name: self.take(item, count) for name, item in value.items()}
+        return value
 
 
 def refuse_unsupported(model: PreTrainedModel) -> None:

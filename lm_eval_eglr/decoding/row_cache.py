@@ -26,7 +26,7 @@ class _Access:
     queries: int
     width: int  # columns that are read
     column: int  # first column of a prefill, whose rows are in step
-    writes: bool = True
+    stored: int  # so many of the rows, the first ones, have their keys and values stored
 
 
 class RowCache(Cache):
@@ -47,7 +47,7 @@ class RowCache(Cache):
         self._length = 0
         self._access: _Access | None = None
         self._joined = 0  # items that take part in the layer that runs next
-        self._live = 0  # rows of the last step
+        self._live = 0  # rows that the cache holds
         self._indices: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self._places: dict[tuple[torch.device, int], ItemPlaces] = {}
 
@@ -68,25 +68,30 @@ class RowCache(Cache):
     def begin_prefill(self, rows: slice, column: int, queries: int) -> None:
         """The rows of ``rows`` read positions ``column .. column + queries - 1``."""
         offsets = torch.full((rows.stop - rows.start,), column)
-        self._begin(_Access(rows, offsets, queries, column + queries, column))
+        self._begin(_Access(rows, offsets, queries, column + queries, column, len(offsets)))
 
     def begin_step(self, positions: Tensor) -> None:
         """All live rows read one token, row i at ``positions[i]``."""
         width = int(positions.max()) + 1
-        self._live = len(positions)
-        self._begin(_Access(slice(0, len(positions)), positions, 1, width, -1))
+        self._begin(_Access(slice(0, len(positions)), positions, 1, width, -1, len(positions)))
 
-    def begin_items(self, rows: Tensor, positions: Tensor, width: int, writes: bool) -> None:
+    def begin_items(self, rows: Tensor, positions: Tensor, stored: int, live: int) -> None:
         """Item i runs at position ``positions[i]`` of row ``rows[i]``, which may occur several times.
 
         An item attends to its row's past and to its own new key and value, which take the place of those
-        stored at its position; they are stored only if ``writes``. In a recursion ``width`` must be that
-        of the step whose masks are used again.
+        stored at its position.
+
+        Args:
+            rows: Row per item, ``[items]``.
+            positions: Position per item, ``[items]``.
+            stored: Of so many items, the first ones, the new key and value are stored.
+            live: Rows that the cache holds.
         """
-        self._begin(_Access(rows, positions, 1, width, -1, writes))
+        self._live = live
+        self._begin(_Access(rows, positions, 1, int(positions.max()) + 1, -1, stored))
 
     def limit_items(self, count: int) -> None:
-        """Only the first ``count`` items have joined the layers that run next."""
+        """Only the first ``count`` items take part in the layers that run next."""
         self._joined = count
 
     @property
@@ -117,7 +122,7 @@ class RowCache(Cache):
                     states, (self._rows, states.shape[1], self._length, states.shape[3])
                 )
         keys, values = self._keys[layer_idx], self._values[layer_idx]
-        if access.writes:
+        if access.stored:
             self._store(keys, key_states)
             self._store(values, value_states)
         if isinstance(access.rows, slice):
@@ -136,7 +141,8 @@ class RowCache(Cache):
             store[access.rows, :, access.column : access.column + access.queries] = states
         else:
             rows, positions = self._row_indices(store.device)
-            store[rows, :, positions] = states[:, :, 0]
+            stored = access.stored
+            store[rows[:stored], :, positions[:stored]] = states[:stored, :, 0]
 
     def _row_indices(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Row numbers and positions of the current pass on ``device``, made once per pass."""
@@ -155,9 +161,7 @@ class RowCache(Cache):
         key = (device, self._joined)
         if key not in self._places:
             rows, positions = self._row_indices(device)
-            # Rows may have been added since the step, where each span got a row of its own.
-            live = max(self._live, int(rows.max()) + 1)
-            self._places[key] = ItemPlaces.of(rows, positions, live)
+            self._places[key] = ItemPlaces.of(rows, positions, self._live)
         return self._places[key]
 
     def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:

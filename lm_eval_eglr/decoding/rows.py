@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from eglr_selectors.pool import Cell, FinishReason, Rollout, Telemetry
+from torch import Tensor
 
 from lm_eval_eglr.decoding.config import BranchingConfig, SamplingConfig
+from lm_eval_eglr.decoding.items import Item
 from lm_eval_eglr.decoding.noise import DrawStream
 from lm_eval_eglr.decoding.stopping import StopRule
 
@@ -174,13 +176,39 @@ class Job:
 
 
 @dataclass(slots=True)
+class Pending:
+    """What is known so far of a row's next token.
+
+    Attributes:
+        plain: ln p_0, ``[vocab]``.
+        entropy: Of p_0, nats.
+        items: The spans among its cells that are or were recursed, none if the row is not gated.
+    """
+
+    plain: Tensor
+    entropy: float
+    items: list[Item[Row]] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all its cells can draw."""
+        return all(item.logprobs is not None for item in self.items)
+
+
+@dataclass(slots=True, eq=False)
 class Row:
     """A distinct prefix: the cells of one job that have drawn the same tokens so far."""
 
     job: Job
     branches: list[Branch]
-    token: int  # the newest token, not yet run
+    token: int  # the newest token
     position: int  # its position
+    pending: Pending | None = None  # nothing before the newest token has been run
+
+    @property
+    def length(self) -> int:
+        """Positions whose keys and values are in the cache."""
+        return self.position + (self.pending is not None)
 
     def spans(self) -> list[int]:
         """The distinct spans among the row's cells, ascending."""

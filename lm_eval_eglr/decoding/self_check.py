@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -18,11 +20,12 @@ HALF_TOLERANCE = 0.25
 
 @torch.no_grad()
 def check_stack(stack: LayerStack) -> None:
-    """Compares this engine's logits with the model's own, and a second run of all layers with the first.
+    """Compares this engine's logits with the model's own, and a second run of layers with the first.
 
     Two rows of six tokens are run by the model's own forward, then through the row cache with its
-    attention, at different lengths. A model that takes its attention or its positions from elsewhere than
-    transformers' interfaces, or whose layers remember something, is found here.
+    attention, at different lengths, then with layers applied once more to what they had, beside a row
+    that runs through all of them and alone. A model that takes its attention or its positions from
+    elsewhere than transformers' interfaces, or whose layers remember something, is found here.
 
     Raises:
         UnsupportedModelError: If they differ by more than rounding.
@@ -32,7 +35,7 @@ def check_stack(stack: LayerStack) -> None:
     name = type(stack.model).__name__
     try:
         own = stack.model(input_ids=tokens.to(stack.device), use_cache=False).logits.float()
-        ours, applied = _run_rows(stack, tokens)
+        found = _run_rows(stack, tokens)
     except UnsupportedModelError:
         raise
     except Exception as error:
@@ -40,9 +43,10 @@ def check_stack(stack: LayerStack) -> None:
             f"{name} cannot be run row by row ({type(error).__name__}: {error})"
         ) from error
     tolerance = TOLERANCE.get(stack.model.dtype, HALF_TOLERANCE)
-    wanted = torch.stack([own[0, LENGTH - 1], own[1, PREFILLED]]).to(ours.device)
-    for what, found in (("rows", ours), ("layers run again", applied.to(ours.device))):
-        deviation = ((found - wanted).abs().max() / wanted.std().clamp_min(1e-12)).item()
+    wanted = torch.stack([own[0, LENGTH - 1], own[1, PREFILLED]])
+    for what, rows, logits in found:
+        expected = wanted[rows].to(logits.device)
+        deviation = ((logits - expected).abs().max() / wanted.std().clamp_min(1e-12)).item()
         if not deviation <= tolerance:
             raise UnsupportedModelError(
                 f"{name}: logits of {what} are off by {deviation:.2g} standard deviations "
@@ -50,8 +54,8 @@ def check_stack(stack: LayerStack) -> None:
             )
 
 
-def _run_rows(stack: LayerStack, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of row 0 at its sixth, row 1 at its fifth token: of a step, and of all layers run again."""
+def _run_rows(stack: LayerStack, tokens: Tensor) -> list[tuple[str, list[int], Tensor]]:
+    """Logits of row 0 at its sixth, row 1 at its fifth token: how, of which rows, ``[rows, vocab]``."""
     cache = RowCache(2)
     cache.reserve(2, LENGTH)
     with RowAttention(stack.model)(), stack.recording():
@@ -61,13 +65,34 @@ def _run_rows(stack: LayerStack, tokens: Tensor) -> tuple[Tensor, Tensor]:
         stack.forward(tokens[:1, PREFILLED : PREFILLED + 1], torch.tensor([[PREFILLED]]), cache)
         positions = torch.tensor([LENGTH - 1, PREFILLED])
         cache.begin_step(positions)
-        last = tokens[[0, 1], positions][:, None]
-        normed = stack.forward(last, positions[:, None], cache)
-        rows = torch.arange(2)
-        cache.begin_items(rows, positions, cache.width, writes=False)
-        inputs = stack.layer_input(stack.depth)[:, -1]
-        again = stack.apply_top(inputs, [stack.depth] * 2, rows, cache)
-        return stack.unembed(normed[:, 0]), stack.logits(again)
+        last = tokens[[0, 1], positions]
+        found = [("rows", [0, 1], stack.forward(last[:, None], positions[:, None], cache))]
+        half = (stack.depth + 1) // 2
+        inputs = {span: stack.layer_input(span)[:, -1] for span in (stack.depth, half)}
+        # One row through all layers, and one that joins it twice; then the upper layers alone.
+        for rows, spans in (([0, 1, 1], [stack.depth, half]), ([0, 1], [half, half])):
+            items = rows[-len(spans) :]
+            joining = _Again(
+                spans, torch.stack([inputs[span][i] for i, span in zip(items, spans, strict=True)])
+            )
+            cache.begin_items(torch.tensor(rows), positions[rows], stored=len(rows) - len(spans), live=2)
+            normed = stack.forward(last[rows, None], positions[rows, None], cache, joining)
+            found.append(("layers run again", rows, normed))
+        return [(what, rows, stack.unembed(normed[:, 0])) for what, rows, normed in found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """Layers applied once more to what they were applied to."""
+
+    spans: list[int]
+    again: Tensor
+
+    def inputs(self) -> Tensor:
+        return self.again
+
+    def outputs(self, applied: Tensor) -> Tensor:
+        return applied
 
 
 def _hint(stack: LayerStack) -> str:

@@ -13,8 +13,9 @@ import torch
 
 from lm_eval_eglr.decoding.attention import RowAttention
 from lm_eval_eglr.decoding.config import RecursionConfig
+from lm_eval_eglr.decoding.items import Item, Items
 from lm_eval_eglr.decoding.layer_stack import LayerStack
-from lm_eval_eglr.decoding.recursion import entropy, recurse
+from lm_eval_eglr.decoding.recursion import entropy
 from lm_eval_eglr.decoding.row_cache import RowCache
 
 POSITIONS = 64  # run side by side; each reads a copy of the past
@@ -50,24 +51,21 @@ def token_logprobs(
         first, last = len(prompt) - 1, len(sequence) - 1
         for start in range(first, last, POSITIONS):
             positions = torch.arange(start, min(start + POSITIONS, last))
-            width = int(positions[-1]) + 1
             slots = torch.zeros_like(positions)
-            cache.begin_items(slots, positions, width, writes=False)
+            cache.begin_items(slots, positions, stored=0, live=1)
             normed = stack.forward(sequence[positions][:, None], positions[:, None], cache)
             plain = stack.unembed(normed[:, 0]).log_softmax(-1)
-            gated = (entropy(plain) > recursion.entropy_threshold).nonzero()[:, 0].cpu()
-            if span and recursion.max_recursions and len(gated):
-                refinement = recurse(
-                    stack,
-                    cache,
-                    plain[gated],
-                    [span] * len(gated),
-                    rows=gated,
-                    slots=slots[gated],
-                    positions=positions[gated],
-                    config=recursion,
-                )
-                plain[gated] = refinement.logprobs
+            gated = (entropy(plain) > recursion.entropy_threshold).nonzero()[:, 0].tolist()
+            if span and recursion.max_recursions and gated:
+                found = [Item(place, span) for place in gated]
+                items: Items[int] = Items(recursion)
+                items.join(found, stack, gated, plain[gated])
+                while items:
+                    left = positions[items.owners]
+                    cache.begin_items(torch.zeros_like(left), left, stored=0, live=1)
+                    normed = stack.forward(sequence[left][:, None], left[:, None], cache, items)
+                    items.observe(stack.unembed(normed[:, 0]).log_softmax(-1))
+                plain[gated] = torch.stack([item.logprobs for item in found if item.logprobs is not None])
             drawn = sequence[positions + 1].to(plain.device)
             logprobs += plain[torch.arange(len(drawn)), drawn].tolist()
     return logprobs

@@ -38,12 +38,11 @@ def record_tokens(
     entries = [distributions.entry(number, rows[number].branches[place].cell.span) for number, place in cells]
     chosen = logprobs[entries, [drawn[cell] for cell in cells]].tolist()
     for (number, place), entry, logprob in zip(cells, entries, chosen, strict=True):
-        iterations, divergence, converged = distributions.outcome(entry)
+        divergences = distributions.divergences(entry)
         branch = rows[number].branches[place]
         plain_entropy = distributions.entropies[distributions.entry(number, 0)]
         tie = (number, place) in distributions.ties if branch.cell.temperature else greedy_ties[entry]
         if branch.cell.span:
-            divergences = distributions.divergences(entry)
             tie |= recursion_ties(plain_entropy, divergences, recursion, rounding)
         branch.tokens.append(drawn[number, place])
         branch.records.append(
@@ -53,9 +52,9 @@ def record_tokens(
                 logprob=logprob,
                 confidence=confidences[entry],
                 self_certainty=certainties[entry],
-                iterations=iterations,
-                divergence=divergence,
-                converged=converged,
+                iterations=len(divergences),
+                divergence=divergences[-1] if divergences else 0.0,
+                converged=distributions.converged(entry),
                 tie=tie,
             )
         )
