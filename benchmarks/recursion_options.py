@@ -33,7 +33,7 @@ VARIANTS = {
     "default": "",
     "update=replace": "update=replace",
     "update=damped, strength=0.1": "update=damped,strength=0.1",
-    "noise=independent": "noise=independent",
+    "noise=shared": "noise=shared",
     "strength=0.1": "strength=0.1",
     "strength=0.4": "strength=0.4",
     "entropy_threshold=0.05": "entropy_threshold=0.05",

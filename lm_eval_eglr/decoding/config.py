@@ -80,15 +80,15 @@ class SamplingConfig:
         top_k: Keep that many likeliest tokens; 0 keeps all.
         min_p: Keep tokens at least this many times as likely as the likeliest; 0 keeps all.
         seed: Seed of all draws.
-        noise: ``shared`` gives the cells of a temperature column the same uniforms whatever their span
-            (common random numbers); ``independent`` lets the span enter the seed.
+        noise: ``independent`` lets the span enter the seed; ``shared`` gives the cells of a temperature
+            column the same uniforms whatever their span (common random numbers).
     """
 
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
     seed: int = 0
-    noise: Noise = "shared"
+    noise: Noise = "independent"
 
     def __post_init__(self) -> None:
         check_number("top_p", self.top_p, 0, 1, open_low=True)

@@ -17,12 +17,13 @@ class DrawStream:
 
     Philox is counter-based and its raw output is fixed by its definition, so the draws are the same on
     every machine, whatever the batch, the order of the documents or the other cells of the grid.
-    With ``noise="shared"`` the span is left out of the key: common random numbers along L.
+    With ``noise="shared"`` the span is left out of the key: common random numbers along L. Span 0 never
+    enters, so that plain samples are the same ones in every grid.
     """
 
     def __init__(self, sampling: SamplingConfig, document: str, cell: Cell) -> None:
         parts = [str(sampling.seed), document, repr(cell.temperature), str(cell.sample)]
-        if sampling.noise == "independent":
+        if sampling.noise == "independent" and cell.span:
             parts.append(str(cell.span))
         digest = hashlib.blake2b("\x1f".join(parts).encode(), digest_size=16).digest()
         self._bits = np.random.Philox(key=int.from_bytes(digest, "little"))
