@@ -156,6 +156,8 @@ class Job:
     live: int  # cells that are not finished
     spare: int = 0  # branches that may still be opened
     finished: list[tuple[int, Rollout]] = field(default_factory=list)
+    row_passes: int = 0  # its live rows, summed over the passes
+    passes: int = 0  # from its first row to its last
     row_steps: int = 0
     plain_layer_tokens: int = 0
     recursion_layer_tokens: int = 0
