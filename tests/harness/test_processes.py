@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from eglr_selectors import available_selectors
+from stock_tasks import without_stock_tasks
 
 from lm_eval_eglr.store.reader import read_store
 
@@ -41,7 +42,13 @@ def launch(command: list[str], output: Path, **environment: str) -> subprocess.P
     with output.open("w") as file:
         return subprocess.Popen(
             command,
-            env={**os.environ, **settings, "MASTER_PORT": str(free_port()), **environment},
+            env={
+                **os.environ,
+                **without_stock_tasks(),
+                **settings,
+                "MASTER_PORT": str(free_port()),
+                **environment,
+            },
             stdout=file,
             stderr=subprocess.STDOUT,
         )

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from stock_tasks import without_stock_tasks
+
 NAMES = [
     f"{n}_eglr"
     for n in [
@@ -31,7 +33,7 @@ def lm_eval(*arguments: str) -> str:
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, **without_stock_tasks(), "HF_HUB_OFFLINE": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
