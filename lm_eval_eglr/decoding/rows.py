@@ -114,7 +114,7 @@ class Branch:
         assert self.finish_reason is not None
         count = len(self.records)
         empty = [()] * len(TokenRecord._fields)
-        columns: Any = TokenRecord(*(zip(*self.records, strict=True) if count else empty))  # type: ignore[arg-type]
+        columns: Any = TokenRecord(*(zip(*self.records, strict=True) if count else empty))
 
         def mean(values: tuple[float, ...]) -> float:
             return math.fsum(values) / count if count else math.nan
