@@ -63,9 +63,9 @@ class Waiting:
             found.append(self._suspended.popleft())
             room -= needed
         jobs = {id(row.job): row.job for row in (*live, *found)}
-        room = min(room, limit - sum(self._reserved(job.request, demand) for job in jobs.values()))
+        room = min(room, limit - sum(self._reserved(job.request, limit, demand) for job in jobs.values()))
         while (request := self._peek()) is not None:
-            needed = self._reserved(request, demand)
+            needed = self._reserved(request, limit, demand)
             if needed > room and (live or found):
                 break
             assert self._next is not None
@@ -74,9 +74,12 @@ class Waiting:
             room -= needed
         return found
 
-    def _reserved(self, request: Request, demand: Demand) -> int:
-        """Rows that are kept for a request: all it may need, unless its parts can wait for each other."""
-        if not self._in_parts or request.branching is not None or not self._share:
+    def _reserved(self, request: Request, limit: int, demand: Demand) -> int:
+        """Rows that are kept for a request: all it may need, unless its parts can wait for each other.
+
+        All, too, where that is all there is: then pools are decoded one by one, each as if it were alone.
+        """
+        if not self._in_parts or request.branching is not None or not self._share or request.rows >= limit:
             return request.rows
         return demand.of(request.rows)
 

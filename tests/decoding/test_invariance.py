@@ -179,3 +179,14 @@ def test_requests_that_need_more_rows_than_those_before_wait_for_each_other(llam
     for number, request in enumerate(requests):
         [(_, pool)] = alone.decode([request])
         assert texts([found[number]]) == texts([pool])
+
+
+def test_pools_that_fill_the_batch_are_decoded_one_by_one(llama, tokenizer):
+    decoder = PoolDecoder(llama, tokenizer, **GRID, max_rows=1)
+    jobs = []
+    requests = [decoder.request([65 + n], decoder.cells, 3, StopRule(), f"d{n}") for n in range(8)]
+    run = decoder.engine.run(
+        requests, lambda tokens, rollouts: jobs.append({row.job.number for row in decoder.engine.rows})
+    )
+    assert len(dict(run)) == 8
+    assert max(map(len, jobs)) == 1
