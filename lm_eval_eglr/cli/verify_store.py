@@ -17,6 +17,7 @@ from lm_eval_eglr.store.plan import read_plans
 from lm_eval_eglr.store.pool_file import decode
 from lm_eval_eglr.store.totals import totals_of
 from lm_eval_eglr.store.vocabulary import read_vocabulary
+from lm_eval_eglr.tie_share import tie_count
 
 INCOMPLETE = 3
 
@@ -37,10 +38,12 @@ def verify_store(
     planned = _checked(problems, lambda: read_plans(folder)) or set()
     _checked(problems, lambda: read_vocabulary(folder))
     places = set()
+    ties: list[int] = []
     for path in progress(paths, f"Checking {folder.name}"):
         found = _checked(problems, lambda path=path: decode(path.path))
         if found is not None:
             places.add(found[0].place)
+            ties += [] if (count := tie_count(found[1])) is None else [count]
     # What is damaged has been named, and the sums of the rest would not be the store's.
     totals = None if problems else _checked(problems, lambda: totals_of(path.path for path in paths))
     current = totals is not None and manifest.totals is not None and manifest.totals.of == totals.of
@@ -55,6 +58,7 @@ def verify_store(
         "rollouts": None if totals is None else totals.rollouts,
         "tokens": None if totals is None else totals.generated_tokens,
         "flops": None if totals is None else totals.cost.flops,
+        "ties": sum(ties) if ties and totals is not None else None,
         "cost": None if totals is None else asdict(totals),
         "manifest_totals": "none" if manifest.totals is None else "current" if current else "earlier",
         "missing": len(planned - places),
@@ -94,6 +98,8 @@ def _print(report: dict[str, Any]) -> None:
         line += f"{cost['cost']['flops']:.3g} FLOPs"
         if cost["without_cost"]:
             line += f" ({cost['without_cost']} pools of unknown cost not counted)"
+    if report["ties"] is not None:
+        line += f"; {report['ties']} tokens decided by rounding"
     print(for_terminal(line))
     if report["missing"]:
         say("the same lm_eval command makes what is missing")

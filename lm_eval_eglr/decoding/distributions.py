@@ -21,6 +21,7 @@ class Distributions:
     index: dict[tuple[int, int], int]  # entry by number of the row and span
     items: list[Item[Row]]  # those of the entries behind the plain ones
     ties: set[Place] = field(default_factory=set)  # places whose draw rounding decides
+    changed: set[Place] = field(default_factory=set)  # places that would have drawn otherwise from p_0
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Distributions:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -18,42 +19,60 @@ from lm_eval_eglr.decoding.ties import draw_ties
 def draw_tokens(rows: Sequence[Row], distributions: Distributions, rounding: float) -> dict[Place, int]:
     """Draws a token for every cell of every row.
 
+    A recursed cell draws a second time, from p_0 by the same uniform: the two differ where the recursion
+    changed the token.
+
     Args:
         rows: The live rows.
-        distributions: What their cells draw from; the draws that rounding decides are marked in it.
+        distributions: What their cells draw from; the draws that rounding decides and those that the
+            recursion changed are marked in it.
         rounding: How far a log-probability moves by rounding, nats.
 
     Returns:
         Token ids by place. A cell whose distribution is not finite gets none.
     """
     drawn: dict[Place, int] = {}
+    unrecursed: dict[Place, int] = {}
     greedy: dict[int, list[Place]] = defaultdict(list)
     sampled: dict[Truncation, dict[tuple[int, float], list[Place]]] = defaultdict(lambda: defaultdict(list))
     for number, row in enumerate(rows):
+        plain = distributions.entry(number, 0)
         for place, branch in enumerate(row.branches):
             entry = distributions.entry(number, branch.cell.span)
             temperature = branch.cell.temperature
             if math.isnan(distributions.entropies[entry]):
                 continue
-            if temperature:
-                key = truncation_key(row.job.request.sampling)
-                sampled[key][entry, temperature].append((number, place))
-            else:
-                greedy[entry].append((number, place))
+            for source in (entry,) if entry == plain else (entry, plain):
+                if temperature:
+                    key = truncation_key(row.job.request.sampling)
+                    sampled[key][source, temperature].append((number, place))
+                else:
+                    greedy[source].append((number, place))
+
+    def keep(entry: int, cells: Sequence[Place], tokens: Iterable[int], ties: Iterable[bool]) -> None:
+        for cell, token, tie in zip(cells, tokens, ties, strict=False):  # shorter groups were padded
+            number, place = cell
+            if entry != distributions.entry(number, rows[number].branches[place].cell.span):
+                unrecursed[cell] = token
+                continue
+            drawn[cell] = token
+            if tie:
+                distributions.ties.add(cell)
+
     logprobs = distributions.logprobs
     if greedy:
         tokens = logprobs[list(greedy)].argmax(-1).tolist()
-        for token, cells in zip(tokens, greedy.values(), strict=True):
-            drawn.update(dict.fromkeys(cells, token))
+        for token, (entry, cells) in zip(tokens, greedy.items(), strict=True):
+            keep(entry, cells, repeat(token), repeat(False))  # its ties are counted with its telemetry
     for key, groups in sampled.items():
         uniforms = _uniforms(rows, list(groups.values())).to(logprobs.device)
         entries = [entry for entry, _ in groups]
         temperatures = torch.tensor([temperature for _, temperature in groups], device=logprobs.device)
         table, margins = draw_with_margins(logprobs[entries], temperatures, uniforms, truncation(key))
         ties = draw_ties(margins, temperatures, rounding)
-        for line, tied, cells in zip(table.tolist(), ties, groups.values(), strict=True):
-            drawn.update(zip(cells, line, strict=False))  # shorter groups were padded
-            distributions.ties.update(cell for cell, tie in zip(cells, tied, strict=False) if tie)
+        for line, tied, entry, cells in zip(table.tolist(), ties, entries, groups.values(), strict=True):
+            keep(entry, cells, line, tied)
+    distributions.changed.update(cell for cell, token in unrecursed.items() if token != drawn[cell])
     return drawn
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from eglr_selectors.pool import RolloutPool
@@ -22,6 +22,7 @@ from lm_eval_eglr.decoding.branching import branch_out
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.costs import CostModel
 from lm_eval_eglr.decoding.cpu_linear import CpuLinear
+from lm_eval_eglr.decoding.demand import Demand
 from lm_eval_eglr.decoding.distributions import Distributions
 from lm_eval_eglr.decoding.drawing import draw_tokens
 from lm_eval_eglr.decoding.items import Item, Items
@@ -75,6 +76,7 @@ class Engine:
         self._advancing = False  # whether the running step has begun to change what rows hold
         self._limit = max_rows  # fewer after memory ran out
         self._items: Items[Row] = Items(recursion)
+        self._demand = Demand()
         self._cache = RowCache(max_rows)
         self._attention = RowAttention(stack.model)
         self._linear = CpuLinear(stack.model)
@@ -96,10 +98,10 @@ class Engine:
         Raises:
             ValueError: If a request has more cells than there may be rows.
         """
-        waiting = Waiting(requests, self.max_rows, self.share)
+        waiting = Waiting(requests, self.max_rows, self.share, in_parts=self.recursion.kv == "keep")
         # A run that was abandoned half-way leaves nothing behind.
         self.rows, self._cache, self._limit = [], RowCache(self.max_rows), self.max_rows
-        self._advancing, self._items = False, Items(self.recursion)
+        self._advancing, self._items, self._demand = False, Items(self.recursion), Demand()
         while True:
             shortage = ""
             # Not around the yield: whoever takes the pools may use the model in between.
@@ -117,6 +119,7 @@ class Engine:
                 # Outside of the handler, which keeps the failed step's tensors.
                 self._halve(waiting, shortage)
                 continue
+            waiting.suspend(done.surplus)
             self._suspend(waiting)
             if progress is not None:
                 progress(done.tokens, done.rollouts)
@@ -127,8 +130,9 @@ class Engine:
         """Runs a pass and draws a token for every cell whose distribution it completed."""
         self._stepped = list(self.rows)
         self._run_pass()
+        self._clock()
         ready = [row for row in self.rows if row.pending is not None and row.pending.complete]
-        done = _Done(jobs=[], rollouts=0, tokens=0)
+        done = _Done()
         if ready:
             distributions = Distributions.of(ready)
             drawn = draw_tokens(ready, distributions, self._rounding)
@@ -196,7 +200,7 @@ class Engine:
 
     def _admit(self, waiting: Waiting) -> None:
         """Moves waiting rows into free ones and runs all their tokens but the last."""
-        admitted = waiting.rows(self.rows, self._limit)
+        admitted = waiting.rows(self.rows, self._limit, self._demand)
         if admitted:
             prefill(self.stack, self._cache, self.rows, admitted)
 
@@ -300,7 +304,14 @@ class Engine:
             first, *others = groups.values()
             row.branches, row.token = first, first[0].tokens[-1]
             forks += [(number, Row(row.job, group, group[0].tokens[-1], row.position)) for group in others]
-        self._place(forks, dead)
+        done.surplus = self._place(forks, dead)
+
+    def _clock(self) -> None:
+        """Counts the pass for the jobs that took part in it."""
+        for row in self.rows:
+            row.job.row_passes += 1
+        for job in {id(row.job): row.job for row in self.rows}.values():
+            job.passes += 1
 
     def _count(self, row: Row) -> None:
         """Adds what a token of a row cost to its job."""
@@ -330,9 +341,19 @@ class Engine:
         done.rollouts += 1
         if not row.job.live:
             done.jobs.append(row.job)
+            self._demand.learn(row.job.row_passes, row.job.passes * request.rows)
 
-    def _place(self, forks: list[tuple[int, Row]], dead: list[int]) -> None:
-        """Gives forked rows the slots of dead ones, then new ones, and closes the holes that are left."""
+    def _place(self, forks: list[tuple[int, Row]], dead: list[int]) -> list[Row]:
+        """Gives forked rows the slots of dead ones, then new ones, and closes the holes that are left.
+
+        Returns:
+            The forked rows that there was no room for.
+        """
+        forks.sort(key=lambda fork: self._parts_go_on(fork[1]))  # those that cannot wait come first
+        room = len(dead) + max(0, self._limit - len(self.rows))
+        room = max(room, sum(not self._parts_go_on(row) for _, row in forks))
+        surplus = [row for _, row in forks[room:]]
+        del forks[room:]
         if forks:
             targets = dead[: len(forks)]
             targets += range(len(self.rows), len(self.rows) + len(forks) - len(targets))
@@ -351,6 +372,7 @@ class Engine:
                 self._cache.copy_rows([last], [hole], self.rows[last].length)
                 self.rows[hole] = self.rows[last]
             self.rows.pop()
+        return surplus
 
     def _pool(self, job: Job) -> RolloutPool:
         rollouts = tuple(rollout for _, rollout in sorted(job.finished, key=lambda entry: entry[0]))
@@ -369,6 +391,7 @@ class Engine:
 class _Done:
     """What a step finished."""
 
-    jobs: list[Job]
-    rollouts: int
-    tokens: int
+    jobs: list[Job] = field(default_factory=list)
+    rollouts: int = 0
+    tokens: int = 0
+    surplus: list[Row] = field(default_factory=list)  # forks that must wait for room

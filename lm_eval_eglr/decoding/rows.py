@@ -29,6 +29,7 @@ class TokenRecord(NamedTuple):
     divergence: float
     converged: bool
     tie: bool = False
+    changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ class Branch:
         """The finished rollout; ``depth`` is the model's number of layers."""
         assert self.finish_reason is not None
         count = len(self.records)
-        columns: Any = TokenRecord(*zip(*self.records, strict=True)) if count else TokenRecord(*([()] * 9))  # type: ignore[arg-type]
+        empty = [()] * len(TokenRecord._fields)
+        columns: Any = TokenRecord(*(zip(*self.records, strict=True) if count else empty))
 
         def mean(values: tuple[float, ...]) -> float:
             return math.fsum(values) / count if count else math.nan
@@ -129,6 +131,7 @@ class Branch:
             recursion_layer_tokens=self.cell.span * iterations,
             head_evaluations=count + iterations,
             ties=sum(columns.tie),
+            changed_tokens=sum(columns.changed),
             mean_self_certainty=mean(columns.self_certainty),
         )
         if trace or self.gates:  # a rollout that branches may be continued from its tokens' telemetry
@@ -143,6 +146,7 @@ class Branch:
                 token_self_certainties=columns.self_certainty,
                 token_branch_entropies=tuple(self.gates),
                 token_ties=tuple(map(int, columns.tie)),
+                token_changes=tuple(map(int, columns.changed)),
             )
         return Rollout(text, self.cell, self.finish_reason, tuple(self.tokens), telemetry)
 
@@ -156,6 +160,8 @@ class Job:
     live: int  # cells that are not finished
     spare: int = 0  # branches that may still be opened
     finished: list[tuple[int, Rollout]] = field(default_factory=list)
+    row_passes: int = 0  # its live rows, summed over the passes
+    passes: int = 0  # from its first row to its last
     row_steps: int = 0
     plain_layer_tokens: int = 0
     recursion_layer_tokens: int = 0

@@ -56,5 +56,6 @@ def record_tokens(
                 divergence=divergences[-1] if divergences else 0.0,
                 converged=distributions.converged(entry),
                 tie=tie,
+                changed=(number, place) in distributions.changed,
             )
         )

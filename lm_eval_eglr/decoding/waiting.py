@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Iterable, Sequence
 
+from lm_eval_eglr.decoding.demand import Demand
 from lm_eval_eglr.decoding.rows import Job, Request, Row
 
 
@@ -14,14 +15,16 @@ class Waiting:
     Requests are read from their source one ahead, so that memory does not grow with their number.
     """
 
-    def __init__(self, requests: Iterable[Request], max_rows: int, share: bool) -> None:
+    def __init__(self, requests: Iterable[Request], max_rows: int, share: bool, in_parts: bool) -> None:
         """Waits for ``requests``, none of which may need more than ``max_rows`` rows.
 
         Args:
             requests: Read as far as there is room.
             max_rows: Most rows at once.
             share: Whether the cells of a request begin as one row.
+            in_parts: Whether some rows of a request can wait while others go on.
         """
+        self._in_parts = in_parts
         self._source = enumerate(requests)
         self._max_rows = max_rows
         self._share = share
@@ -36,21 +39,22 @@ class Waiting:
         """Forgets the suspended rows of jobs, given by number, that begin anew."""
         self._suspended = deque(row for row in self._suspended if row.job.number not in jobs)
 
-    def rows(self, live: Sequence[Row], limit: int) -> list[Row]:
+    def rows(self, live: Sequence[Row], limit: int, demand: Demand) -> list[Row]:
         """The rows that there is room for.
 
-        A row counts as all rows that its cells may yet become. What does not fit into an empty engine is
-        given out all the same, since it will not fit later either.
+        A request is let in if all rows that those alive are likely to need leave room for it; a row that had
+        to make room goes on if all rows that its cells may yet become have room. What does not fit into an
+        empty engine is given out all the same, since it will not fit later either.
 
         Args:
             live: The rows that are being decoded.
             limit: Most rows at once.
+            demand: How many rows requests need.
 
         Raises:
             ValueError: If a request needs more rows than there ever may be.
         """
-        room = limit - sum(len(row.branches) for row in live)
-        room -= sum(job.spare for job in {id(row.job): row.job for row in live}.values())
+        room = limit - len(live)
         found: list[Row] = []
         while self._suspended:
             needed = len(self._suspended[0].branches)
@@ -58,14 +62,23 @@ class Waiting:
                 return found
             found.append(self._suspended.popleft())
             room -= needed
+        jobs = {id(row.job): row.job for row in (*live, *found)}
+        room = min(room, limit - sum(self._reserved(job.request, demand) for job in jobs.values()))
         while (request := self._peek()) is not None:
-            if request.rows > room and (live or found):
+            needed = self._reserved(request, demand)
+            if needed > room and (live or found):
                 break
             assert self._next is not None
             found += Job.begun(request, self._next[0]).rows(self._share)
             self._next = None
-            room -= request.rows
+            room -= needed
         return found
+
+    def _reserved(self, request: Request, demand: Demand) -> int:
+        """Rows that are kept for a request: all it may need, unless its parts can wait for each other."""
+        if not self._in_parts or request.branching is not None or not self._share:
+            return request.rows
+        return demand.of(request.rows)
 
     def _peek(self) -> Request | None:
         if self._next is None:

@@ -23,7 +23,6 @@ Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 def pack(
     documents: Sequence[Document],
     vocabulary: Sequence[str],
-    common_draws: bool,
     most: float,
     progress: Progress,
     what: str,
@@ -33,7 +32,6 @@ def pack(
     Args:
         documents: The problems.
         vocabulary: Text of each token id.
-        common_draws: As in :func:`pool_chunk`.
         most: Bytes that all chunks may take together. Text is kept even if it takes more.
         progress: Is handed the documents.
         what: Label of the progress bar.
@@ -47,9 +45,9 @@ def pack(
     while True:
         detail = details.pop(0)
         if details:
-            expected = sum(len(pool_chunk(each, vocabulary, common_draws, detail)) for each in sample)
+            expected = sum(len(pool_chunk(each, vocabulary, detail)) for each in sample)
             if MARGIN * expected * len(documents) / len(sample) > most:
                 continue
-        chunks = [pool_chunk(each, vocabulary, common_draws, detail) for each in progress(documents, what)]
+        chunks = [pool_chunk(each, vocabulary, detail) for each in progress(documents, what)]
         if not details or sum(map(len, chunks)) <= most:  # the sample may have been of shorter ones
             return chunks, LEFT_OUT[detail]

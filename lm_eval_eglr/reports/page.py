@@ -95,8 +95,7 @@ def run_of(
     rows: list[StrategyRow] = [
         strategy_row(model, task, documents, name) for name in progress(selectors, f"Selecting on {task}")
     ]
-    shared = store.manifest.fingerprint.get("noise") == "shared"
-    chunks, left_out = pack(documents, vocabulary, shared, most, progress, f"Packing {task}")
+    chunks, left_out = pack(documents, vocabulary, most, progress, f"Packing {task}")
     notes = _notes(store, task, documents, temperature)
     if left_out:
         notes.append(f"{left_out}, to keep the page within its size (--max-size).")
@@ -130,6 +129,17 @@ def _notes(
         notes.append(
             "The reference decided which problems got more rollouts (budget=labels): every figure here is "
             "one that uses reference, and none is that of a fair strategy."
+        )
+    known = [rollout.telemetry for rollout in rollouts if rollout.telemetry is not None]
+    gated = sum(each.gated_tokens for each in known)
+    if gated and all(each.changed_tokens is not None for each in known):
+        changed = sum(each.changed_tokens or 0 for each in known)
+        notes.append(f"{gated} tokens were recursed, and {changed} of them are others than without it.")
+    ties, tied = sum(each.ties for each in known), sum(each.ties > 0 for each in known)
+    if ties:
+        notes.append(
+            f"Rounding decided {ties} tokens in {tied} rollouts (ties): another machine or batch size may "
+            "draw others there."
         )
     missing = sum(place[0] == task for place in store.missing)
     sizes = sorted({len(document.parsed) for document in documents})

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from eglr_selectors import ParsedPool, Rollout
+from eglr_selectors import ParsedPool
 
 from lm_eval_eglr.reports.problems import statement
 from lm_eval_eglr.store import Document
@@ -26,31 +26,16 @@ _COARSE = str.maketrans("0123456789", "0022444488")
 _STRIDE = 16
 
 
-def pool_chunk(
-    document: Document, vocabulary: Sequence[str], common_draws: bool, detail: Detail = "full"
-) -> str:
+def pool_chunk(document: Document, vocabulary: Sequence[str], detail: Detail = "full") -> str:
     """Packs one problem's pool.
 
     Args:
         document: The problem.
         vocabulary: Text of each token id; without it tokens are not shown one by one.
-        common_draws: Whether cells differ along the span in nothing but the recursion, so that where
-            they part is where it changed a token.
         detail: How much is kept of single tokens.
     """
     parsed = document.parsed
-    plain = {
-        (rollout.cell.temperature, rollout.cell.sample): rollout
-        for rollout in parsed
-        if rollout.cell.span == 0
-    }
-    rollouts = []
-    for index, rollout in enumerate(parsed):
-        origin = plain.get((rollout.cell.temperature, rollout.cell.sample))
-        parted = None
-        if common_draws and origin is not None and rollout.cell.span:
-            parted = _parting(rollout, origin)
-        rollouts.append(_rollout(parsed, index, vocabulary, parted, detail))
+    rollouts = [_rollout(parsed, index, vocabulary, detail) for index in range(len(parsed))]
     _share_beginnings(parsed, rollouts)
     content = {
         "prompt": parsed.pool.prompt,
@@ -62,13 +47,7 @@ def pool_chunk(
     return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
-def _rollout(
-    parsed: ParsedPool,
-    index: int,
-    vocabulary: Sequence[str],
-    parted: tuple[int, int] | None,
-    detail: Detail,
-) -> dict[str, Any]:
+def _rollout(parsed: ParsedPool, index: int, vocabulary: Sequence[str], detail: Detail) -> dict[str, Any]:
     rollout, answer = parsed[index], parsed.answers[index]
     shown: dict[str, Any] = {
         "cell": str(rollout.cell),
@@ -80,12 +59,12 @@ def _rollout(
         "count": len(rollout.tokens),
         "text": rollout.text,
     }
-    if parted is not None:
-        shown["parted"] = parted[1]
     telemetry = rollout.telemetry
     if telemetry is None:
         return shown
     shown["gated"] = telemetry.gated_tokens
+    if telemetry.changed_tokens is not None:
+        shown["changed"] = telemetry.changed_tokens
     if not math.isnan(telemetry.mean_entropy):
         shown["entropy"] = round(telemetry.mean_entropy, 3)
     count = len(rollout.tokens)
@@ -98,8 +77,8 @@ def _rollout(
     if detail != "recursion":
         heat = _digits(np.nan_to_num(np.array(telemetry.token_entropies) / ENTROPY_STEP, nan=0.0))
         shown["heat"] = heat.translate(_COARSE) if detail == "coarse" else heat
-    if parted is not None:
-        shown["parted"] = parted[0]
+    if any(telemetry.token_changes):
+        shown["changes"] = [place for place, changed in enumerate(telemetry.token_changes) if changed]
     return shown
 
 
@@ -130,14 +109,6 @@ def _share_beginnings(parsed: ParsedPool, rollouts: Sequence[dict[str, Any]]) ->
         shown["pieces"] = shown["pieces"][same:]
         if "heat" in shown and shown["heat"][:same] == whole[source].get("heat", "")[:same]:
             shown["heat"] = shown["heat"][same:]
-
-
-def _parting(rollout: Rollout, origin: Rollout) -> tuple[int, int] | None:
-    """Where a rollout parts from the plain one, as a token and as a character; ``None`` if it never does."""
-    if rollout.tokens == origin.tokens and rollout.text == origin.text:
-        return None
-    characters = common(rollout.text, origin.text)
-    return common(rollout.tokens, origin.tokens), _utf16(rollout.text[:characters])
 
 
 def _utf16(text: str) -> int:

@@ -21,6 +21,7 @@ SUFFIX = ".parquet"
 COST_PREFIX = "pool_"
 _TYPES = {
     "int": pa.int64(),
+    "int | None": pa.int64(),
     "float": pa.float64(),
     "tuple[float, ...]": pa.list_(pa.float64()),
     "tuple[int, ...]": pa.list_(pa.int32()),

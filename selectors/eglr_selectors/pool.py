@@ -81,6 +81,9 @@ class Telemetry:
         token_branch_entropies: Entropy that decided at each token whether to fork, nats; only where
             rollouts branch.
         token_ties: 1 for each of the ``ties``, 0 for other tokens.
+        changed_tokens: Tokens that the recursion changed: after the same prefix, the same draw from p_0
+            would have given another. ``None`` if not known, as in pools of older versions.
+        token_changes: 1 for each of the ``changed_tokens``, 0 for other tokens.
     """
 
     mean_entropy: float = math.nan
@@ -103,6 +106,8 @@ class Telemetry:
     token_self_certainties: tuple[float, ...] = ()
     token_branch_entropies: tuple[float, ...] = ()
     token_ties: tuple[int, ...] = ()
+    changed_tokens: int | None = None
+    token_changes: tuple[int, ...] = ()
 
     @property
     def converged_share(self) -> float:

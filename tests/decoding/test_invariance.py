@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tiny_models import tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.decoding.stopping import StopRule
 
 PROMPTS = [
     "One apple",
@@ -161,3 +162,20 @@ def stop_nothing():
     from lm_eval_eglr.decoding.stopping import StopRule
 
     return StopRule()
+
+
+def test_requests_that_need_more_rows_than_those_before_wait_for_each_other(llama, tokenizer):
+    """Short requests teach the engine that twelve cells take one row; the long ones that follow fork."""
+    decoder = PoolDecoder(llama, tokenizer, **GRID, max_rows=24)
+    requests = [
+        decoder.request([65 + number % 20], decoder.cells, 1 if number < 8 else 12, StopRule(), f"d{number}")
+        for number in range(16)
+    ]
+    most = []
+    run = decoder.engine.run(requests, lambda tokens, rollouts: most.append(len(decoder.engine.rows)))
+    found = dict(run)
+    assert max(most) == 24
+    alone = PoolDecoder(llama, tokenizer, **GRID)
+    for number, request in enumerate(requests):
+        [(_, pool)] = alone.decode([request])
+        assert texts([found[number]]) == texts([pool])

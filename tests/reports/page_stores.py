@@ -27,7 +27,7 @@ def write_grid(
     """Writes a store of ``problems`` pools of 4 × spans × ``repeats`` rollouts of ``length`` tokens."""
     rng = np.random.default_rng(0)
     writer = StoreWriter(folder)
-    fingerprint = {"model": model, "noise": "shared", "seed": 0}
+    fingerprint = {"model": model, "seed": 0}
     with writer.writing(Manifest(fingerprint)):
         writer.describe_tokens(lambda: WORDS)
         for number in range(problems):
@@ -48,12 +48,16 @@ def write_grid(
                         entropies[: length // 2] = rollouts[column].telemetry.token_entropies[: length // 2]
                     gated = entropies > 1
                     steps = tuple((gated * 2).astype(int).tolist()) if span else (0,) * length
+                    changes = (gated & (np.cumsum(gated) % 3 == 1)) * (span > 0)
                     telemetry = Telemetry(
                         mean_entropy=float(entropies.mean()),
                         mean_logprob=-float(entropies.mean()),
                         mean_confidence=5.0,
                         gated_tokens=int(gated.sum()) * (span > 0),
                         recursions=sum(steps),
+                        ties=int(number == 2),
+                        changed_tokens=int(changes.sum()),
+                        token_changes=tuple(changes.astype(int).tolist()) if traced else (),
                         token_entropies=tuple(entropies.tolist()) if traced else (),
                         token_iterations=steps if traced else (),
                         plain_layer_tokens=DEPTH * length,

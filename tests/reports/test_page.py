@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 from browser import chromium
+from eglr_selectors import Telemetry
 from page_stores import HOSTILE, WORDS, write_branches, write_grid, write_texts
 from typer.testing import CliRunner
 
@@ -41,6 +42,14 @@ def text_of(page_file: Path, problem: int, rollout: int) -> str:
     """The tokens of a rollout of the first store, as the page shows them."""
     document = read_store(page_file.parent / "first").documents("toy_eglr")[problem]
     return "".join(WORDS[token] for token in document.parsed[rollout].tokens)
+
+
+def telemetry_of(page_file: Path, problem: int, rollout: int) -> Telemetry:
+    """How a rollout of the first store was decoded."""
+    document = read_store(page_file.parent / "first").documents("toy_eglr")[problem]
+    telemetry = document.parsed[rollout].telemetry
+    assert telemetry is not None
+    return telemetry
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +85,17 @@ def test_the_file_asks_for_nothing_and_holds_no_foreign_markup(page_file: Path) 
     assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"']?http", text)
     assert HOSTILE not in text
     assert "window.broken = 1</script>" not in text
+
+
+def test_ties_and_changes_are_summed_up(page_file: Path) -> None:
+    text = page_file.read_text(encoding="utf-8")
+    rollouts = [
+        r for each in read_store(page_file.parent / "first").documents("toy_eglr") for r in each.parsed
+    ]
+    work = [rollout.telemetry for rollout in rollouts if rollout.telemetry is not None]
+    gated, changed = sum(each.gated_tokens for each in work), sum(each.changed_tokens or 0 for each in work)
+    assert f"{gated} tokens were recursed, and {changed} of them are others than without it." in text
+    assert "Rounding decided 16 tokens in 16 rollouts (ties)" in text
 
 
 def test_all_figures_are_drawn(page: Any) -> None:
@@ -115,7 +135,12 @@ def test_drill_down_by_keyboard(page: Any, page_file: Path) -> None:
     assert tokens.count() == 40
     assert page.locator("#pool details").nth(4).locator("pre").inner_text() == text_of(page_file, 3, 4)
     assert page.locator("#pool details").nth(4).locator(".recursed").count() > 0
-    assert page.locator("#pool .parted.token").count() == 1
+    work = telemetry_of(page_file, 3, 4)
+    marked = page.locator("#pool details").nth(4).locator(".token.changed")
+    assert marked.count() == work.changed_tokens == sum(work.token_changes) > 1
+    facts = page.locator("#pool summary").nth(4).inner_text()
+    assert f"{work.gated_tokens} recursed · {work.changed_tokens} changed by it" in facts
+    assert page.locator("#pool .legend .changed").count() == 1
     page.keyboard.press("Escape")
     assert not page.locator("#pool").is_visible()
     assert page.evaluate("document.activeElement.textContent") == "3"
@@ -131,9 +156,8 @@ def test_a_hostile_text_stays_text(page: Any, page_file: Path) -> None:
     page.get_by_role("button", name="Open the pool of problem 1", exact=True).click()
     page.wait_for_selector("#pool details")
     page.get_by_text("Open all rollouts").click()
-    page.locator("#pool span.parted").nth(1).wait_for()
+    page.locator("#pool details pre").nth(15).wait_for()
     assert "window.broken" in page.locator("#pool details pre").first.inner_text()
-    assert page.locator("#pool span.parted").count() > 1
     second = read_store(page_file.parent / "second").documents("toy_eglr")[1]
     for number, shown in enumerate(page.locator("#pool details pre").all_inner_texts()):
         assert shown == second.parsed[number].text.replace("\x1b", "\ufffd")
@@ -187,8 +211,7 @@ def test_a_page_that_would_be_too_large_says_less_of_tokens(page: Any, tmp_path:
     store = write_grid(tmp_path / "store", 24, 120)
     documents = read_store(store).documents("toy_eglr")
     needed = {
-        detail: sum(len(pool_chunk(each, WORDS, True, detail)) for each in documents)
-        for detail in get_args(Detail)
+        detail: sum(len(pool_chunk(each, WORDS, detail)) for each in documents) for detail in get_args(Detail)
     }
     assert list(needed.values()) == sorted(needed.values(), reverse=True)
     sizes = []

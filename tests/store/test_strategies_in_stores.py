@@ -150,6 +150,7 @@ def test_a_pool_of_an_older_version_is_read(tmp_path: Path) -> None:
     name, data = encode(small_head(0), pool)
     (tmp_path / name).write_bytes(data)
     new = {"path", "uses_reference", "token_self_certainties", "token_branch_entropies", "token_ties"}
+    new |= {"changed_tokens", "token_changes"}
     table = pq.read_table(tmp_path / name)
     old = tmp_path / "old.parquet"
     pq.write_table(table.drop_columns(sorted(new)), old)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from eglr_selectors import RolloutPool
 from stored_runs import ANSWERS, MANIFEST, small_head, small_pool, write_small
 from typer.testing import CliRunner
 
@@ -42,6 +43,26 @@ def test_a_pool_of_unknown_cost_is_counted_as_such(tmp_path: Path) -> None:
     assert (totals.pools, totals.without_cost, totals.cost.flops) == (2, 1, 1e6)
     shown = CliRunner().invoke(app, ["verify-store", str(tmp_path)]).stdout
     assert "1e+06 FLOPs (1 pools of unknown cost not counted)" in shown
+
+
+def test_tokens_decided_by_rounding_are_summed_up(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path)
+    with writer.writing(MANIFEST):
+        for number, ties in enumerate((3, 0, 4)):
+            first, *others = small_pool(ANSWERS[number]).rollouts
+            assert first.telemetry is not None
+            tied = replace(first, telemetry=replace(first.telemetry, ties=ties))
+            writer.append(small_head(number), replace(small_pool(ANSWERS[number]), rollouts=(tied, *others)))
+    assert verified(tmp_path)["ties"] == 7
+    assert "7 tokens decided by rounding" in CliRunner().invoke(app, ["verify-store", str(tmp_path)]).stdout
+
+
+def test_nothing_is_said_of_the_rounding_of_texts_from_elsewhere(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path)
+    with writer.writing(MANIFEST):
+        writer.append(small_head(0), RolloutPool.from_texts(["1", "2"]))
+    assert verified(tmp_path)["ties"] is None
+    assert "rounding" not in CliRunner().invoke(app, ["verify-store", str(tmp_path)]).stdout
 
 
 def test_whichever_process_ends_last_sums_up_all(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ class EagerCourse:
             (False,) * len(parent.tokens),  # nothing is recursed at span 0, so nothing has converged
             tuple(map(bool, telemetry.token_ties)),
         )
-        records = tuple(TokenRecord(*values) for values in zip(*columns, strict=True))
+        records = tuple(TokenRecord(*values) for values in zip(*columns, strict=True))  # nor changed
         cell = replace(parent.cell, sample=sample, path=(*parent.cell.path, (fork.token, fork.rank)))
         return replace(
             request,

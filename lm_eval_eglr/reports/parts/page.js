@@ -156,24 +156,20 @@ function visible(text) {
 function textOf(rollout) {
   const block = make("pre");
   if (!rollout.pieces) {
-    const cut = rollout.parted ?? null;
-    block.append(visible(cut === null ? rollout.text : rollout.text.slice(0, cut)));
-    if (cut !== null) {
-      const rest = make("span", visible(rollout.text.slice(cut)), "parted");
-      rest.title = "From here the text differs from the plain model's";
-      block.append(rest);
-    }
+    block.append(visible(rollout.text));
     return block;
   }
+  const changes = new Set(rollout.changes);
   rollout.pieces.forEach((piece, place) => {
     const heat = Number(rollout.heat?.[place] ?? 0);
     const steps = Number(rollout.steps[place] ?? 0);
     const token = make("span", visible(piece), "token");
     if (heat) token.style.backgroundColor = `rgba(var(--heat), ${heat / 11})`;
     if (steps) token.classList.add("recursed");
-    if (place === rollout.parted) token.classList.add("parted");
+    if (changes.has(place)) token.classList.add("changed");
     const facts = rollout.heat === undefined ? [] : [`entropy ${(heat * DATA.step).toFixed(2)} nats or more`];
     if (steps) facts.push(`${steps} iteration${steps > 1 ? "s" : ""}`);
+    if (changes.has(place)) facts.push("another token without the recursion");
     token.title = facts.join(", ");
     block.append(token);
   });
@@ -190,7 +186,7 @@ function entry(rollout) {
   const facts = [`${rollout.count} tokens`, rollout.end === "length" ? "cut off" : rollout.end];
   if (rollout.entropy !== undefined) facts.push(`${rollout.entropy} nats`);
   if (rollout.gated) facts.push(`${rollout.gated} recursed`);
-  if (rollout.parted !== undefined) facts.push("recursion changed the text");
+  if (rollout.gated && rollout.changed !== undefined) facts.push(`${rollout.changed} changed by it`);
   summary.append(make("span", facts.join(" · "), "none"));
   details.append(summary);
   details.addEventListener("toggle", () => {
@@ -212,9 +208,9 @@ async function open(row) {
       legend.append(make("span", "background: entropy of the token"));
     }
     legend.append(make("span", "recursed token", "recursed"));
-  }
-  if (pool.rollouts.some((rollout) => rollout.parted !== undefined)) {
-    legend.append(make("span", "first token that recursion changed", "parted"));
+    if (pool.rollouts.some((rollout) => rollout.changes)) {
+      legend.append(make("span", "token that recursion changed", "changed"));
+    }
   }
   const all = make("button", "Open all rollouts");
   all.type = "button";
