@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torch.utils.collect_env
+from eglr_selectors import available_selectors, registry
+from eglr_selectors.verifiers import available_verifiers
+from eglr_selectors.verifiers import registry as verifier_registry
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -30,3 +34,15 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def llama() -> PreTrainedModel:
     return tiny_model("llama")
+
+
+@pytest.fixture
+def own_registrations() -> Iterator[None]:
+    """What a test registers is gone after it, and its name free: other tests list what the library brings."""
+    available_selectors(), available_verifiers()  # the library's own are there for good
+    tables = [registry._REGISTRY._entries, verifier_registry._REGISTRY._entries]
+    before = [dict(table) for table in tables]
+    yield
+    for table, kept in zip(tables, before, strict=True):
+        table.clear()
+        table.update(kept)
