@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -11,9 +10,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from saved_model import save_tiny_model
-
-# Nothing here may wait for a hub that is not there.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")
