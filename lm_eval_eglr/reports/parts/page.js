@@ -159,17 +159,18 @@ function textOf(rollout) {
     block.append(visible(rollout.text));
     return block;
   }
-  const changes = new Set(rollout.changes);
   rollout.pieces.forEach((piece, place) => {
     const heat = Number(rollout.heat?.[place] ?? 0);
-    const steps = Number(rollout.steps[place] ?? 0);
+    const mark = rollout.steps[place] ?? "0";
+    const changed = mark >= "a";
+    const steps = changed ? mark.charCodeAt(0) - 97 : Number(mark);
     const token = make("span", visible(piece), "token");
     if (heat) token.style.backgroundColor = `rgba(var(--heat), ${heat / 11})`;
     if (steps) token.classList.add("recursed");
-    if (changes.has(place)) token.classList.add("changed");
+    if (changed) token.classList.add("changed");
     const facts = rollout.heat === undefined ? [] : [`entropy ${(heat * DATA.step).toFixed(2)} nats or more`];
     if (steps) facts.push(`${steps} iteration${steps > 1 ? "s" : ""}`);
-    if (changes.has(place)) facts.push("another token without the recursion");
+    if (changed) facts.push("another token without the recursion");
     token.title = facts.join(", ");
     block.append(token);
   });
@@ -208,7 +209,7 @@ async function open(row) {
       legend.append(make("span", "background: entropy of the token"));
     }
     legend.append(make("span", "recursed token", "recursed"));
-    if (pool.rollouts.some((rollout) => rollout.changes)) {
+    if (pool.rollouts.some((rollout) => /[a-j]/.test(rollout.steps))) {
       legend.append(make("span", "token that recursion changed", "changed"));
     }
   }
