@@ -184,10 +184,13 @@ function entry(rollout) {
   summary.append(make("b", rollout.cell));
   summary.append(make("span", words[rollout.verdict], rollout.verdict === "?" ? "none" : rollout.verdict));
   summary.append(make("span", rollout.answer === null ? "" : visible(rollout.answer)));
-  const facts = [`${rollout.count} tokens`, rollout.end === "length" ? "cut off" : rollout.end];
+  const facts = rollout.count ? [`${rollout.count} tokens`] : [];
+  if (rollout.end !== "unknown") facts.push(rollout.end === "length" ? "cut off" : rollout.end);
   if (rollout.entropy !== undefined) facts.push(`${rollout.entropy} nats`);
-  if (rollout.gated) facts.push(`${rollout.gated} recursed`);
-  if (rollout.gated && rollout.changed !== undefined) facts.push(`${rollout.changed} changed by it`);
+  if (rollout.gated) {
+    const changed = rollout.changed === undefined ? "" : `, ${rollout.changed} of them changed`;
+    facts.push(`${rollout.gated} recursed${changed}`);
+  }
   summary.append(make("span", facts.join(" · "), "none"));
   details.append(summary);
   details.addEventListener("toggle", () => {
@@ -206,9 +209,10 @@ async function open(row) {
   legend.append(make("span", `Reference: ${pool.reference === null ? "none" : visible(pool.reference)}`));
   if (pool.rollouts.some((rollout) => rollout.pieces)) {
     if (pool.rollouts.some((rollout) => rollout.heat)) {
-      legend.append(make("span", "background: entropy of the token"));
+      const most = (9 * DATA.step).toFixed(2);
+      legend.append(make("span", `entropy of the token: 0 to ${most} nats and more`, "scale"));
     }
-    legend.append(make("span", "recursed token", "recursed"));
+    if (pool.rollouts.some((rollout) => rollout.steps)) legend.append(make("span", "recursed token", "recursed"));
     if (pool.rollouts.some((rollout) => /[a-j]/.test(rollout.steps))) {
       legend.append(make("span", "token that recursion changed", "changed"));
     }
