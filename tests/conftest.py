@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+# Nothing here may wait for a hub that is not there; its client reads this once, when it is imported.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
 import torch.utils.collect_env
+from eglr_selectors import available_selectors, registry
+from eglr_selectors.verifiers import available_verifiers
+from eglr_selectors.verifiers import registry as verifier_registry
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -22,6 +30,26 @@ torch.utils.collect_env.get_pretty_env_info = lambda: "not asked"
 index_stock_tasks_once()
 
 
+# Begun first where workers take whole files, so that none is alone with one of them at the end.
+SLOWEST = (
+    "harness/test_processes.py",
+    "docs/test_pages.py",
+    "decoding/test_shortage.py",
+    "harness/test_main_job.py",
+    "decoding/test_invariance.py",
+    "decoding/test_exactness.py",
+    "store/test_faults_of_runs.py",
+    "grading/test_grading_laws.py",
+    "grading/test_grading_workers.py",
+    "harness/test_plugin.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {Path(__file__).parent / name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     return byte_tokenizer()
@@ -30,3 +58,15 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def llama() -> PreTrainedModel:
     return tiny_model("llama")
+
+
+@pytest.fixture
+def own_registrations() -> Iterator[None]:
+    """What a test registers is gone after it, and its name free: other tests list what the library brings."""
+    available_selectors(), available_verifiers()  # the library's own are there for good
+    tables = [registry._REGISTRY._entries, verifier_registry._REGISTRY._entries]
+    before = [dict(table) for table in tables]
+    yield
+    for table, kept in zip(tables, before, strict=True):
+        table.clear()
+        table.update(kept)

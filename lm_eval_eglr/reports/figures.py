@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,6 +13,7 @@ from eglr_selectors.estimators import bootstrap, curve, maj_at_k, oracle_of, pas
 from plotly.subplots import make_subplots
 
 from lm_eval_eglr.reports.matching import is_grid
+from lm_eval_eglr.reports.packing import Progress
 from lm_eval_eglr.reports.strategies import StrategyRow, mean
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#3b78c2", "#d07a1f", "#2f9467", "#8a63b8", "#8a8f98"
@@ -20,27 +21,38 @@ WHOLE = "all rollouts"
 SETS = ("temperature (L = 0)", "layers (T = 0)", "joint (L > 0, T > 0)")
 
 
-def all_figures(pools: Sequence[ParsedPool], rows: Sequence[StrategyRow]) -> dict[str, go.Figure]:
+def all_figures(
+    pools: Sequence[ParsedPool],
+    rows: Sequence[StrategyRow],
+    progress: Progress = lambda items, what: items,
+    what: str = "Drawing",
+) -> dict[str, go.Figure]:
     """Makes every figure that the pools have data for.
 
     The names are those of the page's sections and of exported files. Pools of other backends have no layer
     axis and no telemetry, so the figures of these are left out of theirs.
+
+    Args:
+        pools: The pools.
+        rows: All strategies.
+        progress: Is handed the figures to make.
+        what: Label of the progress bar.
     """
     grid = is_grid(pools)
     telemetry = [r.telemetry for parsed in pools for r in parsed if r.telemetry is not None]
     recursed = any(work.gated_tokens for work in telemetry)
     priced = any(not math.isnan(row.tokens) and not math.isnan(row.value) for row in rows)
-    figures = {
-        "grid": grid_heat_map(pools) if grid else None,
-        "axes": solved_by_axis(pools) if grid else None,
-        "pareto": accuracy_against_cost(rows) if priced else None,
-        "curves": curves_over_k(pools),
-        "recursion": recursion_by_span(pools) if recursed else None,
-        "entropy": entropy_histogram(pools)
-        if any(not math.isnan(work.mean_entropy) for work in telemetry)
-        else None,
-    }
-    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    uncertain = any(not math.isnan(work.mean_entropy) for work in telemetry)
+    makers: list[tuple[str, bool, Callable[[], go.Figure]]] = [
+        ("grid", grid, lambda: grid_heat_map(pools)),
+        ("axes", grid, lambda: solved_by_axis(pools)),
+        ("pareto", priced, lambda: accuracy_against_cost(rows)),
+        ("curves", True, lambda: curves_over_k(pools)),
+        ("recursion", recursed, lambda: recursion_by_span(pools)),
+        ("entropy", uncertain, lambda: entropy_histogram(pools)),
+    ]
+    wanted = [(name, make) for name, has_data, make in makers if has_data]
+    drawn = {name: make() for name, make in progress(wanted, what)}
     for figure in drawn.values():
         _style(figure)
     return drawn
@@ -191,7 +203,8 @@ def accuracy_against_cost(rows: Sequence[StrategyRow]) -> go.Figure:
         mode="lines+text",
         line={"color": GREEN, "shape": "hv"},
         text=[row.strategy for row in front],
-        textposition="top left",
+        # Towards the middle, so that no name is cut off.
+        textposition=["top right" if row.tokens < front[-1].tokens / 2 else "top left" for row in front],
         name="Pareto front",
         hoverinfo="skip",
     )
@@ -283,7 +296,7 @@ def recursion_by_span(pools: Sequence[ParsedPool]) -> go.Figure:
                 iterations[rollout.cell.span] += rollout.telemetry.recursions
     spans = sorted(span for span in tokens if tokens[span])
     names = [f"L = {span}" for span in spans]
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.16)
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.24)
     figure.add_bar(
         x=names,
         y=[100 * gated[span] / tokens[span] for span in spans],

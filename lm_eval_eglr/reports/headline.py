@@ -11,6 +11,7 @@ from eglr_selectors.estimators import Estimates, accuracy, bootstrap, compare_at
 
 from lm_eval_eglr.reports.leaderboard import percent
 from lm_eval_eglr.reports.matching import TemperatureRun, is_grid
+from lm_eval_eglr.reports.packing import Progress
 
 BUDGETS = {
     "rollouts": "equal rollouts",
@@ -34,7 +35,12 @@ class Figure:
     detail: str
 
 
-def headline(pools: Sequence[ParsedPool], temperature: TemperatureRun | None = None) -> list[Figure]:
+def headline(
+    pools: Sequence[ParsedPool],
+    temperature: TemperatureRun | None = None,
+    progress: Progress = lambda items, what: items,
+    what: str = "Comparing",
+) -> list[Figure]:
     """Returns the figures that sum a task up.
 
     Of a grid: the oracles of its axes and of the whole, and the grid against temperature alone at equal
@@ -44,6 +50,8 @@ def headline(pools: Sequence[ParsedPool], temperature: TemperatureRun | None = N
         pools: The pools.
         temperature: A run of temperature alone on the same problems; by default the grid's own rollouts
             of span 0 stand for it, whose shared cost is not known.
+        progress: Is handed the comparisons to make.
+        what: Label of the progress bar.
     """
     if not is_grid(pools):
         return [
@@ -64,8 +72,9 @@ def headline(pools: Sequence[ParsedPool], temperature: TemperatureRun | None = N
     if temperature is not None:
         joint, plain = [pools[i] for i in temperature.places], list(temperature.pools)
         budgets.append("flops")
+    comparisons = [(budget, figure) for budget in budgets for figure in ("pass", "maj")]
     return figures + [
-        _comparison(joint, plain, budget, figure) for budget in budgets for figure in ("pass", "maj")
+        _comparison(joint, plain, budget, figure) for budget, figure in progress(comparisons, what)
     ]
 
 

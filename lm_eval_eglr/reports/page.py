@@ -101,15 +101,22 @@ def run_of(
         notes.append(f"{left_out}, to keep the page within its size (--max-size).")
     return Run(
         f"{model} · {task}",
-        headline(pools, temperature),
-        leaderboard_table(leaderboard(rows)),
-        all_figures(pools, rows),
+        headline(pools, temperature, progress, f"Comparing budgets on {task}"),
+        _of_one_task(leaderboard_table(leaderboard(rows))),
+        all_figures(pools, rows, progress, f"Drawing {task}"),
         problem_rows(documents),
         is_grid(pools),
         facet_names(documents),
         chunks,
         notes,
     )
+
+
+def _of_one_task(table: Table) -> Table:
+    """The table without the model, which stands above it, and without an average over one task."""
+    kept = [i for i in range(len(table.header)) if i not in (0, 3)]
+    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
+    return Table(tuple(table.header[i] for i in kept), rows, 1, table.notes)
 
 
 def _notes(
@@ -134,7 +141,7 @@ def _notes(
     gated = sum(each.gated_tokens for each in known)
     if gated and all(each.changed_tokens is not None for each in known):
         changed = sum(each.changed_tokens or 0 for each in known)
-        notes.append(f"{gated} tokens were recursed, and {changed} of them are others than without it.")
+        notes.append(f"Recursion changed {changed} of the {gated} tokens that were recursed.")
     ties, tied = sum(each.ties for each in known), sum(each.ties > 0 for each in known)
     if ties:
         notes.append(

@@ -23,6 +23,7 @@ Detail = Literal["full", "coarse", "recursion", "text"]
 
 # Ten steps to four: below 0.5 nats, 1 nat, 2 nats, and above.
 _COARSE = str.maketrans("0123456789", "0022444488")
+_CHANGED = str.maketrans("0123456789", "abcdefghij")
 _STRIDE = 16
 
 
@@ -73,12 +74,10 @@ def _rollout(parsed: ParsedPool, index: int, vocabulary: Sequence[str], detail: 
         return shown
     del shown["text"]
     shown["pieces"] = [vocabulary[token] for token in rollout.tokens]
-    shown["steps"] = _digits(np.array(telemetry.token_iterations)).rstrip("0")
+    shown["steps"] = _steps(telemetry.token_iterations, telemetry.token_changes)
     if detail != "recursion":
         heat = _digits(np.nan_to_num(np.array(telemetry.token_entropies) / ENTROPY_STEP, nan=0.0))
         shown["heat"] = heat.translate(_COARSE) if detail == "coarse" else heat
-    if any(telemetry.token_changes):
-        shown["changes"] = [place for place, changed in enumerate(telemetry.token_changes) if changed]
     return shown
 
 
@@ -126,6 +125,15 @@ def common(left: Sequence[Any], right: Sequence[Any]) -> int:
         else:
             most = middle - 1
     return same
+
+
+def _steps(iterations: Sequence[int], changes: Sequence[int]) -> str:
+    """One digit per token, its iterations; a letter, from ``a`` for 0, where they changed the token."""
+    digits = _digits(np.array(iterations))
+    if any(changes):
+        letters = digits.translate(_CHANGED)
+        digits = "".join(letters[i] if changed else digits[i] for i, changed in enumerate(changes))
+    return digits.rstrip("0")
 
 
 def _digits(values: np.ndarray) -> str:

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from eglr_selectors import registry
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from saved_model import save_tiny_model
 
-# Nothing here may wait for a hub that is not there.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_tiny_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def own_selectors() -> Iterator[None]:
-    """What a test registers is gone after it: other tests list what the library brings."""
-    entries = registry._REGISTRY._entries
-    before = dict(entries)
-    yield
-    entries.clear()
-    entries.update(before)

@@ -124,7 +124,7 @@ def test_a_pool_refuses_a_temperature_of_the_task(tiny_folder):
         )
 
 
-def test_a_selector_registered_by_the_user_gets_a_row(tiny_folder, own_selectors):
+def test_a_selector_registered_by_the_user_gets_a_row(tiny_folder, own_registrations):
     from eglr_selectors import register_selector
 
     @register_selector("shortest_text")

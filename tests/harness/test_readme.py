@@ -28,7 +28,7 @@ def test_the_notebook_block_runs(tiny_folder):
     assert len(names["pool"]) == 3 * 4
 
 
-def test_the_selector_of_six_lines_works_and_is_listed(own_selectors):
+def test_the_selector_of_six_lines_works_and_is_listed(own_registrations):
     exec(compile(block("register_selector"), "README", "exec"), {})
     assert available_selectors()["shortest"].description == "The shortest rollout that has an answer."
     pool = parse_pool(RolloutPool.from_texts([r"long \boxed{1}", "none", r"\boxed{2}"]))

@@ -94,7 +94,7 @@ def test_ties_and_changes_are_summed_up(page_file: Path) -> None:
     ]
     work = [rollout.telemetry for rollout in rollouts if rollout.telemetry is not None]
     gated, changed = sum(each.gated_tokens for each in work), sum(each.changed_tokens or 0 for each in work)
-    assert f"{gated} tokens were recursed, and {changed} of them are others than without it." in text
+    assert f"Recursion changed {changed} of the {gated} tokens that were recursed." in text
     assert "Rounding decided 16 tokens in 16 rollouts (ties)" in text
 
 
@@ -139,7 +139,7 @@ def test_drill_down_by_keyboard(page: Any, page_file: Path) -> None:
     marked = page.locator("#pool details").nth(4).locator(".token.changed")
     assert marked.count() == work.changed_tokens == sum(work.token_changes) > 1
     facts = page.locator("#pool summary").nth(4).inner_text()
-    assert f"{work.gated_tokens} recursed · {work.changed_tokens} changed by it" in facts
+    assert f"{work.gated_tokens} recursed, {work.changed_tokens} of them changed" in facts
     assert page.locator("#pool .legend .changed").count() == 1
     page.keyboard.press("Escape")
     assert not page.locator("#pool").is_visible()
@@ -188,6 +188,8 @@ def test_pools_that_are_no_grid_say_nothing_of_axes(page: Any, tmp_path: Path) -
     page.get_by_role("button", name="Open the pool of problem 2").click()
     page.wait_for_selector("#pool details")
     assert page.locator("#pool details").count() == 4
+    assert page.locator("#pool .legend").inner_text() == "Reference: 1"
+    assert "tokens" not in page.locator("#pool summary").first.inner_text()
     page.keyboard.press("Escape")
     page.select_option("#run", "1")
     page.wait_for_selector(".run:not([hidden]) [data-plot=entropy] .main-svg")

@@ -20,6 +20,8 @@ from eglr_selectors import (
 )
 from pool_builders import texts_pool
 
+pytestmark = pytest.mark.usefixtures("own_registrations")
+
 
 def test_a_users_selector_takes_six_lines() -> None:
     @register_selector("shortest_text")

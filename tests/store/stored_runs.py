@@ -76,6 +76,11 @@ def write_small(folder: Path, answers: tuple[list[str | None], ...] = ANSWERS, *
     return folder
 
 
+def contents(store: Path) -> dict[str, bytes]:
+    """The files of its pools, by name."""
+    return {path.name: path.read_bytes() for path in (store / "pools").glob("[!.]*")}
+
+
 def make_tiny(folder: Path, problems: int = 4, max_gen_toks: int = 24) -> None:
     """Saves a random Llama, a tokenizer of single bytes and a task ``toy_eglr``."""
     import torch

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from forked_run import start
-from stored_runs import make_tiny, run_tiny
+from stored_runs import contents, make_tiny, run_tiny
 
 from lm_eval_eglr.store import read_store
 
@@ -43,10 +43,6 @@ except StoreError as error:
     print(error)
 print(count == len(read_store(folder).pools))
 """
-
-
-def contents(store: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (store / "pools").glob("[!.]*")}
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,12 @@ from typing import Any
 
 import pytest
 from forked_run import run_ranks
-from stored_runs import make_tiny
+from stored_runs import contents, make_tiny
 
 from lm_eval_eglr.harness import check_runs
 from lm_eval_eglr.store import read_store
 
 PROBLEMS = 5
-
-
-def contents(store: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (store / "pools").glob("[!.]*")}
 
 
 @pytest.fixture(scope="module")

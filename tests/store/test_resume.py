@@ -12,21 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stored_runs import make_tiny, run_tiny
+from stored_runs import contents, run_tiny
 
 from lm_eval_eglr.store import StoreError, StoreWriter, read_store
 from lm_eval_eglr.store import durable as durable_module
-
-
-def contents(store: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (store / "pools").glob("[!.]*")}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    make_tiny(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

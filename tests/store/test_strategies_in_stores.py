@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from eglr_selectors import Cell, Rollout, RolloutPool, rollout_from_record
-from stored_runs import MANIFEST, make_tiny, run_tiny, small_head, small_pool
+from stored_runs import MANIFEST, contents, run_tiny, small_head, small_pool
 
 from lm_eval_eglr.reports.leaderboard import leaderboard
 from lm_eval_eglr.reports.page import run_of
@@ -31,19 +31,8 @@ STRATEGIES = {
 }
 
 
-def contents(store: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (store / "pools").glob("[!.]*")}
-
-
 def run(tiny: Path, store: Path, options: dict[str, Any], **more: Any) -> dict[str, Any]:
     return run_tiny(tiny, store, **{**options, **more})
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    make_tiny(folder)
-    return folder
 
 
 Whole = tuple[str, Path, dict[str, Any]]

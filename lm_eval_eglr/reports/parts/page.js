@@ -159,17 +159,18 @@ function textOf(rollout) {
     block.append(visible(rollout.text));
     return block;
   }
-  const changes = new Set(rollout.changes);
   rollout.pieces.forEach((piece, place) => {
     const heat = Number(rollout.heat?.[place] ?? 0);
-    const steps = Number(rollout.steps[place] ?? 0);
+    const mark = rollout.steps[place] ?? "0";
+    const changed = mark >= "a";
+    const steps = changed ? mark.charCodeAt(0) - 97 : Number(mark);
     const token = make("span", visible(piece), "token");
     if (heat) token.style.backgroundColor = `rgba(var(--heat), ${heat / 11})`;
     if (steps) token.classList.add("recursed");
-    if (changes.has(place)) token.classList.add("changed");
+    if (changed) token.classList.add("changed");
     const facts = rollout.heat === undefined ? [] : [`entropy ${(heat * DATA.step).toFixed(2)} nats or more`];
     if (steps) facts.push(`${steps} iteration${steps > 1 ? "s" : ""}`);
-    if (changes.has(place)) facts.push("another token without the recursion");
+    if (changed) facts.push("another token without the recursion");
     token.title = facts.join(", ");
     block.append(token);
   });
@@ -183,10 +184,13 @@ function entry(rollout) {
   summary.append(make("b", rollout.cell));
   summary.append(make("span", words[rollout.verdict], rollout.verdict === "?" ? "none" : rollout.verdict));
   summary.append(make("span", rollout.answer === null ? "" : visible(rollout.answer)));
-  const facts = [`${rollout.count} tokens`, rollout.end === "length" ? "cut off" : rollout.end];
+  const facts = rollout.count ? [`${rollout.count} tokens`] : [];
+  if (rollout.end !== "unknown") facts.push(rollout.end === "length" ? "cut off" : rollout.end);
   if (rollout.entropy !== undefined) facts.push(`${rollout.entropy} nats`);
-  if (rollout.gated) facts.push(`${rollout.gated} recursed`);
-  if (rollout.gated && rollout.changed !== undefined) facts.push(`${rollout.changed} changed by it`);
+  if (rollout.gated) {
+    const changed = rollout.changed === undefined ? "" : `, ${rollout.changed} of them changed`;
+    facts.push(`${rollout.gated} recursed${changed}`);
+  }
   summary.append(make("span", facts.join(" · "), "none"));
   details.append(summary);
   details.addEventListener("toggle", () => {
@@ -205,10 +209,11 @@ async function open(row) {
   legend.append(make("span", `Reference: ${pool.reference === null ? "none" : visible(pool.reference)}`));
   if (pool.rollouts.some((rollout) => rollout.pieces)) {
     if (pool.rollouts.some((rollout) => rollout.heat)) {
-      legend.append(make("span", "background: entropy of the token"));
+      const most = (9 * DATA.step).toFixed(2);
+      legend.append(make("span", `entropy of the token: 0 to ${most} nats and more`, "scale"));
     }
-    legend.append(make("span", "recursed token", "recursed"));
-    if (pool.rollouts.some((rollout) => rollout.changes)) {
+    if (pool.rollouts.some((rollout) => rollout.steps)) legend.append(make("span", "recursed token", "recursed"));
+    if (pool.rollouts.some((rollout) => /[a-j]/.test(rollout.steps))) {
       legend.append(make("span", "token that recursion changed", "changed"));
     }
   }

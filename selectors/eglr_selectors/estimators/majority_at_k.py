@@ -44,30 +44,29 @@ def _count(parsed: ParsedPool, k: int) -> float:
     The winner has m votes, the first of them rollout p, m - 1 from its class after p. Any other class
     has fewer than m votes, or m that all come after p; those without an answer do not matter. So each
     (p, m) contributes C(after(p), m - 1) times the coefficient of x^(k - m) in a product of one
-    polynomial per other class. Rows are the right rollouts p, columns powers of x.
+    polynomial per other class. Classes of fewer than m rollouts are free, as those without an answer are:
+    together they are one binomial.
     """
     classes = np.array(parsed.classes)
-    rows = np.flatnonzero([correct is True for correct in parsed.correct])
-    if not len(rows):
-        return 0.0
+    right = np.array([correct is True for correct in parsed.correct])
     numbers = [number for number in np.unique(classes) if number >= 0]
     # after[i][p]: members of class i that come after rollout p
     after = {number: np.cumsum((classes == number)[::-1])[::-1] - (classes == number) for number in numbers}
-    own = np.array([after[classes[p]][p] for p in rows])
     size = {number: int(np.count_nonzero(classes == number)) for number in numbers}
-    unanswered = comb(np.count_nonzero(classes < 0), np.arange(k + 1))
     total = 0.0
-    for votes in range(1, min(k, int(own.max()) + 1) + 1):
-        product = np.tile(unanswered, (len(rows), 1))
-        for number in numbers:
-            terms = np.zeros((len(rows), min(size[number], votes) + 1))
-            fewer = np.arange(min(size[number], votes - 1) + 1)
-            terms[:, fewer] = comb(size[number], fewer)
-            if size[number] >= votes:
+    for winner in np.unique(classes[right]):
+        rows = np.flatnonzero(right & (classes == winner))
+        own = after[winner][rows]
+        for votes in range(1, min(k, int(own.max()) + 1) + 1):
+            rivals = [number for number in numbers if number != winner and size[number] >= votes]
+            free = len(classes) - size[winner] - sum(size[number] for number in rivals)
+            product = np.tile(comb(free, np.arange(k - votes + 1)), (len(rows), 1))
+            for number in rivals:
+                terms = np.empty((len(rows), votes + 1))
+                terms[:, :votes] = comb(size[number], np.arange(votes))
                 terms[:, votes] = comb(after[number][rows], votes)
-            terms[classes[rows] == number] = np.eye(1, terms.shape[1])
-            product = _multiply(product, terms)
-        total += float(np.sum(comb(own, votes - 1) * product[:, k - votes]))
+                product = _multiply(product, terms)
+            total += float(np.sum(comb(own, votes - 1) * product[:, -1]))
     return total
 
 
