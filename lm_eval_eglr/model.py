@@ -116,6 +116,11 @@ class EGLRLM(HFLM):
         read_options(strategy, {"spans": spans, "temperatures": temperatures, **own})
         if not isinstance(trace, bool):
             raise ValueError(f"trace={trace!r}: expected True or False")
+        if kwargs.get("tp_plan") is not None:
+            # lm_eval then runs every document on every process, which no store of ours would survive.
+            raise ValueError(
+                f"tp_plan={kwargs['tp_plan']!r}: expected none; hf-eglr splits a model by parallelize=True"
+            )
         self._selector = get_selector(selector)
         rank = int(os.environ.get("RANK", 0))
         self._store = None if rollouts is None else StoreWriter(Path(rollouts), rank)

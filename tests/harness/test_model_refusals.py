@@ -19,6 +19,7 @@ from lm_eval_eglr.model import EGLRLM
         ({"spans": "0:x"}, r"spans: 'x' is neither"),
         ({"update": "other"}, r"update='other': expected one of anchored, damped, replace"),
         ({"selector": "majorty"}, r"majorty.*majority"),
+        ({"tp_plan": "auto"}, r"tp_plan='auto': expected none; .*parallelize=True"),
         (
             {"rollouts": "/proc/none/rollouts.jsonl"},
             r"rollouts='/proc/none/rollouts.jsonl': cannot be written",
