@@ -30,7 +30,7 @@ def problem_rows(documents: Sequence[Document]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "id": document.head.doc_id,
-                "problem": statement(document)[:SNIPPET],
+                "problem": shorten(statement(document), SNIPPET),
                 "reference": parsed.reference,
                 "correct": sum(correct is True for correct in parsed.correct),
                 "rollouts": len(parsed),
@@ -55,6 +55,14 @@ def facet_names(documents: Sequence[Document]) -> list[str]:
         if few and name != "answer" and max(map(len, values)) <= LONGEST_VALUE:
             names.append(name)
     return names
+
+
+def shorten(text: str, most: int) -> str:
+    """The text, or its beginning up to a word's end and an ellipsis, of at most ``most`` characters."""
+    if len(text) <= most:
+        return text
+    cut = text[: most - 2]
+    return (cut.rsplit(maxsplit=1)[0] if " " in cut[most // 2 :] else cut) + " …"
 
 
 def statement(document: Document) -> str:
