@@ -28,6 +28,7 @@ from lm_eval_eglr.decoding.drawing import draw_tokens
 from lm_eval_eglr.decoding.items import Item, Items
 from lm_eval_eglr.decoding.layer_stack import LayerStack
 from lm_eval_eglr.decoding.prefill import prefill
+from lm_eval_eglr.decoding.prefixes import Prefixes
 from lm_eval_eglr.decoding.recursion import entropy
 from lm_eval_eglr.decoding.row_cache import RowCache
 from lm_eval_eglr.decoding.rows import Branch, Job, Pending, Place, Request, Row
@@ -71,17 +72,23 @@ class Engine:
         self.eos_token_ids = eos_token_ids
         self.share = share
         self.trace = trace
-        self.rows: list[Row] = []
-        self._stepped: list[Row] = []  # the rows of the running step, as it found them
-        self._advancing = False  # whether the running step has begun to change what rows hold
-        self._limit = max_rows  # fewer after memory ran out
-        self._items: Items[Row] = Items(recursion)
-        self._demand = Demand()
-        self._cache = RowCache(max_rows)
+        self.prefixes = Prefixes()
+        self._begin()
         self._attention = RowAttention(stack.model)
         self._linear = CpuLinear(stack.model)
         self._rounding = rounding_of(stack.model.dtype)
         self.costs = CostModel(stack.depth, stack.layer_parameters(), stack.head_parameters())
+
+    def _begin(self) -> None:
+        """Begins a run; one that was abandoned half-way leaves nothing behind."""
+        self.rows: list[Row] = []
+        self._stepped: list[Row] = []  # the rows of the running step, as it found them
+        self._advancing = False  # whether the running step has begun to change what rows hold
+        self._limit = self.max_rows  # fewer after memory ran out
+        self._cache = RowCache(self.max_rows)
+        self._items: Items[Row] = Items(self.recursion)
+        self._demand = Demand()
+        self.prefixes.clear()
 
     def run(
         self, requests: Iterable[Request], progress: Callable[[int, int], None] | None = None
@@ -99,9 +106,7 @@ class Engine:
             ValueError: If a request has more cells than there may be rows.
         """
         waiting = Waiting(requests, self.max_rows, self.share, in_parts=self.recursion.kv == "keep")
-        # A run that was abandoned half-way leaves nothing behind.
-        self.rows, self._cache, self._limit = [], RowCache(self.max_rows), self.max_rows
-        self._advancing, self._items, self._demand = False, Items(self.recursion), Demand()
+        self._begin()
         while True:
             shortage = ""
             # Not around the yield: whoever takes the pools may use the model in between.
@@ -147,10 +152,7 @@ class Engine:
         """Makes room after memory ran out: all rows wait, to go on half as many at a time.
 
         A step that had begun to append tokens cannot be taken back, and not every pool can go on in parts:
-        those begin anew, and draw what they drew.
-
-        Raises:
-            OutOfMemory: If a single row was too many.
+        those begin anew, and draw what they drew. Raises :class:`OutOfMemory` if a single row was too many.
         """
         rows = self._stepped if self._advancing else self.rows
         held = min(self._limit, len(rows))
@@ -171,6 +173,7 @@ class Engine:
         rows += [row for job in begun for row in job.rows(self.share)]
         self.rows, self._stepped, self._advancing = [], [], False
         self._cache, self._items = RowCache(self._limit), Items(self.recursion)
+        self.prefixes.clear()
         for row in rows:
             row.pending = None
         waiting.suspend(rows)
@@ -202,7 +205,7 @@ class Engine:
         """Moves waiting rows into free ones and runs all their tokens but the last."""
         admitted = waiting.rows(self.rows, self._limit, self._demand)
         if admitted:
-            prefill(self.stack, self._cache, self.rows, admitted)
+            prefill(self.stack, self._cache, self.rows, admitted, self.prefixes)
 
     def _run_pass(self) -> None:
         """Runs the newest token of each row that it has not been run of, and one iteration of each item."""

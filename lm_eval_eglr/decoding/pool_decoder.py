@@ -217,6 +217,7 @@ class PoolDecoder:
             trace=self.engine.trace,
             keep=keep,
             gather=gather,
+            release=self.engine.prefixes.release,
         )
 
     def logprobs(self, prompt: Prompt, rollout: Rollout) -> list[float]:

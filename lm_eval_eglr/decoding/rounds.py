@@ -92,6 +92,7 @@ class Rounds:
         keep: Gets the number and the pool of every prompt that has ended its first round and may get
             more, before the budget is shared: what is kept need not be decoded again.
         gather: Joins the accounts of several processes.
+        release: Told the document of a prompt that gets no more requests for now.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Rounds:
         trace: bool = False,
         keep: Callable[[int, RolloutPool], None] = lambda number, pool: None,
         gather: Gather = lambda accounts: accounts,
+        release: Callable[[str], None] = lambda document: None,
     ) -> None:
         self._decode = decode
         self._costs = costs
@@ -110,6 +112,7 @@ class Rounds:
         self._trace = trace
         self._keep = keep
         self._gather = gather
+        self._release = release
         self.balances: dict[str, Balance] = {}
 
     def run(
@@ -143,7 +146,9 @@ class Rounds:
         }
         shelf = {number: _packed(pool) for number, pool in kept.items() if number not in finished}
         begun = [
-            _Errand(n, 0, each.assignment.course.begin(each.assignment.request)) for n, each in fresh.items()
+            _Errand(n, 0, course.begin(replace(each.assignment.request, keeps=course.goes_on)))
+            for n, each in fresh.items()
+            for course in [each.assignment.course]
         ]
         for number, pool in self._through(fresh, begun):
             assignment = assignments[number]
@@ -200,6 +205,7 @@ class Rounds:
                     reversed([_Errand(errand.number, place, request) for place, request in enumerate(more)])
                 )
                 if not more:
+                    self._release(each.assignment.request.document)
                     assert each.pool is not None
                     yield errand.number, each.pool
                     each.pool = None
@@ -221,7 +227,8 @@ class Rounds:
         count = each.allowed - len(pool)
         if count < 1:
             return []
-        return course.go_on(each.assignment.request, pool, self._read(each.assignment, pool), count)
+        request = replace(each.assignment.request, keeps=True)
+        return course.go_on(request, pool, self._read(each.assignment, pool), count)
 
     def _read(self, assignment: Assignment, pool: RolloutPool) -> ParsedPool | None:
         if not assignment.course.reads:

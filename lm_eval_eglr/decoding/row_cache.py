@@ -17,6 +17,10 @@ PAST = "eglr_past"
 """Attribute of the key states that an item's attention gets; a model hands them on as they are."""
 
 
+RowStates = dict[int, tuple[Tensor, Tensor]]
+"""Keys and values ``[key_heads, length, dim]`` of one row by layer."""
+
+
 @dataclass(slots=True)
 class _Access:
     """Which rows and columns the running pass reads and writes."""
@@ -169,6 +173,19 @@ class RowCache(Cache):
         for store in (self._keys, self._values):
             for tensor in store.values():
                 tensor[list(targets), :, :length] = tensor[list(sources), :, :length]
+
+    def read_row(self, row: int, length: int) -> RowStates:
+        """Copies a row's first ``length`` positions out of the cache."""
+        return {
+            layer: (keys[row, :, :length].clone(), self._values[layer][row, :, :length].clone())
+            for layer, keys in self._keys.items()
+        }
+
+    def write_row(self, row: int, states: RowStates) -> None:
+        """Makes what was read the first positions of a row."""
+        for layer, (keys, values) in states.items():
+            self._keys[layer][row, :, : keys.shape[1]] = keys
+            self._values[layer][row, :, : values.shape[1]] = values
 
     def clear_row(self, row: int) -> None:
         """Makes a row's keys and values zeros again."""

@@ -65,6 +65,7 @@ class Request:
         prompt: The prompt's text, kept for the pool.
         branching: When its only cell forks; ``None`` never.
         start: Where its only cell parts from a rollout that is there; ``None`` begins after the prompt.
+        keeps: Whether the prompt is kept for other requests of the document, until it is released.
     """
 
     tokens: tuple[int, ...]
@@ -76,6 +77,12 @@ class Request:
     prompt: str = ""
     branching: BranchingConfig | None = None
     start: Start | None = None
+    keeps: bool = False
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of the prompt, without those of ``start``."""
+        return len(self.tokens) - (0 if self.start is None else len(self.start.tokens))
 
     @property
     def rows(self) -> int:
@@ -223,9 +230,7 @@ class Row:
     def sequence(self) -> list[int]:
         """All its tokens: the prompt's and the generated ones, the newest included."""
         request = self.job.request
-        generated = 0 if request.start is None else len(request.start.tokens)
-        prompt = request.tokens[: len(request.tokens) - generated]
-        return [*prompt, *self.branches[0].tokens]
+        return [*request.tokens[: request.prompt_length], *self.branches[0].tokens]
 
     def from_the_start(self) -> Row:
         """Its cells before their first token; they draw the same tokens again."""

@@ -86,6 +86,11 @@ class AdaptiveCourse:
         """Who gets what is left."""
         return self.options.budget
 
+    @property
+    def goes_on(self) -> bool:
+        """There are waves."""
+        return self.own > self.rows
+
     def begin(self, request: Request) -> Request:
         """The first wave."""
         return self._wave(request, self.order, self.own)

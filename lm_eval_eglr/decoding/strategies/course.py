@@ -35,6 +35,10 @@ class Course(Protocol):
     def reads(self) -> bool:
         """Whether the pool's answers must be read to go on."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether a prompt may get more requests before the budget is shared than its first."""
+
     def begin(self, request: Request) -> Request:
         """The first request of a prompt; ``request`` has all of :attr:`cells`."""
 

@@ -24,6 +24,7 @@ class FixedCourse:
     cells: tuple[Cell, ...]
     budget: Budget = "none"
     reads: bool = False
+    goes_on: bool = False
 
     @property
     def rows(self) -> int:

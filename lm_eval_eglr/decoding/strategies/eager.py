@@ -59,6 +59,11 @@ class EagerCourse:
         """Only labels need the answers."""
         return self.options.budget == "labels"
 
+    @property
+    def goes_on(self) -> bool:
+        """Forks that were passed over are taken if nothing is solved."""
+        return self.reads
+
     def begin(self, request: Request) -> Request:
         """One rollout that may become n."""
         return replace(request, branching=self._branching(self.options.n))
