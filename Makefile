@@ -50,13 +50,14 @@ mutants: $(READY)
 soak: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
 
-# Known vulnerabilities of what is pinned; asks the advisory service of the package index.
+# Known vulnerabilities of what is pinned; asks the advisory service of the package index, and fails if it does not
+# know a package, as where the index is a mirror without advisories.
 audit: $(READY)
-	$(BIN)/python -m pip install --quiet pip-audit
-	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
+	$(BIN)/python -m pip install --quiet pip-audit==2.10.1
+	$(BIN)/python -m pip_audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 licences: $(READY)
-	$(BIN)/python -m pip install --quiet pip-licenses
+	$(BIN)/python -m pip install --quiet pip-licenses==5.5.5
 	$(BIN)/pip-licenses --from=mixed --order=license --packages \
 	    $$($(BIN)/python benchmarks/dependencies.py)
 
