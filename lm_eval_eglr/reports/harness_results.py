@@ -51,18 +51,18 @@ def read_results(path: Path) -> Results:
     rows: list[StrategyRow] = []
     left_out = []
     for task, metrics in content["results"].items():
-        found = _task_rows(path, content, task, metrics if isinstance(metrics, dict) else {})
+        found = _task_rows(path, content, task, _table(metrics))
         rows += found
         left_out += [] if found else [task]
     if not rows:
         raise ValueError(f"{path}: none of its tasks has one of {', '.join(METRICS)}")
-    groups = [task for task, parts in content.get("group_subtasks", {}).items() if parts]
+    groups = [task for task, parts in _table(content.get("group_subtasks")).items() if parts]
     return Results(rows, left_out, groups)
 
 
 def _task_rows(path: Path, content: dict[str, Any], task: str, metrics: dict[str, Any]) -> list[StrategyRow]:
-    samples = content.get("n-samples", {}).get(task, {}).get("effective", 0)
-    repeats = content.get("configs", {}).get(task, {}).get("repeats", math.nan)
+    samples = _number(_table(_table(content.get("n-samples")).get(task)).get("effective"), 0)
+    repeats = _number(_table(_table(content.get("configs")).get(task)).get("repeats"), math.nan)
     for metric in METRICS:
         found = {
             key.partition(",")[2]: float(value)
@@ -84,9 +84,9 @@ def _task_rows(path: Path, content: dict[str, Any], task: str, metrics: dict[str
 
 
 def _row(
-    content: dict[str, Any], task: str, name: str, value: float, stderr: Any, samples: int, repeats: float
+    content: dict[str, Any], task: str, name: str, value: float, stderr: Any, samples: float, repeats: float
 ) -> StrategyRow:
-    error = float(stderr) if isinstance(stderr, (int, float)) else math.nan
+    error = _number(stderr, math.nan)
     return StrategyRow(
         model=_model(content),
         task=task,
@@ -101,7 +101,16 @@ def _row(
     )
 
 
+def _table(value: Any) -> dict[str, Any]:
+    """The value if it is a table; files come from strangers and from many versions."""
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any, otherwise: float) -> float:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else otherwise
+
+
 def _model(content: dict[str, Any]) -> str:
-    name = content.get("model_name") or content.get("config", {}).get("model") or "unknown model"
+    name = content.get("model_name") or _table(content.get("config")).get("model") or "unknown model"
     # Of a folder only the last part, as in the manifest of a store.
     return Path(str(name)).name if str(name).startswith(("/", ".")) else str(name)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import pandas
 import pytest
@@ -126,6 +127,17 @@ def test_compare_reads_results_of_plain_lm_eval(tmp_path: Path) -> None:
     assert "20.0 ± 30.0≈" in table
     path.write_text("{}")
     assert main_code(["compare", str(path)]) == 2
+
+
+@pytest.mark.parametrize(
+    "odd", [[], "x", None, 7, {"toy": []}, {"toy": {"effective": "x", "repeats": []}}], ids=str
+)
+def test_compare_takes_what_a_results_file_has_and_leaves_what_is_odd(odd: Any, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    keys = ("n-samples", "configs", "group_subtasks", "config")
+    path.write_text(json.dumps({"results": {"toy": {"acc,none": 0.5}}, **dict.fromkeys(keys, odd)}))
+    [row] = json.loads(run("compare", path, "--json"))
+    assert (row["value"], row["rollouts"]) == (0.5, None)
 
 
 DATE = "2026-01-02T03-04-05.678901"
