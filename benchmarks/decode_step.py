@@ -129,13 +129,13 @@ def _measure(
         return done
 
     engine.step = stepping  # type: ignore[method-assign]
-    linear = cpu_linear._forward
-    cpu_linear._forward = timed(clock, "linear", linear)
+    linear = cpu_linear._apply
+    cpu_linear._apply = timed(clock, "linear", linear)
     AttentionInterface.register(attention.NAME, timed(clock, "attention", attention.row_attention))
     try:
         pools = decoder.generate(prompts, max_new_tokens=options.max_new_tokens, progress=False)
     finally:
-        cpu_linear._forward = linear
+        cpu_linear._apply = linear
         AttentionInterface.register(attention.NAME, attention.row_attention)
     costs = [pool.cost for pool in pools]
     rows = sum(cost.rows for cost in costs)

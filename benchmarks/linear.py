@@ -1,4 +1,4 @@
-"""The product of a few rows with a weight matrix on a CPU: ours beside torch's.
+"""The product of a few rows with a weight matrix on a CPU: packed once, beside torch's.
 
     python benchmarks/linear.py [--features 576 1536 49152] [--inputs 576] [--rows 2 8 24 64 256]
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from lm_eval_eglr.decoding.cpu_linear import few_row_linear
+from lm_eval_eglr.decoding.cpu_linear import packed_linear
 
 WEIGHTS = 4  # used in turn, as layers are, so that they do not stay in the cache
 
@@ -34,13 +34,14 @@ def main() -> None:
     print(f"{'rows':>5} {'features':>9} {'torch ms':>9} {'ours ms':>9} {'ratio':>6}")
     for features in options.features:
         weights = [torch.randn(features, options.inputs) for _ in range(WEIGHTS)]
+        packed = [packed_linear(weight) for weight in weights]
         for rows in options.rows:
             x = torch.randn(rows, options.inputs)
             theirs, ours = [], []
             for number in range(options.rounds + 1):
-                weight = weights[number % WEIGHTS]
+                weight, call = weights[number % WEIGHTS], packed[number % WEIGHTS]
                 theirs.append(_seconds(lambda x=x, w=weight: F.linear(x, w)))
-                ours.append(_seconds(lambda x=x, w=weight: few_row_linear(x, w)))
+                ours.append(_seconds(lambda x=x, call=call: call(x)))
             their, our = statistics.median(theirs[1:]), statistics.median(ours[1:])
             print(f"{rows:5} {features:9} {1e3 * their:9.2f} {1e3 * our:9.2f} {our / their:6.2f}")
 

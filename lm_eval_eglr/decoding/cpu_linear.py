@@ -1,9 +1,10 @@
 """Linear layers on a CPU for the few rows of a decode step.
 
-x Wᵀ with few rows is bound by how often the library walks through W. Computed as (W xᵀ)ᵀ, the weights are
-the left factor, which is read in place, and only the small xᵀ is packed. Its kernels work on eight columns at
-a time and are slow on what is left over, so that 47 rows take longer than 48: rows are padded to eights. The
-values are the same up to rounding; for the times see benchmarks/linear.py.
+x Wᵀ with few rows is bound by reading W, and torch's matrix products bring W into the order of their kernels
+at every call. oneDNN, which torch brings along, can keep W in that order: it is packed once per run, as
+torch's own compiler does where it freezes weights. The values are the same up to rounding; for the times see
+benchmarks/linear.py. What cannot be packed is left to torch: other types than float32, subclasses of a linear
+layer, and models whose copy would take too much of the memory that is free.
 """
 
 from __future__ import annotations
@@ -12,64 +13,56 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+import psutil
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEWEST_ROWS = 2  # a single row is a matrix-vector product either way
-MOST_ROWS = 256  # beyond, both ways cost the same
-MANY_FEATURES = 8192  # from here on, as in an unembedding, the output does not stay in the cache
-WIDTH = 8  # columns of xᵀ that a kernel works on at a time
-CHUNK = 1024  # so its products are put in order by so many features at a time
-DTYPES = (torch.float32, torch.float64)
-
-
-def few_row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x Wᵀ + b, ``[..., in]`` to ``[..., out]``; as ``torch.nn.functional.linear``."""
-    rows = x.reshape(-1, x.shape[-1])
-    count = len(rows)
-    if not FEWEST_ROWS <= count <= MOST_ROWS:
-        return F.linear(x, weight, bias)
-    if count > WIDTH // 2 and count % WIDTH:
-        rows = F.pad(rows, (0, 0, 0, -count % WIDTH))
-    if len(weight) < MANY_FEATURES:
-        out = (weight @ rows.t())[:, :count].t().contiguous()
-    else:
-        out = rows.new_empty(count, len(weight))
-        for part, chunk in zip(out.split(CHUNK, dim=1), weight.split(CHUNK), strict=True):
-            part.copy_((chunk @ rows.t())[:, :count].t())
-    if bias is not None:
-        out += bias
-    return out.view(*x.shape[:-1], len(weight))
+MEMORY_SHARE = 0.25  # of the free memory, that packed weights may take; the cache is sized to what is left
 
 
 class CpuLinear:
-    """Switches a model's plain linear layers on a CPU to :func:`few_row_linear` for a block."""
+    """Switches a model's plain linear layers on a CPU to packed weights for a block."""
 
     def __init__(self, model: nn.Module) -> None:
         self._layers = [
             module
             for module in model.modules()
             # Neither subclasses (adapters, quantised weights) nor layers that somebody else has wrapped.
-            if type(module) is nn.Linear and "forward" not in module.__dict__ and _is_served(module.weight)
+            if type(module) is nn.Linear and "forward" not in module.__dict__ and _is_packable(module.weight)
         ]
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Switches for the block, then back."""
-        for layer in self._layers:
-            layer.forward = partial(_forward, layer)  # type: ignore[method-assign]
+        """Packs and switches for the block, then back; weights may be changed between blocks."""
+        size = sum(layer.weight.nbytes for layer in self._layers)
+        if size > MEMORY_SHARE * psutil.virtual_memory().available:
+            yield
+            return
         try:
+            for layer in self._layers:
+                layer.forward = packed_linear(layer.weight, layer.bias)  # type: ignore[method-assign]
             yield
         finally:
             for layer in self._layers:
                 layer.__dict__.pop("forward", None)
 
 
-def _is_served(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype in DTYPES and weight.is_contiguous()
+def packed_linear(weight: Tensor, bias: Tensor | None = None) -> partial[Tensor]:
+    """The function x ↦ x Wᵀ + b on a packed copy of W, ``[..., in]`` to ``[..., out]``."""
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+    return partial(_apply, packed, None if bias is None else bias.detach())
 
 
-def _forward(layer: nn.Linear, x: Tensor) -> Tensor:
-    # Read from the layer at each call: its weights may be replaced while it is switched.
-    return few_row_linear(x, layer.weight, layer.bias)
+def _apply(packed: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return out
+
+
+def _is_packable(weight: Tensor) -> bool:
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    )
