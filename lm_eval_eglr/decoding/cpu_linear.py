@@ -21,7 +21,11 @@ MEMORY_SHARE = 0.25  # of the free memory, that packed weights may take; the cac
 
 
 class CpuLinear:
-    """Switches a model's plain linear layers on a CPU to packed weights for a block."""
+    """Switches a model's plain linear layers on a CPU to packed weights, for a block at a time.
+
+    Weights are packed when the first block begins and kept for the next ones: one instance serves one run,
+    during which they must not change.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self._layers = [
@@ -30,17 +34,18 @@ class CpuLinear:
             # Neither subclasses (adapters, quantised weights) nor layers that somebody else has wrapped.
             if type(module) is nn.Linear and "forward" not in module.__dict__ and _is_packable(module.weight)
         ]
+        self._packed: list[partial[Tensor]] | None = None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Packs and switches for the block, then back; weights may be changed between blocks."""
-        size = sum(layer.weight.nbytes for layer in self._layers)
-        if size > MEMORY_SHARE * psutil.virtual_memory().available:
-            yield
-            return
+        """Switches for the block, then back."""
+        if self._packed is None:
+            size = sum(layer.weight.nbytes for layer in self._layers)
+            fits = size <= MEMORY_SHARE * psutil.virtual_memory().available
+            self._packed = [packed_linear(layer.weight, layer.bias) for layer in self._layers if fits]
         try:
-            for layer in self._layers:
-                layer.forward = packed_linear(layer.weight, layer.bias)  # type: ignore[method-assign]
+            for layer, packed in zip(self._layers, self._packed, strict=False):  # none, if they do not fit
+                layer.forward = packed  # type: ignore[method-assign]
             yield
         finally:
             for layer in self._layers:

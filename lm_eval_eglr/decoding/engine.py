@@ -75,7 +75,6 @@ class Engine:
         self.prefixes = Prefixes()
         self._begin()
         self._attention = RowAttention(stack.model)
-        self._linear = CpuLinear(stack.model)
         self._rounding = rounding_of(stack.model.dtype)
         self.costs = CostModel(stack.depth, stack.layer_parameters(), stack.head_parameters())
 
@@ -85,6 +84,7 @@ class Engine:
         self._stepped: list[Row] = []  # the rows of the running step, as it found them
         self._advancing = False  # whether the running step has begun to change what rows hold
         self._limit = self.max_rows  # fewer after memory ran out
+        self._linear = CpuLinear(self.stack.model)  # packs weights as they are now
         self._cache = RowCache(self.max_rows)
         self._items: Items[Row] = Items(self.recursion)
         self._demand = Demand()
