@@ -29,11 +29,7 @@ class Part:
 PARTS = {
     "recursion": Part(
         ("lm_eval_eglr/decoding/recursion.py", "lm_eval_eglr/decoding/items.py"),
-        (
-            "tests/decoding/test_recursion.py",
-            "tests/decoding/test_telemetry.py",
-            "tests/decoding/test_exactness.py",
-        ),
+        ("tests/decoding/test_recursion.py",),
     ),
     "selection": Part(
         ("eglr_selectors/voting.py", "eglr_selectors/estimators/*"),
@@ -44,6 +40,8 @@ PARTS = {
             "tests/selection/test_selector_laws.py",
             "tests/selection/test_worked_examples.py",
             "tests/selection/test_comparisons.py",
+            "tests/selection/test_resampling.py",
+            "tests/selection/test_votes.py",
             "tests/selection/test_parsed.py",
         ),
     ),

@@ -73,8 +73,9 @@ def vote(
     weights = {number: max(each) if largest else math.fsum(each) for number, each in cast.items()}
     answers = {number: _text(parsed, index) for number, index in first.items()}
     winner = max(weights, key=lambda number: (weights[number], -first[number]))
-    total = math.fsum(weights.values())
-    defined = min(weights.values()) >= 0 and 0 < total < math.inf
+    # A weight below 0 leaves no shares, nor need there be a sum: infinity less infinity is an error.
+    total = math.fsum(weights.values()) if min(weights.values()) >= 0 else math.nan
+    defined = 0 < total < math.inf
     return Selection(
         answers[winner],
         first[winner],

@@ -11,7 +11,7 @@ import torch
 
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.items import Item, Items
-from lm_eval_eglr.decoding.recursion import entropy, kl_divergence, recursion_input, recursion_output
+from lm_eval_eglr.decoding.recursion import entropy, kl_divergence, recursion_input, recursion_output, rms
 
 INF = math.inf
 
@@ -56,6 +56,19 @@ def test_the_anchored_input_is_a_mixture_of_the_anchor_and_the_state_at_the_anch
     assert recursion_input("anchored", 0.25, anchor, 1000 * hidden).tolist() == [[3.0, -1.5]]
     assert recursion_input("anchored", 0.0, anchor, hidden).tolist() == anchor.tolist()
     assert recursion_input("anchored", 0.5, anchor, 0 * hidden).tolist() == [[1.5, -1.5]]
+
+
+def test_the_size_is_that_of_each_row() -> None:
+    assert rms(torch.tensor([[[3.0, -3.0]], [[1.0, 7.0]]])).tolist() == [[[3.0]], [[5.0]]]
+
+
+def test_each_row_is_mixed_at_its_own_anchors_size() -> None:
+    anchors, states = torch.tensor([[3.0, -3.0], [14.0, 2.0]]), torch.tensor([[100.0, 100.0], [0.5, 3.5]])
+    mixed = recursion_input("anchored", 0.5, anchors, states)  # the states at the anchors' sizes: 3 and 10
+    assert mixed.tolist() == [[3.0, 0.0], [8.0, 8.0]]
+    for row in range(2):
+        alone = recursion_input("anchored", 0.5, anchors[row : row + 1], states[row : row + 1])
+        assert mixed[row].tolist() == alone[0].tolist()
 
 
 def test_sizes_beyond_half_precision_are_mixed_in_single() -> None:
@@ -108,6 +121,15 @@ def test_an_item_that_joins_others_is_mixed_with_its_own_anchor() -> None:
     items, _ = joined(2, config=RecursionConfig(update="anchored", strength=0.0))
     items.join([Item("late", 4)], stack(9), [7], logs(0.5, 0.5)[None])
     assert items.inputs().tolist() == [[7, 4], [0, 2]]
+
+
+def test_a_damped_item_keeps_some_of_its_own_last_state() -> None:
+    items, _ = joined(1, 2, config=RecursionConfig(update="damped", strength=0.25))
+    assert items.inputs().tolist() == [[1, 1], [0, 0]]
+    applied = torch.tensor([[5.0, 9.0], [4.0, -8.0]])
+    assert items.outputs(applied).tolist() == [[2.0, 3.0], [1.0, -2.0]]
+    assert items.inputs().tolist() == [[2.0, 3.0], [1.0, -2.0]]
+    assert items.outputs(applied)[1].tolist() == [1.75, -3.5]  # from the state before, not from the first
 
 
 def test_an_item_ends_when_it_has_converged_or_has_had_all_iterations() -> None:

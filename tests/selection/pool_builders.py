@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eglr_selectors import Cell, Rollout, RolloutPool, Telemetry
+from eglr_selectors import Cell, ParsedPool, Rollout, RolloutPool, Telemetry
 
 
 def boxed(answer: str | None) -> str:
@@ -40,3 +40,9 @@ def grid_pool(
         for i, (answer, cell) in enumerate(zip(answers, cells, strict=True))
     ]
     return RolloutPool(tuple(rollouts), prompt="How many?")
+
+
+def ungraded(parsed: ParsedPool, indices: set[int]) -> ParsedPool:
+    """The pool as if the grader had given up on these rollouts."""
+    correct = tuple(None if i in indices else c for i, c in enumerate(parsed.correct))
+    return ParsedPool(parsed.pool, parsed.answers, parsed.classes, parsed.reference, "", lambda: correct)

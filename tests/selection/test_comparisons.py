@@ -1,10 +1,10 @@
-"""Axes of the grid, equal budgets, intervals, tests, costs."""
+"""Axes of the grid, equal budgets, costs."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-import numpy as np
 import pytest
 from eglr_selectors import (
     Cell,
@@ -17,20 +17,21 @@ from eglr_selectors import (
     parse_pool,
 )
 from eglr_selectors.estimators import (
+    UnitCosts,
     accuracy,
-    bootstrap,
     compare_at_budget,
     cost_of,
     decompose,
-    mcnemar,
+    maj_at_k,
     oracle_of,
     paired_bootstrap,
     pass_at_k,
+    solved_by,
     unit_costs,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pool_builders import grid_pool, texts_pool
+from pool_builders import grid_pool, texts_pool, ungraded
 
 # spans 0 and 2, temperatures 0, 0.7, 0.7: cells 0-2 are span 0, cells 0 and 3 temperature 0
 few = settings(max_examples=30, deadline=None)
@@ -51,6 +52,12 @@ def test_problems_are_told_apart_by_the_axis_that_solves_them() -> None:
         "none": 1,
         "unknown": 2,
     }
+
+
+def test_where_a_grade_is_not_known_no_axis_is_said_to_have_failed() -> None:
+    assert solved_by(ungraded(_solved_at(), {1})) == "unknown"
+    assert solved_by(ungraded(_solved_at(), set(range(6)))) == "unknown"
+    assert solved_by(ungraded(_solved_at(2), {1})) == "temperature"
 
 
 @given(st.lists(st.sets(st.integers(0, 5)), min_size=1, max_size=8))
@@ -102,12 +109,93 @@ def test_budgets_in_flops_buy_fewer_of_the_dearer_rollouts() -> None:
     assert math.isnan(missing.difference.value)
     assert missing.difference.reason
     assert "flops" in missing.joint.reasons[0]
+    assert missing.joint_rollouts == missing.temperature_rollouts == (0,)
+    assert "flops" in missing.temperature.reasons[0]
+    uncounted = compare_at_budget([joint], [alone], budget="unshared_flops")
+    assert "unshared_flops" in uncounted.joint.reasons[0]
 
 
-DEPTH, LAYER, HEAD, PREFILL = 6, 70.0, 500.0, 9
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e15])
+def test_the_cheaper_side_is_whole_whichever_it_is(unit: float) -> None:
+    joint, alone = _costing(_solved_at(4), 3 * unit), _costing(_solved_at(0).subset(range(3)), 4 * unit)
+    compared = compare_at_budget([joint], [alone], budget="flops")
+    assert (compared.joint_rollouts, compared.temperature_rollouts) == ((6,), (pytest.approx(2.25),))
+    assert compared.joint.mean == 1
+    assert compared.temperature.mean == pytest.approx(0.75 * 2 / 3 + 0.25)
+    assert (compared.joint.standard_error, compared.temperature.standard_error) == (0, 0)
+    even = compare_at_budget([joint], [joint.subset(range(6))], budget="flops")
+    assert even.joint_rollouts == (0,)  # a part's cost is not known
+    same = compare_at_budget([joint], [joint], budget="flops")
+    assert same.joint_rollouts == same.temperature_rollouts == (6,)
 
 
-def _counted(lengths: list[int], recursions: list[int], shared: int) -> ParsedPool:
+def test_a_budget_may_buy_one_rollout_but_no_less() -> None:
+    joint = _solved_at(4)
+    alone = _costing(_solved_at(0).subset([0]), 1.0)
+    one = compare_at_budget([_costing(joint, 6.0)], [alone], budget="flops")
+    assert (one.joint_rollouts, one.joint.mean) == ((1,), pytest.approx(1 / 6))
+    half = compare_at_budget([_costing(joint, 12.0)], [alone], budget="flops")
+    assert (half.joint_rollouts, half.temperature_rollouts) == ((0.5,), (1,))
+    assert "buys no rollout" in half.joint.reasons[0]
+    assert (half.temperature.mean, half.difference.problems) == (1, 0)
+
+
+def test_a_problem_without_a_budget_does_not_end_the_others() -> None:
+    joint = [_costing(_solved_at(4), flops) for flops in (6.0, None, 6.0)]
+    alone = [_costing(_solved_at(0).subset(range(3)), 3.0)] * 3
+    compared = compare_at_budget(joint, alone, budget="flops")
+    for side, value in ((compared.joint, 0.5), (compared.temperature, 1)):
+        assert side.values == pytest.approx([value, math.nan, value], nan_ok=True)
+        assert [bool(reason) for reason in side.reasons] == [False, True, False]
+    assert (compared.difference.problems, compared.difference.value) == (2, pytest.approx(-0.5))
+
+
+def test_a_size_between_two_is_undefined_where_the_larger_is() -> None:
+    joint = ungraded(_costing(_solved_at(4), 6.0), {0, 1, 2, 3})
+    compared = compare_at_budget([joint], [_costing(_solved_at(0).subset(range(3)), 2.5)], budget="flops")
+    assert compared.joint_rollouts == (pytest.approx(2.5),)
+    assert math.isnan(compared.joint.mean)
+    assert compared.joint.reasons == ("k=3: 2 of 6 rollouts are graded",)
+
+
+def test_errors_of_sizes_between_two_are_those_of_both() -> None:
+    joint = parse_pool(texts_pool(["1", "2", "1"] * 167), "1")  # too many to be counted: drawn
+    alone = parse_pool(texts_pool(["1", "2", "1"]), "1")
+    compared = compare_at_budget(
+        [_costing(joint, 501.0)], [_costing(alone, 2.25)], budget="flops", figure="maj"
+    )
+    low, high = (maj_at_k([joint], size) for size in (2, 3))
+    assert compared.joint_rollouts == (pytest.approx(2.25),)
+    assert compared.joint.mean == pytest.approx(0.75 * low.mean + 0.25 * high.mean)
+    expected = math.hypot(0.75 * low.standard_error, 0.25 * high.standard_error)
+    assert compared.joint.standard_error == pytest.approx(expected)
+    assert compared.temperature.standard_error == 0
+
+
+def test_a_comparison_repeats_and_its_seed_is_that_of_the_bootstrap() -> None:
+    joint = [_solved_at(*cells) for cells in ([], [0], [1, 4], [3], [3, 4], [5], [0, 1, 2], [2, 5], [4])]
+    alone = [pool.subset(range(3)) for pool in joint]
+    default = compare_at_budget(joint, alone)
+    assert default.difference == compare_at_budget(joint, alone, seed=0).difference
+    for seed in (0, 3):
+        compared = compare_at_budget(joint, alone, seed=seed)
+        expected = paired_bootstrap(compared.joint.values, compared.temperature.values, seed=seed)
+        assert compared.difference == expected
+    assert compared.difference != default.difference
+
+
+DEPTH, LAYER, HEAD, PREFILL = 6, 70e6, 500e6, 9
+
+
+def _counted(
+    lengths: list[int],
+    recursions: list[int],
+    shared: int,
+    *,
+    prefill: int = PREFILL,
+    layer: float = LAYER,
+    head: float = HEAD,
+) -> ParsedPool:
     """A pool with the counts and the cost that the engine gives; its first ``shared`` tokens were one row."""
     rollouts = tuple(
         Rollout(
@@ -124,16 +212,16 @@ def _counted(lengths: list[int], recursions: list[int], shared: int) -> ParsedPo
         for i, (length, steps) in enumerate(zip(lengths, recursions, strict=True))
     )
     tokens, rows = sum(lengths), sum(lengths) - shared * (len(lengths) - 1)
-    layers, heads = DEPTH * (PREFILL + rows) + 2 * sum(recursions), rows + sum(recursions)
+    layers, heads = DEPTH * (prefill + rows) + 2 * sum(recursions), rows + sum(recursions)
     cost = PoolCost(
-        prompt_tokens=PREFILL + 1,
+        prompt_tokens=prefill + 1,
         tokens=tokens,
         rows=rows,
-        plain_layer_tokens=DEPTH * (PREFILL + rows),
+        plain_layer_tokens=DEPTH * (prefill + rows),
         recursion_layer_tokens=2 * sum(recursions),
         head_evaluations=heads,
-        flops=LAYER * layers + HEAD * heads,
-        plain_flops=LAYER * DEPTH * (PREFILL + tokens) + HEAD * tokens,
+        flops=layer * layers + head * heads,
+        plain_flops=layer * DEPTH * (prefill + tokens) + head * tokens,
     )
     return parse_pool(RolloutPool(rollouts, cost=cost), "0")
 
@@ -150,6 +238,67 @@ def test_unit_costs_are_those_that_the_engine_used() -> None:
     assert unit_costs([_counted([20], [0], 0)]) is None  # both sums are the same one
     assert unit_costs([_costing(_solved_at(0), None)]) is None
     assert unit_costs([]) is None
+
+
+def _changed(parsed: ParsedPool, **changes: float) -> ParsedPool:
+    """The pool with another cost."""
+    assert parsed.pool.cost is not None
+    return parse_pool(replace(parsed.pool, cost=replace(parsed.pool.cost, **changes)), "0")
+
+
+def test_pools_whose_counts_do_not_fit_are_passed_over() -> None:
+    good = _counted([20, 30], [3, 0], 5)
+    units = unit_costs([good])
+    wrong = _changed(good, flops=1e9)
+    uncounted = (replace(wrong[0], telemetry=None), wrong[1])
+    bad = [
+        _costing(good, None),
+        _changed(good, flops=0.0, plain_flops=1e9),
+        _changed(wrong, tokens=51),
+        parse_pool(replace(wrong.pool, rollouts=uncounted)),
+        parse_pool(RolloutPool(texts_pool(["1"]).rollouts, cost=PoolCost(flops=1e9))),
+    ]
+    assert unit_costs([wrong]) != units
+    for pool in bad:
+        assert unit_costs([pool]) is None
+        assert unit_costs([pool, good]) == unit_costs([good, pool]) == units
+
+
+@pytest.mark.parametrize(
+    "pools",
+    [
+        # neither of which says anything by itself where the other half of it is left out
+        [_counted([9], [4], 0), _counted([9], [0], 0)],
+        [_counted([10, 10], [0, 0], 10), _counted([10], [0], 0)],
+        [_counted([20, 30], [3, 0], 5, prefill=0)],
+        [_counted([20, 30], [3, 0], 5), _counted([7], [2], 0, prefill=0), _counted([8, 8], [0, 0], 2)],
+    ],
+)
+def test_unit_costs_are_those_of_all_pools(pools: list[ParsedPool]) -> None:
+    units = unit_costs(pools)
+    assert units is not None
+    assert (units.layer_token, units.head_evaluation) == (pytest.approx(LAYER), pytest.approx(HEAD))
+
+
+def test_unit_costs_are_none_where_the_counts_imply_none_or_nonsense() -> None:
+    # 200 layer tokens for 25 heads, and 216 for 27: the same proportion
+    assert unit_costs([_counted([13, 14], [1, 0], 3)]) is None
+    assert unit_costs([_counted([20, 30], [3, 0], 5, head=-HEAD / 100)]) is None
+    assert unit_costs([_counted([20, 30], [3, 0], 5, layer=-LAYER / 100)]) is None
+    small = unit_costs([_counted([20, 30], [3, 0], 5, layer=0.25, head=0.5)])
+    assert small is not None
+    assert (small.layer_token, small.head_evaluation) == (pytest.approx(0.25), pytest.approx(0.5))
+
+
+def test_work_that_was_not_counted_has_no_cost() -> None:
+    units = UnitCosts(2.0, 3.0)
+    assert math.isnan(units.unshared(Rollout("1")))
+    assert math.isnan(units.unshared(Rollout("1", telemetry=Telemetry())))
+    assert units.unshared(Rollout("1", telemetry=Telemetry(plain_layer_tokens=5, head_evaluations=1))) == 13
+    majority = get_selector("majority")
+    for flops, known in ((0.0, math.nan), (0.5, 0.5), (1.0, 1.0)):
+        pool = _costing(_solved_at(0), flops)
+        assert cost_of([pool], [majority(pool)]).flops == pytest.approx(known, nan_ok=True)
 
 
 def test_budgets_in_unshared_flops_reach_into_parts_of_pools() -> None:
@@ -172,51 +321,6 @@ def test_unequal_problems_and_unknown_budgets_are_refused() -> None:
         compare_at_budget([], [], budget="time")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="figure='best'"):
         compare_at_budget([], [], figure="best")  # type: ignore[arg-type]
-
-
-def test_the_bootstrap_is_seeded_and_has_the_right_width() -> None:
-    values = np.random.default_rng(0).random(400)
-    interval = bootstrap(values, seed=1)
-    assert interval == bootstrap(values, seed=1)
-    assert interval != bootstrap(values, seed=2)
-    assert interval.value == pytest.approx(values.mean())
-    normal = 2 * 1.96 * values.std() / math.sqrt(len(values))
-    assert interval.high - interval.low == pytest.approx(normal, rel=0.05)
-    assert bootstrap(values, confidence=0.5).low > interval.low
-
-
-def test_pairing_removes_what_both_share() -> None:
-    rng = np.random.default_rng(0)
-    hard = rng.random(300)
-    first, second = hard + 0.1, hard
-    interval = paired_bootstrap(first, second)
-    assert interval.value == pytest.approx(0.1)
-    assert interval.high - interval.low < 1e-9
-    first[:100] = math.nan
-    assert paired_bootstrap(first, second).problems == 200
-    gone = paired_bootstrap([math.nan], [1.0])
-    assert (gone.problems, math.isnan(gone.value)) == (0, True)
-    assert gone.reason
-    with pytest.raises(ValueError, match="same problems"):
-        paired_bootstrap([1.0], [1.0, 2.0])
-
-
-def test_many_problems_are_resampled_in_pieces() -> None:
-    values = np.arange(5000) % 2
-    assert bootstrap(values, samples=2000).value == 0.5
-
-
-def test_mcnemar_is_the_sign_test_of_what_differs() -> None:
-    first = [1] * 9 + [0] * 2 + [1, 0] * 20
-    second = [0] * 9 + [1] * 2 + [1, 0] * 20
-    tested = mcnemar(first, second)
-    assert (tested.only_first, tested.only_second) == (9, 2)
-    assert tested.p_value == pytest.approx(2 * sum(math.comb(11, j) for j in range(3)) / 2**11)
-    assert mcnemar([1, 0], [1, 0]).p_value == 1
-    assert math.isnan(mcnemar([math.nan], [1]).p_value)
-    assert mcnemar([1, math.nan, 1], [0, 1, 0]).only_first == 2
-    with pytest.raises(ValueError, match="0, 1 or NaN"):
-        mcnemar([0.5], [1])
 
 
 def test_costs_are_what_was_looked_at() -> None:
