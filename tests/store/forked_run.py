@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import traceback
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import Any
 import accelerate.state
 import lm_eval.evaluator
 import lm_eval.utils
+import tqdm
+import tqdm.auto
 from stored_runs import run_tiny
 
 import lm_eval_eglr.model
@@ -77,6 +80,10 @@ def _run(
     sys.stdout = sys.stderr = output.with_suffix(".log").open("w", buffering=1)
     os.dup2(sys.stderr.fileno(), 2)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, force=True)
+    # Progress bars share a lock with the process that forked this one, which waits for ever if this one is
+    # killed while it holds it.
+    for bar in (tqdm.tqdm, tqdm.auto.tqdm):
+        bar.set_lock(threading.RLock())
     os.environ.update(environment)
     # What this process inherits may say that it is alone.
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
