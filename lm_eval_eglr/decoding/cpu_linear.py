@@ -3,8 +3,8 @@
 x Wᵀ with few rows is bound by reading W, and torch's matrix products bring W into the order of their kernels
 at every call. oneDNN, which torch brings along, can keep W in that order: it is packed once per run, as
 torch's own compiler does where it freezes weights. The values are the same up to rounding; for the times see
-benchmarks/linear.py. What cannot be packed is left to torch: other types than float32, subclasses of a linear
-layer, and models whose copy would take too much of the memory that is free.
+benchmarks/linear.py. The rest is left to torch: small weights, for which its call costs less, other types
+than float32, subclasses of a linear layer, and models whose copy would take too much of the free memory.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+SMALLEST = 1 << 18  # weights of a layer that is packed; below, what a call costs outweighs what is saved
 MEMORY_SHARE = 0.25  # of the free memory, that packed weights may take; the cache is sized to what is left
 
 
@@ -67,6 +68,7 @@ def _is_packable(weight: Tensor) -> bool:
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
+        and weight.numel() >= SMALLEST
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")

@@ -9,17 +9,29 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.decoding import PoolDecoder, cpu_linear
 from lm_eval_eglr.decoding.ties import rounding_of
 
 PROMPTS = ["One apple", "Tom and then"]
 
 
+@pytest.fixture(autouse=True)
+def _pack_small_weights_too(monkeypatch):
+    monkeypatch.setattr(cpu_linear, "SMALLEST", 0)
+
+
 def decode(model, tokenizer):
     """Every rollout's tokens and their log-probabilities; few rows, a gate that opens."""
-    decoder = PoolDecoder(
+    return decoded_by(new_decoder(model, tokenizer))
+
+
+def new_decoder(model, tokenizer):
+    return PoolDecoder(
         model, tokenizer, spans="0:2", temperatures="0:0.8x2", entropy_threshold=1.0, trace=True
     )
+
+
+def decoded_by(decoder):
     pools = decoder.generate(PROMPTS, max_new_tokens=6, progress=False)
     return [(r.tokens, r.telemetry.token_logprobs) for pool in pools for r in pool]
 
@@ -33,22 +45,14 @@ def assert_same(found, expected):
 def test_weights_that_change_between_runs_are_seen(tokenizer):
     """Also through ``.data``, as adapters are merged, which leaves no trace in a tensor's version."""
     model = tiny_model()
-    decoder = PoolDecoder(model, tokenizer, spans="0", temperatures="0:0.8x2", trace=True)
-
-    def texts():
-        pools = decoder.generate(PROMPTS, max_new_tokens=6, progress=False)
-        return [(r.tokens, r.telemetry.token_logprobs) for pool in pools for r in pool]
-
-    before = texts()
+    decoder = new_decoder(model, tokenizer)
+    before = decoded_by(decoder)
     for parameter in model.parameters():
         if parameter.dim() == 2:
             parameter.data.mul_(1.5)
-    after = texts()
+    after = decoded_by(decoder)
     assert after != before
-    expected = PoolDecoder(model, tokenizer, spans="0", temperatures="0:0.8x2", trace=True).generate(
-        PROMPTS, max_new_tokens=6, progress=False
-    )
-    assert_same(after, [(r.tokens, r.telemetry.token_logprobs) for pool in expected for r in pool])
+    assert_same(after, decode(model, tokenizer))
 
 
 def test_a_run_leaves_the_layers_as_they_were(tokenizer):
