@@ -42,9 +42,10 @@ class Waiting:
     def rows(self, live: Sequence[Row], limit: int, demand: Demand) -> list[Row]:
         """The rows that there is room for.
 
-        A request is let in if all rows that those alive are likely to need leave room for it; a row that had
-        to make room goes on if all rows that its cells may yet become have room. What does not fit into an
-        empty engine is given out all the same, since it will not fit later either.
+        A request is let in if all rows that those alive are likely to need, at most one for each cell that
+        is not finished, leave room for it; a row that had to make room goes on if all rows that its cells may
+        yet become have room. What does not fit into an empty engine is given out all the same, since it will
+        not fit later either.
 
         Args:
             live: The rows that are being decoded.
@@ -63,7 +64,10 @@ class Waiting:
             found.append(self._suspended.popleft())
             room -= needed
         jobs = {id(row.job): row.job for row in (*live, *found)}
-        room = min(room, limit - sum(self._reserved(job.request, limit, demand) for job in jobs.values()))
+        taken = sum(
+            min(self._reserved(job.request, limit, demand), job.live + job.spare) for job in jobs.values()
+        )
+        room = min(room, limit - taken)
         while (request := self._peek()) is not None:
             needed = self._reserved(request, limit, demand)
             if needed > room and (live or found):
