@@ -13,6 +13,7 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
+    GptOssConfig,
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
@@ -90,6 +91,10 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     ),
     "qwen3-moe": Qwen3MoeConfig(
         **_SIZES, head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24
+    ),
+    # Attention sinks, and layers that alternate between a sliding window and all of the past.
+    "gpt-oss": GptOssConfig(
+        **_SIZES, head_dim=8, sliding_window=8, num_local_experts=4, num_experts_per_tok=2
     ),
     "mixtral": MixtralConfig(**_SIZES, num_local_experts=4, num_experts_per_tok=2),
 }

@@ -29,6 +29,8 @@ from lm_eval_eglr.decoding import PoolDecoder, UnsupportedModelError
         ({"spans": "25%:1"}, r"span 1 occurs twice at depth 4"),
         ({"spans": -1}, r"spans: '-1' is neither"),
         ({"spans": ""}, r"spans='': expected values separated by colons"),
+        ({"spans": {"0": 1}}, r"spans=.*: expected values separated by colons"),
+        ({"temperatures": "hot"}, r"temperatures: 'hot' is neither a number >= 0"),
         ({"temperatures": "0:-0.5"}, r"temperatures: '-0.5' is neither a number >= 0"),
         ({"temperatures": "nan"}, r"temperatures: 'nan'"),
         ({"temperatures": "0.7x0"}, r"temperatures: '0.7x0'"),

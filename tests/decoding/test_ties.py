@@ -44,6 +44,15 @@ def test_equal_logits_are_a_tie_at_temperature_0(tokenizer):
     assert pool[0].telemetry.ties == 1
 
 
+def test_an_entropy_on_the_threshold_is_a_tie(llama, tokenizer):
+    def first(**options):
+        decoder = PoolDecoder(llama, tokenizer, spans="2", temperatures="0", trace=True, **options)
+        return decoder.generate("One", max_new_tokens=1, progress=False)[0][0].telemetry
+
+    (entropy,) = first(entropy_threshold=9.0).token_entropies
+    assert [first(entropy_threshold=entropy + step).ties for step in (-0.1, 0.0, 0.1)] == [0, 1, 0]
+
+
 def test_margins_are_the_distance_to_the_neighbouring_token():
     logprobs = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]], dtype=torch.float64).log()
     uniforms = torch.tensor([[0.1, 0.4999], [0.75, 0.9]], dtype=torch.float64)
