@@ -33,6 +33,21 @@ def test_rollouts_without_ties_do_not_depend_on_rounding(dtype, exact, tokenizer
         assert sum(not rollout.telemetry.ties for rollout in found) > len(found) / 2
 
 
+def test_numbers_of_threads_differ_only_at_ties(tokenizer):
+    model = tiny_model(hidden_size=256, intermediate_size=1024, initializer_range=0.1)
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(rollouts(PoolDecoder(model, tokenizer, **GRID)))
+    finally:
+        torch.set_num_threads(before)
+    one, two = found
+    assert all(a.telemetry.ties for a, b in zip(one, two, strict=True) if a.tokens != b.tokens)
+    assert sum(not rollout.telemetry.ties for rollout in one) > len(one) / 2  # of which this says something
+
+
 def test_equal_logits_are_a_tie_at_temperature_0(tokenizer):
     model = tiny_model(tie_word_embeddings=False)
     decoder = PoolDecoder(model, tokenizer, spans="0", temperatures="0")
