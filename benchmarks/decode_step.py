@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from throughput import TEMPERATURE, load_model, load_prompts
+from models_and_prompts import TEMPERATURE, load_model, load_prompts, model_parser
 from transformers import AttentionInterface
 
 from lm_eval_eglr.decoding import PoolDecoder, attention, cpu_linear
@@ -51,13 +51,7 @@ def timed(clock: Clock, name: str, function: Callable[..., Any]) -> Callable[...
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--gguf")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--device", default="cpu", choices=["cpu"])
+    parser = model_parser(__doc__)
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--spans", default="0:2:4:8")
     parser.add_argument("--max-new-tokens", type=int, default=32)

@@ -11,23 +11,15 @@ line. Even problems choose, odd ones report. Writes OUT/results.json and OUT/res
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
-import torch
 from eglr_selectors import ParsedPool
 from eglr_selectors.estimators import accuracy, maj_at_k, paired_bootstrap, pass_at_k
-from strategies import at, decode, points
+from task_runs import Difference, about, at, decode, listed, parsed_pools, points, task_parser, write
 
 from lm_eval_eglr import harness
-from lm_eval_eglr.store import read_store
-
-Difference = tuple[float, float, float]
 
 VARIANTS = {
     "default": "",
@@ -89,7 +81,7 @@ def _mean(values: Sequence[float] | np.ndarray) -> float:
     return float(np.mean(values))
 
 
-def markdown(lines: list[Line], chosen: str, about: dict[str, object]) -> str:
+def markdown(lines: list[Line], chosen: str, facts: dict[str, object]) -> str:
     """The table of the reporting half, the choice, and what they were made with."""
     rows = [
         "| variant | one rollout, % | majority, % | oracle, % | gated, % | cost over plain samples | "
@@ -105,26 +97,15 @@ def markdown(lines: list[Line], chosen: str, about: dict[str, object]) -> str:
                 f"{points(each.majority_at_flops)} |"
             )
     rows += ["", f"Best oracle less samples of as many FLOPs on the choosing half: {chosen}."]
-    rows += ["", ", ".join(f"{key} {value}" for key, value in about.items())]
+    rows += ["", listed(facts)]
     return "\n".join(rows) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model-args", default="pretrained=demo,dtype=float32")
-    parser.add_argument("--task", default="demo_eglr")
-    parser.add_argument("--limit", type=int, help="problems; all by default")
+    parser = task_parser(__doc__, out="options")
     parser.add_argument("--grid", default="temperatures=0:0.7x3", help="spans and temperatures")
     parser.add_argument("--samples", type=int, default=24, help="plain samples per problem, T = 0.7")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--num-fewshot", type=int)
-    parser.add_argument("--apply-chat-template", action="store_true")
-    parser.add_argument("--max-gen-toks", type=int)
-    parser.add_argument("--batch-size", default="64")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="options")
     arguments = parser.parse_args()
     harness.install()
     stores = {
@@ -132,11 +113,8 @@ def main() -> None:
         for name in arguments.variants
     }
     plain = decode(arguments, "samples", f"strategy=sample,n={arguments.samples},temperature=0.7")
-    pools = {
-        name: [document.parsed for document in read_store(store).documents(arguments.task)]
-        for name, store in {**stores, "samples": plain}.items()
-    }
-    samples = pools.pop("samples")
+    samples = parsed_pools(plain, arguments.task)
+    pools = {name: parsed_pools(store, arguments.task) for name, store in stores.items()}
     lines = [
         line(name, half, each[start::2], samples[start::2], arguments.seed)
         for name, each in pools.items()
@@ -144,17 +122,9 @@ def main() -> None:
     ]
     choosing = [each for each in lines if each.half == "choose"]
     chosen = max(choosing, key=lambda each: each.oracle_at_flops[0]).name
-    about: dict[str, object] = {
-        "problems per half": len(samples) // 2,
-        **{key: value for key, value in vars(arguments).items() if key not in ("out", "variants")},
-        **{name: version(name) for name in ("lm-eval-eglr", "lm_eval", "transformers")},
-        "torch": torch.__version__,
-    }
-    out = Path(arguments.out)
-    record = {"about": about, "lines": [asdict(each) for each in lines], "chosen": chosen}
-    (out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
-    (out / "results.md").write_text(markdown(lines, chosen, about))
-    print((out / "results.md").read_text())
+    facts = about(arguments, {"problems per half": len(samples) // 2}, hidden=["variants"])
+    record = {"about": facts, "lines": [asdict(each) for each in lines], "chosen": chosen}
+    write(arguments.out, record, markdown(lines, chosen, facts))
 
 
 if __name__ == "__main__":

@@ -8,25 +8,18 @@ rollout has exactly the length that is asked for.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
 from typing import Any
 
 import torch
-from throughput import TEMPERATURE, load_model, load_prompts
+from models_and_prompts import TEMPERATURE, load_model, load_prompts, model_parser
 
 from lm_eval_eglr.decoding import PoolDecoder
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--gguf")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--device", default="cpu")
+    parser = model_parser(__doc__)
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--problems", type=int, nargs="*", default=[2, 4])
     parser.add_argument("--rollouts", type=int, nargs="*", default=[8, 16])

@@ -17,21 +17,17 @@ Writes OUT/results.json and OUT/results.md.
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import torch
 from eglr_selectors import ParsedPool
 from eglr_selectors.estimators import accuracy, bootstrap, maj_at_k, paired_bootstrap, pass_at_k
+from task_runs import Difference, about, at, decode, listed, parsed_pools, points, task_parser, write
 
 from lm_eval_eglr import harness
 from lm_eval_eglr.decoding.budget import decoded_tokens
-from lm_eval_eglr.store import read_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +44,11 @@ class Line:
     tokens: float
     flops: float
     samples: float  # plain samples that decode as many tokens
-    majority_less_samples: tuple[float, float, float]  # difference with its paired interval
-    oracle_less_samples: tuple[float, float, float]
+    majority_less_samples: Difference  # difference with its paired interval
+    oracle_less_samples: Difference
     samples_by_flops: float  # plain samples that spend as many FLOPs; all there are if they spend fewer
-    majority_less_samples_by_flops: tuple[float, float, float]
-    oracle_less_samples_by_flops: tuple[float, float, float]
+    majority_less_samples_by_flops: Difference
+    oracle_less_samples_by_flops: Difference
 
 
 def runs(arguments: argparse.Namespace) -> dict[str, str]:
@@ -70,39 +66,6 @@ def runs(arguments: argparse.Namespace) -> dict[str, str]:
     }
 
 
-def decode(arguments: argparse.Namespace, name: str, options: str) -> Path:
-    """Runs one strategy through lm_eval into its store."""
-    import lm_eval
-    from lm_eval.tasks import TaskManager
-
-    store = Path(arguments.out) / "".join(c if c.isalnum() else "_" for c in name)
-    lm_eval.simple_evaluate(
-        model="hf-eglr",
-        model_args=f"{arguments.model_args},{options},rollouts={store},seed={arguments.seed}",
-        tasks=[arguments.task],
-        # Only ours: lm_eval's own twelve thousand take ten seconds to scan.
-        task_manager=TaskManager(
-            include_path=str(harness.tasks_folder()),
-            include_defaults=False,
-            metadata={"selectors": "majority,oracle"},
-        ),
-        limit=arguments.limit,
-        num_fewshot=arguments.num_fewshot,
-        apply_chat_template=arguments.apply_chat_template,
-        batch_size=arguments.batch_size,
-        gen_kwargs=f"max_gen_toks={arguments.max_gen_toks}" if arguments.max_gen_toks else None,
-        bootstrap_iters=0,
-    )
-    return store
-
-
-def at(estimator, pools: list[ParsedPool], k: float) -> np.ndarray:
-    """An estimator of whole k between two of them, ``[problems]``; 0 rollouts solve nothing."""
-    low, high = math.floor(k), math.ceil(k)
-    ends = [np.zeros(len(pools)) if each == 0 else estimator(pools, each).values for each in (low, high)]
-    return ends[0] + (k - low) * (ends[1] - ends[0]) if high > low else ends[0]
-
-
 def line(name: str, pools: list[ParsedPool], samples: list[ParsedPool], seed: int) -> Line:
     """Figures of one strategy beside samples of as many tokens."""
     tokens = [decoded_tokens(parsed.pool) for parsed in pools]
@@ -113,7 +76,7 @@ def line(name: str, pools: list[ParsedPool], samples: list[ParsedPool], seed: in
     by_flops = min(size, size * flops / plain_flops)
     majority, oracle = accuracy(pools, "majority").values, accuracy(pools, "oracle").values
 
-    def less(values: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
+    def less(values: np.ndarray, theirs: np.ndarray) -> Difference:
         paired = paired_bootstrap(values, theirs, seed=seed)
         return paired.value, paired.low, paired.high
 
@@ -134,7 +97,7 @@ def line(name: str, pools: list[ParsedPool], samples: list[ParsedPool], seed: in
     )
 
 
-def markdown(lines: list[Line], curve: dict[int, tuple[float, float]], about: dict[str, object]) -> str:
+def markdown(lines: list[Line], curve: dict[int, tuple[float, float]], facts: dict[str, object]) -> str:
     """Both tables, with what they were made with."""
     head = (
         "| strategy | majority, % | oracle, % | rollouts | tokens | FLOPs | samples of as many tokens | "
@@ -154,34 +117,18 @@ def markdown(lines: list[Line], curve: dict[int, tuple[float, float]], about: di
     rows += ["", "| plain samples | " + " | ".join(map(str, curve)) + " |", "|:--|" + "--:|" * len(curve)]
     for place, name in enumerate(("maj@k, %", "pass@k, %")):
         rows.append(f"| {name} | " + " | ".join(f"{100 * ends[place]:.1f}" for ends in curve.values()) + " |")
-    rows += ["", ", ".join(f"{key} {value}" for key, value in about.items())]
+    rows += ["", listed(facts)]
     return "\n".join(rows) + "\n"
 
 
-def points(interval: tuple[float, float, float]) -> str:
-    value, low, high = (100 * each for each in interval)
-    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model-args", default="pretrained=demo,dtype=float32", help="without a strategy")
-    parser.add_argument("--task", default="demo_eglr")
-    parser.add_argument("--limit", type=int, help="problems; all by default")
+    parser = task_parser(__doc__, out="strategies")
     parser.add_argument("--n", type=int, default=16, help="M of eager, and cells of the grid")
     parser.add_argument("--samples", type=int, default=32, help="plain samples per problem")
     parser.add_argument("--grid", default="spans=0:1:2:4,temperatures=0:0.7x3", help="spans and temperatures")
     parser.add_argument("--threshold", type=float, default=2.0, help="branch_threshold of eager, nats")
     parser.add_argument("--distance", type=int, default=1, help="min_branch_distance of eager, tokens")
-    parser.add_argument("--num-fewshot", type=int)
-    parser.add_argument("--apply-chat-template", action="store_true")
-    parser.add_argument("--max-gen-toks", type=int)
-    parser.add_argument("--batch-size", default="64")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="name of one strategy, for several runs side by side")
-    parser.add_argument("--out", default="strategies")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     harness.install()
@@ -191,10 +138,7 @@ def main() -> None:
             stores[name] = decode(arguments, name, options)
     if arguments.only:
         return
-    pools = {
-        name: [document.parsed for document in read_store(store).documents(arguments.task)]
-        for name, store in stores.items()
-    }
+    pools = {name: parsed_pools(store, arguments.task) for name, store in stores.items()}
     samples = pools[f"sample n={arguments.samples}"]
     lines = [line(name, each, samples, arguments.seed) for name, each in pools.items()]
     sizes = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= arguments.samples]
@@ -202,17 +146,9 @@ def main() -> None:
         k: (float(np.nanmean(maj_at_k(samples, k).values)), float(np.nanmean(pass_at_k(samples, k).values)))
         for k in sizes
     }
-    about: dict[str, object] = {
-        "problems": len(samples),
-        **{key: value for key, value in vars(arguments).items() if key not in ("out", "only")},
-        **{name: version(name) for name in ("lm-eval-eglr", "lm_eval", "transformers")},
-        "torch": torch.__version__,
-    }
-    out = Path(arguments.out)
-    record = {"about": about, "strategies": [asdict(each) for each in lines], "samples": curve}
-    (out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
-    (out / "results.md").write_text(markdown(lines, curve, about))
-    print((out / "results.md").read_text())
+    facts = about(arguments, {"problems": len(samples)}, hidden=["only"])
+    record = {"about": facts, "strategies": [asdict(each) for each in lines], "samples": curve}
+    write(arguments.out, record, markdown(lines, curve, facts))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,21 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from models_and_prompts import TEMPERATURE, load_model, load_prompts, model_parser
+from transformers import GenerationConfig
 
 from lm_eval_eglr.decoding import PoolDecoder
 
-TEMPERATURE = 0.7
-
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--gguf")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--device", default="cpu")
+    parser = model_parser(__doc__)
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--spans", default="0:2:4:8")
     parser.add_argument("--samples", type=int, default=4, help="temperatures per span")
@@ -61,32 +52,6 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
-
-
-def load_prompts(tokenizer: Any, count: int) -> list[str]:
-    folder = os.environ.get("EGLR_DATA_DIR")
-    if not folder:
-        sys.exit("EGLR_DATA_DIR: set it to a folder that holds gsm8k.jsonl")
-    lines = (Path(folder) / "gsm8k.jsonl").read_text(encoding="utf-8").splitlines()[:count]
-    texts = [json.loads(line)["problem"] + "\nReason step by step." for line in lines]
-    return [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-        )
-        for text in texts
-    ]
-
-
-def load_model(options: argparse.Namespace) -> tuple[Any, Any]:
-    """Model and tokenizer that the options ``model``, ``gguf``, ``dtype`` and ``device`` name."""
-    loading = {"gguf_file": options.gguf} if options.gguf else {}
-    tokenizer = AutoTokenizer.from_pretrained(options.model, **loading)
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    tokenizer.padding_side = "left"
-    model = AutoModelForCausalLM.from_pretrained(
-        options.model, dtype=getattr(torch, options.dtype), **loading
-    )
-    return model.to(options.device).eval(), tokenizer
 
 
 class Systems:

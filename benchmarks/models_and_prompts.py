@@ -1,0 +1,53 @@
+"""What benchmarks of the engine share: a model from the command line, and prompts of GSM8K."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+TEMPERATURE = 0.7
+
+
+def model_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the options that :func:`load_model` reads."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--gguf")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--device", default="cpu")
+    return parser
+
+
+def load_prompts(tokenizer: Any, count: int) -> list[str]:
+    folder = os.environ.get("EGLR_DATA_DIR")
+    if not folder:
+        sys.exit("EGLR_DATA_DIR: set it to a folder that holds gsm8k.jsonl")
+    lines = (Path(folder) / "gsm8k.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+    texts = [json.loads(line)["problem"] + "\nReason step by step." for line in lines]
+    return [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+        )
+        for text in texts
+    ]
+
+
+def load_model(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Model and tokenizer that the options ``model``, ``gguf``, ``dtype`` and ``device`` name."""
+    loading = {"gguf_file": options.gguf} if options.gguf else {}
+    tokenizer = AutoTokenizer.from_pretrained(options.model, **loading)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    model = AutoModelForCausalLM.from_pretrained(
+        options.model, dtype=getattr(torch, options.dtype), **loading
+    )
+    return model.to(options.device).eval(), tokenizer
