@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -239,6 +240,53 @@ def test_math_shepherd_weighs_plus_against_minus() -> None:
     steps = verifier.score_steps("one", _texts(LINES, "a ки b"))
     assert steps[0] == pytest.approx([_sigmoid(-1.0)] * 3, abs=1e-4)
     assert steps[1] == [], "its text holds the step mark"
+
+
+@pytest.mark.parametrize(
+    ("convention", "kind"), [("math_shepherd", "language"), ("qwen", "token")], ids=["shepherd", "qwen"]
+)
+def test_a_saved_process_model_scores_as_the_loaded_one(convention, kind, tmp_path: Path) -> None:
+    model, tokenizer = _shepherd() if kind == "language" else _qwen()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    saved = ProcessRewardModel.from_pretrained(str(tmp_path), convention=convention)
+    loaded = ProcessRewardModel(lambda: (model, tokenizer), convention=convention)
+    pool = _texts(LINES, "good")
+    assert saved.score_steps("one", pool) == loaded.score_steps("one", pool)
+
+
+def test_a_value_head_is_found_in_a_checkpoint_of_several_files(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    model, tokenizer = _value_model()
+    folders = tmp_path / "one", tmp_path / "several"
+    for folder in folders:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    body = {name: tensor.clone() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    head = {
+        "v_head.summary.weight": torch.tensor([[2.0, 0, 0, 0]]),
+        "v_head.summary.bias": torch.tensor([-0.5]),
+    }
+    save_file({**body, **head}, folders[0] / "model.safetensors", metadata={"format": "pt"})
+    (folders[1] / "model.safetensors").unlink()
+    places = {}
+    for number, weights in enumerate((body, head), 1):
+        name = f"model-0000{number}-of-00002.safetensors"
+        save_file(weights, folders[1] / name, metadata={"format": "pt"})
+        places |= dict.fromkeys(weights, name)
+
+    def scores(folder):
+        verifier = ProcessRewardModel.from_pretrained(str(folder), convention="skywork")
+        return verifier.score_steps("one", _texts(LINES))
+
+    index = folders[1] / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    assert scores(folders[1]) == scores(folders[0])
+    del places["v_head.summary.bias"]
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    with pytest.raises(ValueError, match=r"no v_head\.summary\.bias in its checkpoint"):
+        scores(folders[1])
 
 
 def test_steps_see_what_came_before_them() -> None:
