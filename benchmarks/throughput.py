@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--spans", default="0:2:4:8")
     parser.add_argument("--samples", type=int, default=4, help="temperatures per span")
     parser.add_argument("--max-new-tokens", type=int, default=128)
+    parser.add_argument("--noise", default="independent", choices=["independent", "shared"])
     parser.add_argument("--gate-rate", type=float, default=0.2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=64)
@@ -81,6 +82,7 @@ class Systems:
             temperatures=[0.0] + [TEMPERATURE] * (samples - 1),
             entropy_threshold=self.threshold,
             max_rows=self.options.rows,
+            noise=self.options.noise,
             **changes,
         )
         start = time.perf_counter()
