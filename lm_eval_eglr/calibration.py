@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,17 @@ class Calibration:
             mark = "  ← τ" if low <= self.threshold < high else ""
             lines.append(f"{low:6.2f}–{high:5.2f} nats {share:6.1%} {bar}{mark}")
         return "\n".join(lines)
+
+
+def measured_gate_rate(pools: Iterable[RolloutPool | None]) -> float:
+    """The share of gated tokens among those of spans above 0; 0 if there are none."""
+    gated = tokens = 0
+    for pool in pools:
+        for rollout in pool or ():
+            if rollout.telemetry is not None and rollout.cell.span:
+                gated += rollout.telemetry.gated_tokens
+                tokens += len(rollout.tokens)
+    return gated / tokens if tokens else 0.0
 
 
 def calibrate(pools: Sequence[RolloutPool], gate_rate: float) -> Calibration:

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
+from lm_eval_eglr.calibration import measured_gate_rate
 from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.budget import Key
 from lm_eval_eglr.decoding.grid import Items
@@ -51,6 +53,7 @@ GREEDY = Cell(span=0, temperature=0.0, sample=0)
 FALLBACKS = ("hash", "phrase", "last_number")
 DRAW_OPTIONS = ("top_p", "top_k", "min_p")
 GENERATION_OPTIONS = ("do_sample", "temperature", *DRAW_OPTIONS, "until", "max_gen_toks")
+OPEN_GATE = 0.5  # share of gated tokens from which on the threshold is said not to fit
 # Settings of a generation config that change greedy text and that the engine does not know.
 UNAPPLIED = (
     "repetition_penalty",
@@ -248,6 +251,7 @@ class EGLRLM(HFLM):
                 len(failed),
                 requests[min(failed)].doc_id,
             )
+        self._warn_of_open_gate(response.pool for response in responses.values())
         return responses
 
     def _pieces(self) -> list[str]:
@@ -347,6 +351,17 @@ class EGLRLM(HFLM):
                 len(plans),
                 self.max_length,
                 requests[lost[0]].doc_id,
+            )
+
+    def _warn_of_open_gate(self, pools: Iterable[RolloutPool | None]) -> None:
+        """Says if most tokens were recursed: then the threshold, which is in nats, does not fit the model."""
+        rate = measured_gate_rate(pools)
+        if rate > OPEN_GATE and self.rank == 0:
+            logger.warning(
+                "the gate was open at %.0f%% of the tokens (entropy_threshold=%g), which is costly and may "
+                "do harm; eglr calibrate --model NAME --gate-rate 0.2 finds a value for this model",
+                100 * rate,
+                self._decoder.engine.recursion.entropy_threshold,
             )
 
     def _rows(self, assignments: list[Assignment]) -> int:

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from lm_eval_eglr.calibration import measured_gate_rate
 from lm_eval_eglr.reports.figures import all_figures
 from lm_eval_eglr.reports.headline import Figure, headline
 from lm_eval_eglr.reports.leaderboard import leaderboard, leaderboard_table
@@ -141,7 +142,11 @@ def _notes(
     gated = sum(each.gated_tokens for each in known)
     if gated and all(each.changed_tokens is not None for each in known):
         changed = sum(each.changed_tokens or 0 for each in known)
-        notes.append(f"Recursion changed {changed} of the {gated} tokens that were recursed.")
+        rate = measured_gate_rate(document.parsed.pool for document in documents)
+        notes.append(
+            f"The gate was open at {rate:.0%} of the tokens of spans above 0. Recursion changed {changed} of "
+            f"the {gated} tokens that were recursed."
+        )
     ties, tied = sum(each.ties for each in known), sum(each.ties > 0 for each in known)
     if ties:
         notes.append(

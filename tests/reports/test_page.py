@@ -94,6 +94,8 @@ def test_ties_and_changes_are_summed_up(page_file: Path) -> None:
     ]
     work = [rollout.telemetry for rollout in rollouts if rollout.telemetry is not None]
     gated, changed = sum(each.gated_tokens for each in work), sum(each.changed_tokens or 0 for each in work)
+    tokens = sum(len(each.tokens) for each in rollouts if each.telemetry is not None and each.cell.span)
+    assert f"The gate was open at {gated / tokens:.0%} of the tokens of spans above 0." in text
     assert f"Recursion changed {changed} of the {gated} tokens that were recursed." in text
     assert "Rounding decided 16 tokens in 16 rollouts (ties)" in text
 
