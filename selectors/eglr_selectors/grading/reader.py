@@ -138,6 +138,9 @@ class Reader:
             return self.read(match[1], depth + 1)
         bare = " ".join(_TEXT.sub(r" \1 ", text).split()) if marked else text
         words = _PROSE.findall(bare)
+        if marked and not _TEXT.fullmatch(text):
+            # An upright function name before its argument is no word.
+            words = [word for word in words if word not in FUNCTIONS]
         if _WORDS.fullmatch(bare) and _are_words(bare, words, marked):
             parts = [part for part in re.split(r",|\band\b|\bor\b", bare) if part.strip()]
             if len(parts) > 1 and len(words) <= 3 * len(parts):
