@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import random
+import sys
 
 import pytest
 from case_files import CASES, read_rows
@@ -189,8 +191,32 @@ def test_a_lenient_answer_joins_one_class_and_no_more() -> None:
     assert numbers[1] in (numbers[0], numbers[2])
 
 
+def test_parentheses_mean_no_order_where_the_rules_say_so() -> None:
+    unordered = Rules(unordered=True)
+    assert grade("(1,2)", "(2,1)", unordered).correct
+    assert grade("(1,2)", r"\{2,1\}", unordered).correct
+    assert grade("(1,2)", "(2,3)", unordered).correct is False
+    assert grade("(1,2)", "(2,1)").correct is False
+
+
+def test_a_full_stack_costs_a_verdict_and_no_later_one() -> None:
+    assert grade("x+1", "1+x").correct
+    outcomes = set()
+    for room in range(60, 400, 20):
+        gold, answer = "(" * 12 + "x" + ")" * 12 + f"+{room}", f"{room}+x"
+        frames = sys.getrecursionlimit() - len(inspect.stack(0)) - room
+        outcomes.add(_below(frames, gold, answer).outcome)
+        assert grade(gold, answer).correct
+    assert outcomes == {"correct", "ungraded"}
+
+
+def _below(frames: int, gold: str, answer: str) -> Verdict:
+    return _below(frames - 1, gold, answer) if frames > 0 else grade(gold, answer)
+
+
 @pytest.mark.parametrize(
-    "options", [{"form": "int"}, {"relative_tolerance": -1}, {"relative_tolerance": True + 0.5}]
+    "options",
+    [{"form": "int"}, {"relative_tolerance": -1}, {"relative_tolerance": True + 0.5}, {"unordered": 1}],
 )
 def test_rules_are_checked(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
@@ -206,5 +232,7 @@ def test_unknown_names_raise() -> None:
         extract("3", fallbacks="hash")
     with pytest.raises(ValueError, match="on_ungraded"):
         grade("1", "1", on_ungraded="explode")
+    with pytest.raises(ValueError, match="outcome='right': expected one of correct"):
+        Verdict("right", "string")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="origin"):
         Answer("3", "somewhere")  # type: ignore[arg-type]

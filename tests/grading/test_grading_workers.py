@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ INTEGRAL = (r"\int_0^1 x dx", r"\frac12")
 UNEQUAL = (r"\int_0^1 x dx", r"\frac13")
 
 PATCHED = """\
-import json, os, sys
+import json, os, sys, time
 sys.path[:] = json.loads(sys.stdin.readline())
 from eglr_selectors.grading import symbolic, worker
 ACTS = {
@@ -32,8 +33,16 @@ ACTS = {
     "hold": lambda: 7 ** (10**9),
     "fill": lambda: [0] * (1 << 30),
     "print": lambda: print("x"),
+    "sleep": lambda: time.sleep(100),
 }
 symbolic.equal = lambda gold, answer: (ACTS.get(answer, int)(), (True, "patched"))[1]
+worker.main()
+"""
+WITHOUT_SYMPY = """\
+import json, sys
+sys.path[:] = json.loads(sys.stdin.readline())
+from eglr_selectors.grading import worker
+sys.modules["sympy"] = None
 worker.main()
 """
 
@@ -64,6 +73,59 @@ def test_a_failing_job_is_given_up_and_its_neighbours_are_not(
     assert time.monotonic() - start < 20
 
 
+def test_a_job_that_waits_is_ended_by_the_wall_clock(
+    patched_pool: workers.WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "WALL_SECONDS", 1.0)
+    assert patched_pool.run([("1", "sleep"), ("1", "good")]) == [
+        workers.Reply(None, "time"),
+        workers.Reply(True, "patched"),
+    ]
+
+
+def test_an_interrupted_call_leaves_no_worker_at_its_job(patched_pool: workers.WorkerPool) -> None:
+    patched_pool.run([("1", "good")])
+    busy = patched_pool._idle[0].process
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        patched_pool.run([("1", "sleep")])
+    timer.join()
+    assert busy.returncode is not None
+    assert [reply.equal for reply in patched_pool.run([("1", "good")] * 2)] == [True, True]
+
+
+def test_a_worker_is_replaced_after_its_share_of_jobs(
+    patched_pool: workers.WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "JOBS_PER_WORKER", 2)
+    assert [reply.equal for reply in patched_pool.run([("1", "good")] * 3)] == [True] * 3
+    [second] = patched_pool._idle
+    assert second.served == 1
+
+
+def test_workers_that_cannot_start_leave_the_jobs_ungraded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_BOOTSTRAP", "raise SystemExit(1)")
+    pool = workers.WorkerPool(size=1)
+    assert pool.run([INTEGRAL, UNEQUAL]) == [workers.Reply(None, "no worker could be started")] * 2
+    assert not pool._idle
+
+
+def test_a_worker_without_sympy_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_BOOTSTRAP", WITHOUT_SYMPY)
+    pool = workers.WorkerPool(size=1)
+    with pytest.raises(RuntimeError, match=r"grading worker: \w*Error: .*sympy"):
+        pool.run([INTEGRAL])
+    pool.close()
+
+
+def test_a_forgotten_worker_is_not_killed_and_ends_with_its_input(patched_pool: workers.WorkerPool) -> None:
+    patched_pool.run([("1", "good")])
+    [worker] = patched_pool._idle
+    patched_pool.forget()
+    assert worker.process.wait(timeout=10) == 0
+
+
 @pytest.mark.slow
 def test_a_job_that_holds_the_interpreter_is_killed(patched_pool: workers.WorkerPool) -> None:
     start = time.monotonic()
@@ -85,6 +147,23 @@ def test_ungraded_is_returned_counted_and_raised_on_request(monkeypatch: pytest.
         grade_many(pairs, on_ungraded="raise")
     assert raised.value.verdicts == verdicts
     assert not _ASKED, "an ungraded pair is tried again next time"
+
+
+def test_what_math_verify_said_is_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def run(pool: workers.WorkerPool, jobs: Sequence[object]) -> list[workers.Reply]:
+        asked.extend(jobs)
+        return [workers.Reply(True, "") for _ in jobs]
+
+    monkeypatch.setattr(workers.WorkerPool, "run", run)
+    # By its name in the table of modules: the package shows the function of that name.
+    monkeypatch.setattr(importlib.import_module("eglr_selectors.grading.grade"), "_MAX_ASKED", 2)
+    _ASKED.clear()
+    integrals = [rf"\int_0^{limit} x dx" for limit in (2, 2, 4, 6, 2)]
+    assert all(grade(integral, "2").correct for integral in integrals)
+    assert len(asked) == 4, "the second is known, the last one forgotten"
+    _ASKED.clear()
 
 
 def test_any_thread_may_grade() -> None:
@@ -195,7 +274,7 @@ def test_workers_that_died_while_idle_cost_no_job_its_verdict() -> None:
         pool.run([("1", "2")] * 20)
         for worker in pool._idle:
             worker.process.kill()
-            time.sleep(0.1)
+            worker.process.wait()
         assert [reply.equal for reply in pool.run([INTEGRAL] * 20)] == [True] * 20
     finally:
         pool.close()

@@ -17,6 +17,7 @@ from eglr_selectors.grading.reading import (
     Group,
     Named,
     Opaque,
+    Piece,
     Ratio,
     Reading,
     RealSet,
@@ -84,8 +85,6 @@ def _compare_choice(choice: Choice, other: Reading, rules: Rules) -> Comparison:
         return Comparison(choice.letter == other.letter, "text", "choice letters")
     if isinstance(other, Value) and other.tree == ("symbol", choice.letter):
         return Comparison(True, "text", "choice letters")
-    if isinstance(other, Words) and other.text == choice.letter.casefold():
-        return Comparison(True, "text", "choice letters")
     if choice.content is None:
         return Comparison(False, "text", "a choice letter against something else")
     return compare(choice.content, other, rules)
@@ -142,18 +141,16 @@ def _compare_real_sets(left: Reading, right: Reading) -> Comparison:
     one, other = relations.as_real_set(left), relations.as_real_set(right)
     if one is None or other is None or len(one.pieces) != len(other.pieces):
         return Comparison(False, "structure", "different intervals")
-    verdicts = []
-    for a, b in zip(_sorted_pieces(one), _sorted_pieces(other), strict=True):
-        if (a[0], a[3]) != (b[0], b[3]):
-            return Comparison(False, "structure", "open against closed end")
-        verdicts += [_compare_trees(a[1], b[1]), _compare_trees(a[2], b[2])]
-    return _all(verdicts)
+    if len(one.pieces) == 1:
+        return _compare_pieces(one.pieces[0], other.pieces[0])
+    # Symbolic ends have no known order, so that sorting would not bring equal pieces together.
+    return _matched([[_compare_pieces(a, b).equal for b in other.pieces] for a in one.pieces])
 
 
-def _sorted_pieces(reals: RealSet) -> list[tuple[bool, Tree, Tree, bool]]:
-    return sorted(
-        reals.pieces, key=lambda piece: (relations.order_key(piece[1]), relations.order_key(piece[2]))
-    )
+def _compare_pieces(one: Piece, other: Piece) -> Comparison:
+    if (one[0], one[3]) != (other[0], other[3]):
+        return Comparison(False, "structure", "open against closed end")
+    return _all([_compare_trees(one[1], other[1]), _compare_trees(one[2], other[2])])
 
 
 def _compare_groups(left: Group, right: Group, rules: Rules) -> Comparison:
@@ -163,27 +160,43 @@ def _compare_groups(left: Group, right: Group, rules: Rules) -> Comparison:
     if len(left.items) != len(right.items):
         return Comparison(False, "structure", "different numbers of values")
     if kinds <= {"list", "set"}:
-        return _matched(left.items, right.items, rules)
+        return _matched([[compare(one, other, rules).equal for other in right.items] for one in left.items])
     if len(kinds) == 1 or kinds == {"list", "()"}:
         pairs = zip(left.items, right.items, strict=True)
         return _all([compare(one, other, rules) for one, other in pairs])
     return Comparison(False, "structure", "different brackets")
 
 
-def _matched(left: Sequence[Reading], right: Sequence[Reading], rules: Rules) -> Comparison:
-    """Compares values in any order, each used once."""
-    table = [[compare(one, other, rules).equal for other in right] for one in left]
+def _matched(table: Sequence[Sequence[bool | None]]) -> Comparison:
+    """Compares values in any order, each used once, by a table of which are equal."""
     for line in (*table, *zip(*table, strict=True)):
         if all(equal is False for equal in line):
             return Comparison(False, "structure", "values differ")
-    free = set(range(len(right)))
-    for row in table:
-        free.discard(next((i for i in sorted(free) if row[i]), -1))
-    if not free:
+    if _pairable(table):
         return Comparison(True, "structure", "same values in any order")
     if any(equal is None for row in table for equal in row):
         return _OPEN
     return Comparison(False, "structure", "values differ")
+
+
+def _pairable(table: Sequence[Sequence[bool | None]]) -> bool:
+    """Whether each row can have an equal column of its own.
+
+    Equality is not transitive where rules are lenient (50, 50 % and 0.5), so that taking the first free
+    column would depend on the order: a row gives way if it finds another column (augmenting paths).
+    """
+    taken: dict[int, int] = {}
+
+    def placed(row: int, tried: set[int]) -> bool:
+        for column, equal in enumerate(table[row]):
+            if equal and column not in tried:
+                tried.add(column)
+                if column not in taken or placed(taken[column], tried):
+                    taken[column] = row
+                    return True
+        return False
+
+    return all(placed(row, set()) for row in range(len(table)))
 
 
 def _all(comparisons: Sequence[Comparison]) -> Comparison:

@@ -79,13 +79,7 @@ def number(digits: str) -> Fraction:
 
 def _tokens(text: str) -> list[str]:
     tokens: list[str] = []
-    text = text.rstrip()
-    position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise UnreadableError("blank")
-        position = match.end()
+    for match in _TOKEN.finditer(text):
         if letters := match["letters"]:
             tokens += _split_letters(letters)
         else:
@@ -282,7 +276,7 @@ class _Parser:
         if name in _ACCENTS:
             return self.name(f"{name} {self.raw()}")
         if name == "text" and self.peek() == "{":
-            word = self.raw()
+            word = self.raw().removeprefix("\\")
             if len(word) == 1 and word.isalpha():
                 return self.name(word)
             if word in FUNCTIONS:

@@ -87,7 +87,10 @@ def settle(gold: str, text: str, rules: Rules) -> Verdict | None:
         return _CORRECT
     if _DIGITS.fullmatch(gold) and _DIGITS.fullmatch(text) and rules.compares_integers_exactly:
         return _WRONG_INTEGER
-    return _settle(gold, text, rules)
+    try:
+        return _settle(gold, text, rules)
+    except RecursionError:  # a host that is itself near the limit; caught here, so that it is not cached
+        return Verdict("ungraded", "structure", "the host's stack is full")
 
 
 @lru_cache(maxsize=200_000)
@@ -104,10 +107,7 @@ def _settle(gold: str, text: str, rules: Rules) -> Verdict | None:
     sides = [read(side, lone_letters) for side in (gold, text)]
     if not has_form(sides[1], rules.form):
         return Verdict("wrong", "rule", f"not of the form {rules.form}")
-    try:
-        comparison = compare(sides[0], sides[1], rules)
-    except RecursionError:  # a host that is itself near the limit
-        return Verdict("ungraded", "structure", "the host's stack is full")
+    comparison = compare(sides[0], sides[1], rules)
     if comparison.equal is None:
         for side in (gold, text):
             if danger := hazard(respelt(side)):

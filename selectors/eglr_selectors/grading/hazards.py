@@ -21,7 +21,9 @@ _PATTERNS = {
         r"\\(?:sum|prod|bigcup|int|iint|iiint|oint|lim)\b.*(?:\d{4,}|\^.*\^.*\^)"
     ),
     "code": re.compile(r"__|['\"`;]|\bimport\b|\blambda\b|\beval\b|\bexec\b|\(\)\."),
-    "signs that math-verify drops": re.compile(r"\\mathbb|\d\s*_|[$£€¥%]|[^\x00-\x7f]"),
+    "signs that math-verify drops": re.compile(
+        r"\\mathbb|\d\s*_|[$£€¥%]|[^\x00-\x7f]|(?:sin|cos|tan|cot|sec|csc)h?\s*_"
+    ),
     "chain of commands": re.compile(r"(?:\\[A-Za-z]+[\s{(]*){8}"),
 }
 _MOST = {r"\sqrt": 8, "√": 8, "&": 40, r"\\": 8, r"\int": 2, r"\sum": 2, r"\prod": 2, r"\lim": 2}

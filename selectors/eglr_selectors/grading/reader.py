@@ -57,21 +57,19 @@ _NUMBER_WORDS |= {
 
 @lru_cache(maxsize=50_000)
 def read(text: str, lone_letters: bool = False) -> Reading:
-    """Reads an answer; never raises.
+    """Reads an answer.
 
     Args:
         text: The answer as it was written.
         lone_letters: Whether one unmarked letter after a number is a unit rather than a variable.
+
+    Raises:
+        RecursionError: If the host's stack is nearly full; nothing else.
     """
     stripped = text.strip()
     if len(stripped) < 600 and _PLAIN.fullmatch(stripped):
         return Value(("number", signed(stripped.replace(",", ""))))
-    if len(stripped) > 2 * MAX_LENGTH:
-        return Opaque(stripped[: 2 * MAX_LENGTH], final=True)
-    try:
-        return Reader(lone_letters).read(respelt(stripped), 0)
-    except RecursionError:  # a host that is itself near the limit
-        return Opaque(stripped, final=True)
+    return Reader(lone_letters).read(respelt(stripped), 0)
 
 
 def signed(digits: str) -> object:
@@ -140,6 +138,9 @@ class Reader:
             return self.read(match[1], depth + 1)
         bare = " ".join(_TEXT.sub(r" \1 ", text).split()) if marked else text
         words = _PROSE.findall(bare)
+        if marked and not _TEXT.fullmatch(text):
+            # An upright function name before its argument is no word.
+            words = [word for word in words if word not in FUNCTIONS]
         if _WORDS.fullmatch(bare) and _are_words(bare, words, marked):
             parts = [part for part in re.split(r",|\band\b|\bor\b", bare) if part.strip()]
             if len(parts) > 1 and len(words) <= 3 * len(parts):

@@ -40,11 +40,15 @@ class Group:
     items: tuple[Reading, ...]
 
 
+Piece = tuple[bool, Tree, Tree, bool]
+"""An interval: open at the left?, left end, right end, open at the right?"""
+
+
 @dataclass(frozen=True, slots=True)
 class RealSet:
-    """A union of intervals, each (open at the left?, left end, right end, open at the right?)."""
+    """A union of intervals."""
 
-    pieces: tuple[tuple[bool, Tree, Tree, bool], ...]
+    pieces: tuple[Piece, ...]
 
 
 @dataclass(frozen=True, slots=True)

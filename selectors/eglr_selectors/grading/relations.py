@@ -9,7 +9,7 @@ from fractions import Fraction
 from eglr_selectors.grading.arithmetic import TooLargeError, exact, symbols
 from eglr_selectors.grading.expression import Tree, UnreadableError, read_expression
 from eglr_selectors.grading.numeric import same_value
-from eglr_selectors.grading.reading import Equation, Group, Named, Opaque, Reading, RealSet, Value
+from eglr_selectors.grading.reading import Equation, Group, Named, Opaque, Piece, Reading, RealSet, Value
 from eglr_selectors.grading.splitting import split
 
 INFINITY: Tree = ("constant", "infty")
@@ -185,7 +185,7 @@ def united(readings: Sequence[Reading], points: bool = False) -> Reading:
     """Joins what stands on both sides of "or" or ∪."""
     names = {reading.name for reading in readings if isinstance(reading, Named)}
     contents = [reading.content if isinstance(reading, Named) else reading for reading in readings]
-    pieces: list[tuple[bool, Tree, Tree, bool]] = []
+    pieces: list[Piece] = []
     for content in contents:
         if points and isinstance(content, Group) and content.kind == "set":
             trees = [item.tree for item in content.items if isinstance(item, Value)]
@@ -219,16 +219,19 @@ def listed(items: Sequence[Reading]) -> Reading:
 
 
 def _intersected(one: Reading, other: Reading) -> RealSet | None:
-    """x > 3 and x < 5 is one interval; two rays that do not meet are a union, whatever joins them."""
+    """x > 3 and x < 5 is one interval; two rays that do not meet are a union, whatever joins them.
+
+    Ends whose order is not known, as in x > a and x < b, are taken to be in order.
+    """
     if not (
         isinstance(one, RealSet) and isinstance(other, RealSet) and len(one.pieces) == len(other.pieces) == 1
     ):
         return None
     for above, below in ((one.pieces[0], other.pieces[0]), (other.pieces[0], one.pieces[0])):
         if above[2] == INFINITY and below[1] == ("neg", INFINITY):
-            if order_key(above[1]) < order_key(below[2]):
-                return RealSet(((above[0], above[1], below[2], below[3]),))
-            return RealSet((below, above))
+            if order_key(above[1]) >= order_key(below[2]):
+                return RealSet((below, above))
+            return RealSet(((above[0], above[1], below[2], below[3]),))
     return None
 
 
@@ -248,7 +251,7 @@ def _assignments(values: dict[str, Reading]) -> Reading:
 
 
 def order_key(tree: Tree) -> float:
-    """Returns a number to sort interval ends by; NaN for symbolic ones."""
+    """Returns a number to order interval ends by; NaN for symbolic ones."""
     if tree == INFINITY:
         return float("inf")
     if tree == ("neg", INFINITY):

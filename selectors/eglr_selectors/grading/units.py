@@ -93,11 +93,12 @@ def unit_name(text: str) -> str | None:
     if text.strip() in _CURRENCY:
         return _CURRENCY[text.strip()]
     text = re.sub(r"[\s{}^.~]+", " ", text.replace("/", " per ")).strip().casefold()
-    words = [_singular(word) for word in text.split() if word not in ("of", "the", "a", "an")]
+    words = [word for word in text.split() if word not in ("of", "the", "a", "an")]
     if not words or not all(word.isalpha() or re.fullmatch(r"-?\d", word) for word in words):
         return None
     if any(word in _NOT_UNITS for word in words):
         return None
+    words = [_singular(word) for word in words]
     power = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}.get(words[0])
     if power and len(words) > 1:
         words = [*words[1:], power]
