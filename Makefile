@@ -35,10 +35,13 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/building/build.py site
 
+# The law of invariance decodes the same pools many times, which the tracer makes take half an hour.
 coverage: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pytest-cov
-	$(PYTEST) -m "not slow" --cov-branch --cov=eglr_selectors --cov=lm_eval_eglr.decoding \
-	    --cov-report=term-missing:skip-covered tests/decoding tests/selection tests/grading
+	$(PYTEST) $(SPREAD) -m "not slow" --cov-branch --cov=eglr_selectors --cov=lm_eval_eglr.decoding \
+	    --cov-report=term-missing:skip-covered --cov-report=json:coverage.json tests/decoding tests/selection \
+	    tests/grading tests/tasks tests/store tests/harness --ignore tests/decoding/test_invariance.py
+	$(BIN)/python benchmarks/branch_coverage.py coverage.json
 
 # One change at a time in the recursion, the estimators and the votes; what no test notices is printed.
 mutants: $(READY)
