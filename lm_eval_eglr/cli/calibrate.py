@@ -26,17 +26,23 @@ def calibrate(
     ] = None,
     limit: Annotated[int, typer.Option(help="Most prompts that are used.")] = 20,
     max_new_tokens: Annotated[int, typer.Option(help="Length limit of each continuation, tokens.")] = 128,
+    temperature: Annotated[
+        float,
+        typer.Option(help="Of the continuations; samples are less certain than greedy text."),
+    ] = 0.0,
     dtype: Annotated[str, typer.Option(help="Type of the weights, as transformers names it.")] = "auto",
     gguf_file: Annotated[str | None, typer.Option(help="Weights in a GGUF file of that folder.")] = None,
     plot: Annotated[Path | None, typer.Option(help="HTML file that gets the distribution drawn.")] = None,
     json: Json = False,
 ) -> None:
-    """Find the entropy threshold that gates a share of tokens, from a sample of plain greedy decoding.
+    """Find the entropy threshold that gates a share of tokens, from a sample of plain decoding.
 
     Exits with 0, or with 2 when an option is wrong or the model cannot be loaded.
     """
     if not 0 < gate_rate < 1:
         raise ValueError(f"gate_rate={gate_rate!r}: expected a number > 0 and < 1")
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature={temperature!r}: expected a number >= 0")
     if plot is not None:
         prepare(plot)
     texts = read_prompts(prompts)[: max(1, limit)]
@@ -47,7 +53,12 @@ def calibrate(
     if gguf_file is not None:
         kwargs["gguf_file"] = gguf_file
     decoder = PoolDecoder.from_pretrained(
-        model, model_kwargs=kwargs, spans="0", temperatures="0", entropy_threshold=float("inf"), trace=True
+        model,
+        model_kwargs=kwargs,
+        spans="0",
+        temperatures=[temperature],
+        entropy_threshold=float("inf"),
+        trace=True,
     )
     chat = bool(getattr(decoder.tokenizer, "chat_template", None))
     inputs: Any = [[{"role": "user", "content": text}] for text in texts] if chat else texts

@@ -89,6 +89,11 @@ def test_calibrate_with_a_model(tmp_path: Path) -> None:
     found = json.loads(run("calibrate", *arguments, "--max-new-tokens", "16", "--gate-rate", "0.3", "--json"))
     assert found["prompts"] == 3
     assert found["gate_rate"] == pytest.approx(0.3, abs=0.05)
+    sampled = run("calibrate", *arguments, "--max-new-tokens", "16", "--temperature", "1.5", "--json")
+    assert json.loads(sampled)["entropy_threshold"] != found["entropy_threshold"]
+    refused = CliRunner().invoke(app, ["calibrate", "--temperature", "-1"])
+    assert refused.exit_code == 2
+    assert "temperature=-1.0: expected a number >= 0" in refused.output
     shown = run("calibrate", *arguments, "--max-new-tokens", "8", "--plot", tmp_path / "plot.html")
     assert "← τ" in shown
     assert "entropy_threshold=" in shown
