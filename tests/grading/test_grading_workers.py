@@ -95,6 +95,18 @@ def test_an_interrupted_call_leaves_no_worker_at_its_job(patched_pool: workers.W
     assert [reply.equal for reply in patched_pool.run([("1", "good")] * 2)] == [True, True]
 
 
+def test_a_host_that_holds_a_model_keeps_its_workers(patched_pool: workers.WorkerPool) -> None:
+    """Linux hands the peak of a process on to those that it starts; a worker has not used that memory."""
+    model = bytearray(b"x") * (workers.RECYCLE_BYTES + (64 << 20))
+    served = []
+    for _ in range(2):
+        patched_pool.run([("1", "good")])
+        [worker] = patched_pool._idle
+        served.append(worker.process.pid)
+    assert served[0] == served[1]
+    assert worker.peak < workers.RECYCLE_BYTES < len(model)
+
+
 def test_a_worker_is_replaced_after_its_share_of_jobs(
     patched_pool: workers.WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
