@@ -94,7 +94,12 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     ),
     # Attention sinks, and layers that alternate between a sliding window and all of the past.
     "gpt-oss": GptOssConfig(
-        **_SIZES, head_dim=8, sliding_window=8, num_local_experts=4, num_experts_per_tok=2
+        **_SIZES,
+        head_dim=8,
+        sliding_window=8,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
     ),
     "mixtral": MixtralConfig(**_SIZES, num_local_experts=4, num_experts_per_tok=2),
 }

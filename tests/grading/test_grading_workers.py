@@ -86,11 +86,16 @@ def test_a_job_that_waits_is_ended_by_the_wall_clock(
 def test_an_interrupted_call_leaves_no_worker_at_its_job(patched_pool: workers.WorkerPool) -> None:
     patched_pool.run([("1", "good")])
     busy = patched_pool._idle[0].process
+    # A shell lets what it runs in the background ignore interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        patched_pool.run([("1", "sleep")])
-    timer.join()
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            patched_pool.run([("1", "sleep")])
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert busy.returncode is not None
     assert [reply.equal for reply in patched_pool.run([("1", "good")] * 2)] == [True, True]
 
