@@ -51,7 +51,7 @@ def timed(clock: Clock, name: str, function: Callable[..., Any]) -> Callable[...
 
 
 def main() -> None:
-    parser = model_parser(__doc__)
+    parser = model_parser(__doc__, devices=["cpu"])  # its clocks do not wait for a GPU
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--spans", default="0:2:4:8")
     parser.add_argument("--max-new-tokens", type=int, default=32)

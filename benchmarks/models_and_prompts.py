@@ -15,15 +15,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 TEMPERATURE = 0.7
 
 
-def model_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the options that :func:`load_model` reads."""
+def model_parser(description: str | None, devices: list[str] | None = None) -> argparse.ArgumentParser:
+    """A parser with the options that :func:`load_model` reads, on ``devices`` or on any."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", required=True)
     parser.add_argument("--gguf")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", choices=devices)
     return parser
 
 

@@ -20,6 +20,7 @@ from eglr_selectors.estimators import accuracy, maj_at_k, paired_bootstrap, pass
 from task_runs import Difference, about, at, decode, listed, parsed_pools, points, task_parser, write
 
 from lm_eval_eglr import harness
+from lm_eval_eglr.calibration import measured_gate_rate
 
 VARIANTS = {
     "default": "",
@@ -61,15 +62,13 @@ def line(name: str, half: str, pools: list[ParsedPool], samples: list[ParsedPool
         paired = paired_bootstrap(values, theirs, seed=seed)
         return paired.value, paired.low, paired.high
 
-    recursed = [r.telemetry for each in pools for r in each.pool if r.cell.span and r.telemetry is not None]
-    tokens = sum(t.head_evaluations - t.recursions for t in recursed)
     return Line(
         name,
         half,
         _mean(majority),
         _mean(oracle),
         _mean(pass_at_k(pools, 1).values),
-        sum(t.gated_tokens for t in recursed) / tokens if tokens else float("nan"),
+        measured_gate_rate(parsed.pool for parsed in pools),
         flops / plain * size / rollouts,
         difference(oracle, pass_at_k(samples, rollouts).values),
         difference(oracle, at(pass_at_k, samples, equal)),

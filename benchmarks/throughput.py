@@ -32,6 +32,7 @@ import torch
 from models_and_prompts import TEMPERATURE, load_model, load_prompts, model_parser
 from transformers import GenerationConfig
 
+from lm_eval_eglr.calibration import measured_gate_rate
 from lm_eval_eglr.decoding import PoolDecoder
 
 
@@ -88,14 +89,12 @@ class Systems:
         start = time.perf_counter()
         pools = decoder.generate(self.prompts, max_new_tokens=self.options.max_new_tokens, progress=False)
         seconds = time.perf_counter() - start
-        recursed = [rollout.telemetry for pool in pools for rollout in pool if rollout.cell.span]
         tokens = sum(pool.cost.tokens for pool in pools)
-        recursed_tokens = sum(t.head_evaluations - t.recursions for t in recursed)
         return {
             "seconds": seconds,
             "tokens": tokens,
             "sharing": tokens / sum(pool.cost.rows for pool in pools),
-            "gate_rate": sum(t.gated_tokens for t in recursed) / recursed_tokens if recursed else 0.0,
+            "gate_rate": measured_gate_rate(pools),
             "flops": sum(pool.cost.flops for pool in pools),
         }
 

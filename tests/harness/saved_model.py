@@ -1,10 +1,11 @@
-"""A tiny model and its tokenizer as a folder, as lm_eval's command line wants them."""
+"""A tiny model and its tokenizer as a folder, as lm_eval's command line wants them, and short runs of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from lm_eval import simple_evaluate
 from tiny_models import byte_tokenizer, tiny_model
 
 CHAT_TEMPLATE = (
@@ -21,3 +22,19 @@ def save_tiny_model(folder: Path, family: str = "llama", **generation: Any) -> s
     model.save_pretrained(folder)
     byte_tokenizer(chat_template=CHAT_TEMPLATE, model_max_length=2048).save_pretrained(folder)
     return str(folder)
+
+
+def evaluate_tiny(folder: str, options: str = "", tokens: int = 12, **changes: Any) -> dict[str, Any]:
+    """Runs two problems of the demo task with hf-eglr; ``changes`` are arguments of ``simple_evaluate``."""
+    arguments: dict[str, Any] = {
+        "tasks": ["demo_eglr"],
+        "device": "cpu",
+        "limit": 2,
+        "gen_kwargs": f"max_gen_toks={tokens}",
+        "bootstrap_iters": 0,
+    }
+    model_args = f"pretrained={folder},{options}".rstrip(",")
+    results: dict[str, Any] = simple_evaluate(
+        model="hf-eglr", model_args=model_args, **{**arguments, **changes}
+    )
+    return results

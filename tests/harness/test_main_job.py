@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from eglr_selectors import available_selectors, extract, grade
 from lm_eval import simple_evaluate
+from saved_model import evaluate_tiny
 
 from lm_eval_eglr.store import read_store
 from lm_eval_eglr.store.exchange import to_records
@@ -25,16 +26,7 @@ GRID = "spans=0:1:3,temperatures=0:1x2,entropy_threshold=0.5"
 def tiny_run(tiny_folder, tmp_path_factory):
     """The demo task on a tiny model: its results and its rollouts."""
     path = tmp_path_factory.mktemp("run") / "rollouts"
-    results = simple_evaluate(
-        model="hf-eglr",
-        model_args=f"pretrained={tiny_folder},{GRID},rollouts={path}",
-        tasks=["demo_eglr"],
-        device="cpu",
-        limit=3,
-        gen_kwargs="max_gen_toks=40",
-        log_samples=True,
-        bootstrap_iters=0,
-    )
+    results = evaluate_tiny(tiny_folder, f"{GRID},rollouts={path}", tokens=40, limit=3, log_samples=True)
     return results, list(to_records(read_store(path).pools))
 
 
@@ -44,6 +36,11 @@ def rows(results, task="demo_eglr"):
         for key, value in results["results"][task].items()
         if key.startswith("exact_match,")
     }
+
+
+def defined(results):
+    """The figures of the demo task but for those that are NaN, which equals nothing."""
+    return {key: value for key, value in results["results"]["demo_eglr"].items() if value == value}
 
 
 def test_there_is_one_row_per_selector_and_oracles_are_marked(tiny_run):
@@ -114,14 +111,7 @@ def test_the_message_names_the_data_folder_when_the_hub_is_out_of_reach(monkeypa
 
 def test_a_pool_refuses_a_temperature_of_the_task(tiny_folder):
     with pytest.raises(ValueError, match=r"temperature=0.7: a pool has its own; .*temperatures="):
-        simple_evaluate(
-            model="hf-eglr",
-            model_args=f"pretrained={tiny_folder}",
-            tasks=["demo_eglr"],
-            device="cpu",
-            limit=1,
-            gen_kwargs="do_sample=true,temperature=0.7",
-        )
+        evaluate_tiny(tiny_folder, gen_kwargs="do_sample=true,temperature=0.7")
 
 
 def test_a_selector_registered_by_the_user_gets_a_row(tiny_folder, own_registrations):
@@ -132,31 +122,13 @@ def test_a_selector_registered_by_the_user_gets_a_row(tiny_folder, own_registrat
         """The shortest rollout."""
         return lambda pool: min(range(len(pool)), key=lambda i: len(pool[i].text))
 
-    results = simple_evaluate(
-        model="hf-eglr",
-        model_args=f"pretrained={tiny_folder},{GRID}",
-        tasks=["demo_eglr"],
-        metadata={"selectors": "shortest_text,oracle"},
-        device="cpu",
-        limit=2,
-        gen_kwargs="max_gen_toks=12",
-        bootstrap_iters=0,
-    )
+    results = evaluate_tiny(tiny_folder, GRID, metadata={"selectors": "shortest_text,oracle"})
     assert set(rows(results)) == {"shortest_text", "oracle (uses reference)"}
 
 
 def test_the_response_cache_gives_back_whole_pools(tiny_folder, tmp_path):
     def run():
-        results = simple_evaluate(
-            model="hf-eglr",
-            model_args=f"pretrained={tiny_folder},{GRID}",
-            tasks=["demo_eglr"],
-            limit=2,
-            gen_kwargs="max_gen_toks=12",
-            bootstrap_iters=0,
-            use_cache=str(tmp_path / "cache"),
-        )["results"]["demo_eglr"]
-        return {key: value for key, value in results.items() if value == value}  # NaN is not
+        return defined(evaluate_tiny(tiny_folder, GRID, use_cache=str(tmp_path / "cache")))
 
     first = run()
     assert "cost_vs_plain,pool" in first
@@ -165,16 +137,6 @@ def test_the_response_cache_gives_back_whole_pools(tiny_folder, tmp_path):
 
 def test_auto_batch_size_gives_the_same_table(tiny_folder):
     def run(batch_size):
-        results = simple_evaluate(
-            model="hf-eglr",
-            model_args=f"pretrained={tiny_folder},{GRID}",
-            tasks=["demo_eglr"],
-            device="cpu",
-            limit=2,
-            batch_size=batch_size,
-            gen_kwargs="max_gen_toks=8",
-            bootstrap_iters=0,
-        )["results"]["demo_eglr"]
-        return {key: value for key, value in results.items() if value == value}
+        return defined(evaluate_tiny(tiny_folder, GRID, tokens=8, batch_size=batch_size))
 
     assert run("auto") == run(1)

@@ -5,21 +5,13 @@ from __future__ import annotations
 import logging
 
 import pytest
-from lm_eval import simple_evaluate
+from saved_model import evaluate_tiny
 
 
 @pytest.mark.parametrize(("threshold", "warned"), [(0.01, True), (50, False)])
 def test_a_gate_that_is_mostly_open_is_warned_of(threshold, warned, tiny_folder, caplog):
     with caplog.at_level(logging.WARNING):
-        simple_evaluate(
-            model="hf-eglr",
-            model_args=f"pretrained={tiny_folder},spans=0:1,temperatures=0,entropy_threshold={threshold}",
-            tasks=["demo_eglr"],
-            device="cpu",
-            limit=2,
-            gen_kwargs="max_gen_toks=8",
-            bootstrap_iters=0,
-        )
+        evaluate_tiny(tiny_folder, f"spans=0:1,temperatures=0,entropy_threshold={threshold}", tokens=8)
     lines = [r.getMessage() for r in caplog.records if "the gate was open" in r.getMessage()]
     assert len(lines) == warned
     for line in lines:
