@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from eglr_selectors.pool import RolloutPool
@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.attention import RowAttention
+from lm_eval_eglr.decoding.batch import Batch, RunBatch, run_varying
 from lm_eval_eglr.decoding.branching import branch_out
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.costs import CostModel
@@ -31,8 +32,9 @@ from lm_eval_eglr.decoding.prefill import prefill
 from lm_eval_eglr.decoding.prefixes import Prefixes
 from lm_eval_eglr.decoding.recursion import entropy
 from lm_eval_eglr.decoding.row_cache import RowCache
-from lm_eval_eglr.decoding.rows import Branch, Job, Pending, Place, Request, Row
+from lm_eval_eglr.decoding.rows import Branch, Done, Job, Pending, Place, Request, Row
 from lm_eval_eglr.decoding.shortage import OutOfMemory, is_shortage, release_memory
+from lm_eval_eglr.decoding.step_graphs import StepGraphs, can_capture
 from lm_eval_eglr.decoding.stopping import decode_text
 from lm_eval_eglr.decoding.ties import rounding_of
 from lm_eval_eglr.decoding.token_records import record_tokens
@@ -52,6 +54,7 @@ class Engine:
         eos_token_ids: Tokens that end a rollout.
         share: Whether cells with equal prefixes share a row. The rollouts are the same either way.
         trace: Whether telemetry keeps its per-token values.
+        cuda_graphs: Whether passes on a CUDA device are captured.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Engine:
         eos_token_ids: frozenset[int],
         share: bool = True,
         trace: bool = False,
+        cuda_graphs: bool = True,
     ) -> None:
         self.stack = stack
         self.tokenizer = tokenizer
@@ -72,6 +76,7 @@ class Engine:
         self.eos_token_ids = eos_token_ids
         self.share = share
         self.trace = trace
+        self.cuda_graphs = cuda_graphs
         self.prefixes = Prefixes()
         self._begin()
         self._attention = RowAttention(stack.model)
@@ -85,10 +90,18 @@ class Engine:
         self._advancing = False  # whether the running step has begun to change what rows hold
         self._limit = self.max_rows  # fewer after memory ran out
         self._linear = CpuLinear(self.stack.model)  # packs weights as they are now
-        self._cache = RowCache(self.max_rows)
-        self._items: Items[Row] = Items(self.recursion)
+        self._spans: set[int] = set()  # of the requests so far, but for 0
+        self._start_anew(self.max_rows)
         self._demand = Demand()
         self.prefixes.clear()
+
+    def _start_anew(self, rows: int) -> None:
+        """Empties the cache, which then has at most so many rows, and with it all that points into it."""
+        self._cache = RowCache(rows)
+        self._items: Items[Row] = Items(self.recursion)
+        self._run_batch: RunBatch = partial(run_varying, self.stack)
+        if self.cuda_graphs and can_capture(self.stack.model):
+            self._run_batch = StepGraphs(self.stack, self.recursion).run
 
     def run(
         self, requests: Iterable[Request], progress: Callable[[int, int], None] | None = None
@@ -129,15 +142,15 @@ class Engine:
             if progress is not None:
                 progress(done.tokens, done.rollouts)
             for job in done.jobs:
-                yield job.number, self._pool(job)
+                yield job.number, job.pool(self.costs)
 
-    def step(self) -> _Done:
+    def step(self) -> Done:
         """Runs a pass and draws a token for every cell whose distribution it completed."""
         self._stepped = list(self.rows)
         self._run_pass()
         self._clock()
         ready = [row for row in self.rows if row.pending is not None and row.pending.complete]
-        done = _Done()
+        done = Done()
         if ready:
             distributions = Distributions.of(ready)
             drawn = draw_tokens(ready, distributions, self._rounding)
@@ -172,7 +185,7 @@ class Engine:
         begun = [Job.begun(job.request, job.number) for job in anew.values()]
         rows += [row for job in begun for row in job.rows(self.share)]
         self.rows, self._stepped, self._advancing = [], [], False
-        self._cache, self._items = RowCache(self._limit), Items(self.recursion)
+        self._start_anew(self._limit)
         self.prefixes.clear()
         for row in rows:
             row.pending = None
@@ -205,27 +218,30 @@ class Engine:
         """Moves waiting rows into free ones and runs all their tokens but the last."""
         admitted = waiting.rows(self.rows, self._limit, self._demand)
         if admitted:
+            self._spans.update(branch.cell.span for row in admitted for branch in row.branches)
+            self._spans.discard(0)
             prefill(self.stack, self._cache, self.rows, admitted, self.prefixes)
 
     def _run_pass(self) -> None:
         """Runs the newest token of each row that it has not been run of, and one iteration of each item."""
-        numbers = [number for number, row in enumerate(self.rows) if row.pending is None]
-        starting = [self.rows[number] for number in numbers]
-        positions = torch.tensor([row.position for row in (*starting, *self._items.owners)])
-        tokens = torch.tensor([row.token for row in (*starting, *self._items.owners)])
-        self._cache.reserve(len(self.rows), int(positions.max()) + 1)
-        if not self._items:  # then every row starts
-            self._cache.begin_step(positions)
-            normed = self.stack.forward(tokens[:, None], positions[:, None], self._cache)
-        else:
+        slots = [number for number, row in enumerate(self.rows) if row.pending is None]
+        starting = [self.rows[number] for number in slots]
+        owners = self._items.owners
+        if owners:
             number_of = {id(row): number for number, row in enumerate(self.rows)}
-            slots = torch.tensor(numbers + [number_of[id(row)] for row in self._items.owners])
-            stored = len(slots) if self.recursion.kv == "overwrite" else len(starting)
-            self._cache.begin_items(slots, positions, stored=stored, live=len(self.rows))
-            normed = self.stack.forward(tokens[:, None], positions[:, None], self._cache, self._items)
-        logprobs = self.stack.unembed(normed[:, 0]).log_softmax(-1)
+            slots += [number_of[id(row)] for row in owners]
+        batch = Batch(
+            tokens=[row.token for row in (*starting, *owners)],
+            positions=[row.position for row in (*starting, *owners)],
+            slots=slots,
+            starting=len(starting),
+            live=len(self.rows),
+            spans=self._spans,
+            overwrites=self.recursion.kv == "overwrite",
+        )
+        logprobs = self._run_batch(batch, self._cache, self._items)
         plain = logprobs[: len(starting)]
-        if self._items:
+        if owners:
             self._items.observe(logprobs[len(starting) :])
         if starting:
             self._gate(starting, plain)
@@ -252,7 +268,7 @@ class Engine:
             items += row.pending.items
             origins += [origin] * len(row.pending.items)
         if items:
-            self._items.join(items, self.stack, origins, plain[origins])
+            self._items.join(items, self.stack.residuals, origins, plain[origins])
 
     def _fork_spans(self, gated: list[tuple[Row, int]]) -> list[tuple[Row, int]]:
         """Gives each span of a gated row a row of its own, since each will write its own cache entries.
@@ -282,7 +298,7 @@ class Engine:
             self._cache.copy_rows(sources, targets, length)
         return added
 
-    def _advance(self, ready: list[Row], drawn: dict[Place, int], done: _Done) -> None:
+    def _advance(self, ready: list[Row], drawn: dict[Place, int], done: Done) -> None:
         """Retires finished cells, lets rows whose cells drew apart fork and closes the holes."""
         number_of = {id(row): number for number, row in enumerate(self.rows)}
         forks: list[tuple[int, Row]] = []
@@ -327,7 +343,7 @@ class Engine:
             job.recursion_layer_tokens += item.span * len(item.divergences)
             job.head_evaluations += len(item.divergences)
 
-    def _finish(self, row: Row, branch: Branch, done: _Done, failed: bool) -> None:
+    def _finish(self, row: Row, branch: Branch, done: Done, failed: bool) -> None:
         """Ends a cell whose newest token ends it or that got none, and its job with its last cell."""
         request = row.job.request
         if failed:
@@ -376,25 +392,3 @@ class Engine:
                 self.rows[hole] = self.rows[last]
             self.rows.pop()
         return surplus
-
-    def _pool(self, job: Job) -> RolloutPool:
-        rollouts = tuple(rollout for _, rollout in sorted(job.finished, key=lambda entry: entry[0]))
-        cost = self.costs.pool_cost(
-            prompt_tokens=len(job.request.tokens),
-            tokens=sum(len(rollout.tokens) for rollout in rollouts),
-            rows=job.row_steps,
-            plain_layer_tokens=job.plain_layer_tokens,
-            recursion_layer_tokens=job.recursion_layer_tokens,
-            head_evaluations=job.head_evaluations,
-        )
-        return RolloutPool(rollouts, job.request.prompt, cost)
-
-
-@dataclass(slots=True)
-class _Done:
-    """What a step finished."""
-
-    jobs: list[Job] = field(default_factory=list)
-    rollouts: int = 0
-    tokens: int = 0
-    surplus: list[Row] = field(default_factory=list)  # forks that must wait for room

@@ -33,7 +33,10 @@ class ItemPlaces:
 
     @classmethod
     def of(cls, rows: Tensor, positions: Tensor, live: int) -> ItemPlaces:
-        """Lays out items that read ``rows`` ``[items]``, of ``live`` rows in the cache."""
+        """Lays out items that read ``rows`` ``[items]``, of ``live`` rows in the cache.
+
+        On a GPU each of these lines would wait for it: lay out on the CPU, then move.
+        """
         distinct, row = torch.unique(rows, return_inverse=True)
         order = torch.argsort(row, stable=True)
         counts = torch.bincount(row)
@@ -44,6 +47,18 @@ class ItemPlaces:
             # Reading every row costs no more than copying most of them, and needs no copy.
             return cls(slice(0, live), rows, place, live, width, positions)
         return cls(distinct, row, place, len(distinct), width, positions)
+
+    def to(self, device: torch.device) -> ItemPlaces:
+        """The same layout on a device."""
+        rows = self.rows if isinstance(self.rows, slice) else self.rows.to(device)
+        return ItemPlaces(
+            rows,
+            self.row.to(device),
+            self.place.to(device),
+            self.count,
+            self.width,
+            self.positions.to(device),
+        )
 
     def spread(self, values: Tensor) -> Tensor:
         """``[items, ...]`` to ``[rows, places, ...]``, zero where a row has no item in a place."""

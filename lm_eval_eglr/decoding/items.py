@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_eglr.decoding.config import RecursionConfig
-from lm_eval_eglr.decoding.layer_stack import LayerStack
+from lm_eval_eglr.decoding.passes import Residuals
 from lm_eval_eglr.decoding.recursion import entropy, kl_divergence, recursion_input, recursion_output
 
 Owner = TypeVar("Owner")
@@ -43,12 +43,15 @@ class Items(Generic[Owner]):
     An item joins after the pass that gated it and leaves as soon as it has converged. It takes part in
     passes with whatever else there is to run, so that the weights are read once for all; no item sees
     another, and what else is in a pass changes nothing but rounding.
+
+    Attributes:
+        states: h_{k−1} of each item, ``[items, dim]``.
     """
 
     def __init__(self, config: RecursionConfig) -> None:
         self._config = config
         self._items: list[Item[Owner]] = []  # deepest first
-        self._anchors = self._hidden = self._logprobs = torch.empty(0)
+        self._anchors = self.states = self._logprobs = torch.empty(0)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -64,24 +67,23 @@ class Items(Generic[Owner]):
         return [item.owner for item in self._items]
 
     def join(
-        self, items: Sequence[Item[Owner]], stack: LayerStack, rows: Sequence[int], plain: Tensor
+        self, items: Sequence[Item[Owner]], residuals: Residuals, rows: Sequence[int], plain: Tensor
     ) -> None:
         """Adds items that the last pass has gated.
 
         Args:
             items: New ones.
-            stack: Holds that pass.
+            residuals: The residual stream of that pass.
             rows: Row of that pass that each of them continues.
             plain: ln p_0 of each of them, ``[items, vocab]``.
         """
-        x_n = stack.hidden[:, -1]
+        x_n = residuals.hidden[:, -1]
         anchors = [
-            stack.layer_input(item.span)[row, -1].to(x_n.device)
-            for item, row in zip(items, rows, strict=True)
+            residuals.before(item.span)[row, -1].to(x_n.device) for item, row in zip(items, rows, strict=True)
         ]
         self._items += items
         self._anchors = _joined(self._anchors, torch.stack(anchors))
-        self._hidden = _joined(self._hidden, x_n[list(rows)])
+        self.states = _joined(self.states, x_n[list(rows)])
         self._logprobs = _joined(self._logprobs, plain)
         order = sorted(range(len(self._items)), key=lambda place: -self._items[place].span)
         if order != list(range(len(order))):
@@ -89,14 +91,14 @@ class Items(Generic[Owner]):
 
     def inputs(self) -> Tensor:
         """z_k, what each item's first layer is applied to, ``[items, dim]``."""
-        return recursion_input(self._config.update, self._config.strength, self._anchors, self._hidden)
+        return recursion_input(self._config.update, self._config.strength, self._anchors, self.states)
 
     def outputs(self, applied: Tensor) -> Tensor:
         """h_k from f(z_k), both ``[items, dim]``."""
         config = self._config
-        applied = applied.to(self._hidden.device)
-        self._hidden = recursion_output(config.update, config.strength, self._hidden, applied)
-        return self._hidden
+        applied = applied.to(self.states.device)
+        self.states = recursion_output(config.update, config.strength, self.states, applied)
+        return self.states
 
     def observe(self, logprobs: Tensor) -> None:
         """Ends the iteration with its distributions, ``[items, vocab]``; items that are done leave."""
@@ -124,7 +126,7 @@ class Items(Generic[Owner]):
 
     def _keep(self, places: list[int]) -> None:
         self._items = [self._items[place] for place in places]
-        self._anchors, self._hidden = self._anchors[places], self._hidden[places]
+        self._anchors, self.states = self._anchors[places], self.states[places]
         self._logprobs = self._logprobs[places]
 
 

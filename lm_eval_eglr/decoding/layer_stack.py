@@ -8,14 +8,15 @@ scaling stay the model's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lm_eval_eglr.decoding.passes import Joining, Pass, Residuals, VaryingPass
 from lm_eval_eglr.decoding.precision import at_least_fp32
 from lm_eval_eglr.decoding.row_cache import RowCache
 
@@ -26,27 +27,13 @@ class UnsupportedModelError(ValueError):
     """The model cannot be decoded by this engine; the message says why."""
 
 
-class Joining(Protocol):
-    """The items of a pass: its last rows, which join it at an upper layer."""
-
-    @property
-    def spans(self) -> Sequence[int]:
-        """Layers that are applied to each item, deepest first."""
-
-    def inputs(self) -> Tensor:
-        """What each item's first layer is applied to, ``[items, dim]``."""
-
-    def outputs(self, applied: Tensor) -> Tensor:
-        """The final state of each item from its last layer's output, both ``[items, dim]``."""
-
-
 class LayerStack:
     """The adapter; see the module's docstring.
 
     Attributes:
         model: The causal LM.
         depth: Number N of decoder layers.
-        hidden: Residual stream after the last layer in the last pass, x_N, ``[rows, 1, dim]``.
+        residuals: The residual stream of the last pass of single queries.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -62,9 +49,8 @@ class LayerStack:
         self.layers = _decoder_layers(self.decoder, model)
         self.depth = len(self.layers)
         self.norm, self._output_class = self._find_norm()
-        self._inputs: list[Tensor] = [torch.empty(0)] * self.depth
-        self.hidden: Tensor = torch.empty(0)
-        self._pass: _Pass | None = None
+        self.residuals = Residuals(self.depth)
+        self._pass: Pass | None = None
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +64,7 @@ class LayerStack:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Records what single queries give each layer and x_N, and lets items join, during the block."""
+        """Records the residual stream of single queries, and lets items join, during the block."""
 
         def layer_hook(number: int) -> Any:
             def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -99,8 +85,7 @@ class LayerStack:
         finally:
             for handle in handles:
                 handle.remove()
-            self._inputs = [torch.empty(0)] * self.depth
-            self.hidden = torch.empty(0)
+            self.residuals = Residuals(self.depth)
 
     def forward(
         self, tokens: Tensor, positions: Tensor, cache: RowCache, joining: Joining | None = None
@@ -116,10 +101,13 @@ class LayerStack:
         Returns:
             Normed residual stream, ``[rows, queries, dim]``.
         """
-        self._pass = running = _Pass(cache, tokens.shape, joining, self.depth)
-        bypassed = 0 if running.plain else self.depth - running.spans[0]
+        return self.run(VaryingPass(cache, tokens.shape, joining, self.depth), tokens, positions, cache)
+
+    def run(self, running: Pass, tokens: Tensor, positions: Tensor, cache: RowCache) -> Tensor:
+        """Runs a pass; arguments and result as of :meth:`forward`."""
+        self._pass = running
         try:
-            with self._bypass(bypassed):
+            with self._bypass(running.bypassed):
                 output = self.decoder(
                     input_ids=tokens.to(self.device),
                     position_ids=positions.to(self.device),
@@ -128,44 +116,25 @@ class LayerStack:
                 )
         finally:
             self._pass = None
+        if running.residuals is not None:
+            self.residuals = running.residuals
         normed: Tensor = output[0]
         return normed
 
-    def layer_input(self, span: int) -> Tensor:
-        """x_{N-span} of the last pass, ``[rows, 1, dim]``; x_N for span 0."""
-        return self._inputs[self.depth - span] if span else self.hidden
-
-    def _enter_layer(self, number: int, running: _Pass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Records a layer's input and, in a pass with items, lets those whose span begins here join."""
+    def _enter_layer(self, number: int, running: Pass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
-        if running.recorded:
-            self._inputs[number] = hidden
-        if not running.spans or number < running.first:
+        others = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+        entered = running.enter_layer(number, hidden, (args[1:], others))
+        if entered is None:
             return None
-        if number == running.first:
-            hidden = hidden[: running.plain]  # the embedding was given all rows
-        joined = running.joined(self.depth - number)
-        if joined > len(hidden):
-            here = running.inputs[len(hidden) - running.plain : joined - running.plain, None]
-            hidden = torch.cat([hidden, here.to(hidden.device)])
-        running.cache.limit_items(joined)
-        named = {
-            name: running.take(value, joined) for name, value in kwargs.items() if name != "hidden_states"
-        }
+        hidden, (rest, named) = entered
         if args:
-            return (hidden, *running.take(args[1:], joined)), named
+            return (hidden, *rest), named
         return (), {"hidden_states": hidden, **named}
 
-    def _enter_norm(self, running: _Pass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Records x_N; that of items is what the update rule makes of it."""
+    def _enter_norm(self, running: Pass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = "" if args else next(iter(kwargs))
-        hidden: Tensor = args[0] if args else kwargs[name]
-        if running.recorded:
-            self.hidden = hidden
-        if running.joining is None:
-            return None
-        applied = running.joining.outputs(hidden[running.plain :, 0])
-        hidden = torch.cat([hidden[: running.plain], applied[:, None]])
+        hidden = running.enter_norm(args[0] if args else kwargs[name])
         return ((hidden, *args[1:]), kwargs) if args else (args, {name: hidden})
 
     @contextmanager
@@ -243,42 +212,6 @@ class LayerStack:
         """Number of parameters of the unembedding."""
         count: int = self.model.get_output_embeddings().weight.numel()
         return count
-
-
-class _Pass:
-    """Which rows of the running pass take part in which layers."""
-
-    def __init__(self, cache: RowCache, shape: Sequence[int], joining: Joining | None, depth: int) -> None:
-        self.cache = cache
-        self.joining = joining
-        self.spans = list(joining.spans) if joining is not None else []
-        self.rows, queries = shape
-        self.recorded = queries == 1  # a prefill's activations are large, and nothing of it is recursed
-        self.plain = self.rows - len(self.spans)
-        self.inputs = joining.inputs() if joining is not None else torch.empty(0)
-        # The first layer that runs: where there are no others, that of the deepest item.
-        self.first = 0 if self.plain or not self.spans else depth - self.spans[0]
-        self._taken: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-
-    def joined(self, height: int) -> int:
-        """Rows that take part in the layer with ``height - 1`` others above it."""
-        return self.plain + sum(span >= height for span in self.spans)
-
-    def take(self, value: Any, count: int) -> Any:
-        """What a layer is called with, for the first ``count`` rows; each tensor is taken once."""
-        if isinstance(value, Tensor):
-            if count == self.rows or value.dim() == 0 or value.shape[0] != self.rows:
-                return value
-            key = (id(value), count)
-            if key not in self._taken:
-                # The value is kept beside what was taken: its id must not be given away meanwhile.
-                self._taken[key] = (value, value[:count])
-            return self._taken[key][1]
-        if isinstance(value, (tuple, list)):
-            return type(value)(self.take(item, count) for item in value)
-        if isinstance(value, dict):
-            return {name: self.take(item, count) for name, item in value.items()}
-        return value
 
 
 def refuse_unsupported(model: PreTrainedModel) -> None:

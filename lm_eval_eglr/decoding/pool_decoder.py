@@ -61,6 +61,7 @@ class PoolDecoder:
         max_length: int | None = None,
         share: bool = True,
         trace: bool = False,
+        cuda_graphs: bool = True,
         **options: Any,
     ) -> None:
         """Wraps a loaded model.
@@ -75,6 +76,7 @@ class PoolDecoder:
             max_length: Context length, tokens; by default the model's.
             share: Whether cells with equal prefixes are computed once. Changes no rollout.
             trace: Whether telemetry keeps its per-token values.
+            cuda_graphs: Whether decode steps are captured, where the model lies on one CUDA device.
             **options: The strategy's options, and fields of :class:`RecursionConfig` and
                 :class:`SamplingConfig`.
 
@@ -102,6 +104,7 @@ class PoolDecoder:
             eos_token_ids=eos_token_ids(model, tokenizer),
             share=share,
             trace=trace,
+            cuda_graphs=cuda_graphs,
         )
         self.course: Course = course_of(self.strategy, self.stack.depth, self.engine.costs)
         self.engine.max_rows = max(max_rows, self.course.rows)
@@ -294,7 +297,7 @@ class PoolDecoder:
         return text, list(self.tokenizer(text, add_special_tokens=special).input_ids)
 
 
-CONSTRUCTOR_OPTIONS = ("strategy", "max_rows", "max_length", "share", "trace")
+CONSTRUCTOR_OPTIONS = ("strategy", "max_rows", "max_length", "share", "trace", "cuda_graphs")
 
 
 class DocumentKeys:

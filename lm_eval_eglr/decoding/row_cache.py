@@ -33,12 +33,39 @@ class _Access:
     stored: int  # so many of the rows, the first ones, have their keys and values stored
 
 
+@dataclass(frozen=True, slots=True)
+class FixedStep:
+    """A pass of fixed shape over single tokens; its tensors are on the cache's device, ``[rows]`` each.
+
+    Attributes:
+        live: Rows of the cache that are read.
+        width: Columns of them that are read.
+        positions: Position of each row.
+        stores: Row of the cache where its key and value go, :attr:`RowCache.spare` for none.
+        slots: Row of the cache that it attends to.
+        places: Its place among those that attend to the same one, below ``most``; ``None`` where row i
+            attends to row i alone, itself included.
+        most: Number of places.
+    """
+
+    live: int
+    width: int
+    positions: Tensor
+    stores: Tensor
+    slots: Tensor
+    places: Tensor | None
+    most: int
+
+
 class RowCache(Cache):
     """Keys and values of all layers, ``[capacity, key_heads, length, dim]`` each; column = position.
 
     Live rows fill the slots 0..n-1 without holes, so the plain pass reads views and copies nothing.
-    Before a pass the caller says with :meth:`begin_prefill`, :meth:`begin_step` or
-    :meth:`begin_items` which rows take part; the model's layers then call :meth:`update`.
+    Before a pass the caller says with :meth:`begin_prefill`, :meth:`begin_step`, :meth:`begin_items` or
+    :meth:`begin_fixed` which rows take part; the model's layers then call :meth:`update`.
+
+    Attributes:
+        growth: How often the stores have been made anew: tensors of before are not the cache's any more.
     """
 
     def __init__(self, max_rows: int) -> None:
@@ -49,7 +76,9 @@ class RowCache(Cache):
         self._values: dict[int, Tensor] = {}
         self._rows = 0
         self._length = 0
+        self.growth = 0
         self._access: _Access | None = None
+        self._fixed: FixedStep | None = None
         self._joined = 0  # items that take part in the layer that runs next
         self._live = 0  # rows that the cache holds
         self._indices: dict[torch.device, tuple[Tensor, Tensor]] = {}
@@ -59,14 +88,16 @@ class RowCache(Cache):
         """Makes room for that many rows and positions; what is stored stays. Growth is geometric."""
         if rows <= self._rows and length <= self._length:
             return
+        before = self._rows
+        self.growth += 1
         if rows > self._rows:
             self._rows = max(rows, min(2 * self._rows, self._max_rows))
         if length > self._length:
             self._length = max(length, min(2 * self._length, self._length + 1024))
         for store in (self._keys, self._values):
             for layer, old in store.items():
-                new = _zeros(old, (self._rows, old.shape[1], self._length, old.shape[3]))
-                new[: old.shape[0], :, : old.shape[2]] = old
+                new = _zeros(old, self._shape(old))
+                new[:before, :, : old.shape[2]] = old[:before]
                 store[layer] = new
 
     def begin_prefill(self, rows: slice, column: int, queries: int) -> None:
@@ -94,6 +125,31 @@ class RowCache(Cache):
         self._live = live
         self._begin(_Access(rows, positions, 1, int(positions.max()) + 1, -1, stored))
 
+    def begin_fixed(self, step: FixedStep) -> None:
+        """A pass whose shape is fixed runs; see :class:`FixedStep`."""
+        rows = slice(0, step.live) if step.places is None else step.slots
+        count = len(step.positions)
+        self._begin(_Access(rows, step.positions, 1, step.width, -1, count))
+        self._fixed = step
+        device = step.positions.device
+        self._indices[device] = (step.stores, step.positions)
+        if step.places is not None:
+            self._places[device, count] = ItemPlaces(
+                slice(0, step.live), step.slots, step.places, step.live, step.most, step.positions
+            )
+
+    def store_rows(self, kept: Tensor) -> None:
+        """Of a fixed pass, the layers that run next store the keys and values of these rows, ``[rows]``."""
+        assert self._fixed is not None
+        positions = self._fixed.positions
+        stores = torch.where(kept, self._fixed.stores, self.spare)
+        self._indices[positions.device] = (stores, positions)
+
+    @property
+    def spare(self) -> int:
+        """A row that nobody reads, for what is not to be stored."""
+        return self._rows
+
     def limit_items(self, count: int) -> None:
         """Only the first ``count`` items take part in the layers that run next."""
         self._joined = count
@@ -103,6 +159,9 @@ class RowCache(Cache):
         """Columns that the current pass reads."""
         assert self._access is not None
         return self._access.width
+
+    def _shape(self, states: Tensor) -> tuple[int, int, int, int]:
+        return (self._rows + 1, states.shape[1], self._length, states.shape[3])
 
     def _begin(self, access: _Access) -> None:
         self._access = access
@@ -122,9 +181,7 @@ class RowCache(Cache):
         assert access is not None
         if layer_idx not in self._keys:
             for store, states in ((self._keys, key_states), (self._values, value_states)):
-                store[layer_idx] = _zeros(
-                    states, (self._rows, states.shape[1], self._length, states.shape[3])
-                )
+                store[layer_idx] = _zeros(states, self._shape(states))
         keys, values = self._keys[layer_idx], self._values[layer_idx]
         if access.stored:
             self._store(keys, key_states)
@@ -164,8 +221,11 @@ class RowCache(Cache):
         """Layout of the items that have joined, made once per pass and number of them."""
         key = (device, self._joined)
         if key not in self._places:
-            rows, positions = self._row_indices(device)
-            self._places[key] = ItemPlaces.of(rows, positions, self._live)
+            access = self._access
+            assert access is not None
+            assert isinstance(access.rows, Tensor)
+            rows, positions = access.rows[: self._joined], access.offsets[: self._joined]
+            self._places[key] = ItemPlaces.of(rows, positions, self._live).to(device)
         return self._places[key]
 
     def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:

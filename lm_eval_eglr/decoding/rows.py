@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from eglr_selectors.pool import Cell, FinishReason, Rollout, Telemetry
+from eglr_selectors.pool import Cell, FinishReason, Rollout, RolloutPool, Telemetry
 from torch import Tensor
 
 from lm_eval_eglr.decoding.config import BranchingConfig, SamplingConfig
+from lm_eval_eglr.decoding.costs import CostModel
 from lm_eval_eglr.decoding.items import Item
 from lm_eval_eglr.decoding.noise import DrawStream
 from lm_eval_eglr.decoding.stopping import StopRule
@@ -187,6 +188,19 @@ class Job:
         prompt = self.request.tokens
         return [Row(self, group, prompt[-1], len(prompt) - 1) for group in groups]
 
+    def pool(self, costs: CostModel) -> RolloutPool:
+        """Its finished rollouts in the order of its cells, with their cost."""
+        rollouts = tuple(rollout for _, rollout in sorted(self.finished, key=lambda entry: entry[0]))
+        cost = costs.pool_cost(
+            prompt_tokens=len(self.request.tokens),
+            tokens=sum(len(rollout.tokens) for rollout in rollouts),
+            rows=self.row_steps,
+            plain_layer_tokens=self.plain_layer_tokens,
+            recursion_layer_tokens=self.recursion_layer_tokens,
+            head_evaluations=self.head_evaluations,
+        )
+        return RolloutPool(rollouts, self.request.prompt, cost)
+
 
 @dataclass(slots=True)
 class Pending:
@@ -238,3 +252,20 @@ class Row:
         request = self.job.request
         branches = [branch for branch in request.branches() if branch.order in orders]
         return Row(self.job, branches, request.tokens[-1], len(request.tokens) - 1)
+
+
+@dataclass(slots=True)
+class Done:
+    """What a step finished.
+
+    Attributes:
+        jobs: Those whose last rollout ended.
+        rollouts: Number of rollouts that ended.
+        tokens: Number of tokens drawn.
+        surplus: Forks that must wait for room.
+    """
+
+    jobs: list[Job] = field(default_factory=list)
+    rollouts: int = 0
+    tokens: int = 0
+    surplus: list[Row] = field(default_factory=list)

@@ -68,7 +68,7 @@ def _run_rows(stack: LayerStack, tokens: Tensor) -> list[tuple[str, list[int], T
         last = tokens[[0, 1], positions]
         found = [("rows", [0, 1], stack.forward(last[:, None], positions[:, None], cache))]
         half = (stack.depth + 1) // 2
-        inputs = {span: stack.layer_input(span)[:, -1] for span in (stack.depth, half)}
+        inputs = {span: stack.residuals.before(span)[:, -1] for span in (stack.depth, half)}
         # One row through all layers, and one that joins it twice; then the upper layers alone.
         for rows, spans in (([0, 1, 1], [stack.depth, half]), ([0, 1], [half, half])):
             items = rows[-len(spans) :]

@@ -59,7 +59,7 @@ def token_logprobs(
             if span and recursion.max_recursions and gated:
                 found = [Item(place, span) for place in gated]
                 items: Items[int] = Items(recursion)
-                items.join(found, stack, gated, plain[gated])
+                items.join(found, stack.residuals, gated, plain[gated])
                 while items:
                     left = positions[items.owners]
                     cache.begin_items(torch.zeros_like(left), left, stored=0, live=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.items import Item, Items
+from lm_eval_eglr.decoding.passes import Residuals
 from lm_eval_eglr.decoding.recursion import entropy, kl_divergence, recursion_input, recursion_output, rms
 
 INF = math.inf
@@ -88,20 +88,21 @@ def test_only_damping_keeps_some_of_the_last_state() -> None:
     assert recursion_output("replace", 0.25, previous, applied) is applied
 
 
-def stack(rows: int) -> Any:
-    """A pass whose row r has x_N = [r, r] and x_{N−L} = [r, L]."""
+def residuals(rows: int) -> Residuals:
+    """A pass of four layers whose row r has x_N = [r, r] and x_{N−L} = [r, L]."""
     numbers = torch.arange(float(rows))
-    return SimpleNamespace(
-        hidden=torch.stack([numbers, numbers], -1)[:, None],
-        layer_input=lambda span: torch.stack([numbers, torch.full((rows,), float(span))], -1)[:, None],
-    )
+    ends = torch.stack([numbers, numbers], -1)[:, None]
+    begins = {
+        span: torch.stack([numbers, torch.full((rows,), float(span))], -1)[:, None] for span in (1, 2, 3, 4)
+    }
+    return Residuals(4, {4 - span: hidden for span, hidden in begins.items()}, ends)
 
 
 def joined(*spans: int, config: RecursionConfig | None = None) -> tuple[Items[str], list[Item[str]]]:
     """Items of rows 0, 1, ... whose distributions are even, and the items as they were given."""
     items: Items[str] = Items(config or RecursionConfig(update="replace", tolerance=0.01, max_recursions=3))
     given = [Item(f"owner {number}", span) for number, span in enumerate(spans)]
-    items.join(given, stack(len(spans)), range(len(spans)), logs(0.5, 0.5).expand(len(spans), -1))
+    items.join(given, residuals(len(spans)), range(len(spans)), logs(0.5, 0.5).expand(len(spans), -1))
     return items, given
 
 
@@ -111,7 +112,7 @@ def test_the_deepest_item_is_first_and_keeps_its_own_state() -> None:
     assert items.owners == ["owner 1", "owner 3", "owner 2", "owner 0"]
     assert items.inputs().tolist() == [[1, 1], [3, 3], [2, 2], [0, 0]]
     later = Item("late", 2)
-    items.join([later], stack(9), [7], logs(0.5, 0.5)[None])
+    items.join([later], residuals(9), [7], logs(0.5, 0.5)[None])
     assert items.spans == [3, 3, 2, 2, 1]
     assert items.owners[3] == "late"
     assert items.inputs()[3].tolist() == [7, 7]
@@ -119,7 +120,7 @@ def test_the_deepest_item_is_first_and_keeps_its_own_state() -> None:
 
 def test_an_item_that_joins_others_is_mixed_with_its_own_anchor() -> None:
     items, _ = joined(2, config=RecursionConfig(update="anchored", strength=0.0))
-    items.join([Item("late", 4)], stack(9), [7], logs(0.5, 0.5)[None])
+    items.join([Item("late", 4)], residuals(9), [7], logs(0.5, 0.5)[None])
     assert items.inputs().tolist() == [[7, 4], [0, 2]]
 
 
