@@ -78,9 +78,9 @@ def draw_tokens(rows: Sequence[Row], distributions: Distributions, rounding: flo
 
 def _uniforms(rows: Sequence[Row], groups: Sequence[Sequence[Place]]) -> Tensor:
     """The cells' uniforms for this step, ``[groups, cells of the largest group]``."""
-    uniforms = torch.zeros(len(groups), max(map(len, groups)), dtype=torch.float64)
-    for i, cells in enumerate(groups):
-        for j, (number, place) in enumerate(cells):
-            branch = rows[number].branches[place]
-            uniforms[i, j] = branch.stream.uniform(len(branch.tokens))
-    return uniforms
+    table = []
+    for cells in groups:
+        branches = [rows[number].branches[place] for number, place in cells]
+        table.append([branch.stream.uniform(len(branch.tokens)) for branch in branches])
+    most = max(map(len, table))
+    return torch.tensor([[*line, *[0.0] * (most - len(line))] for line in table], dtype=torch.float64)

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.attention import RowAttention
-from lm_eval_eglr.decoding.batch import Batch, RunBatch, run_varying
+from lm_eval_eglr.decoding.batch import Batch, RunBatch, items_run_alone, run_varying
 from lm_eval_eglr.decoding.branching import branch_out
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.costs import CostModel
@@ -228,6 +228,8 @@ class Engine:
         starting = [self.rows[number] for number in slots]
         owners = self._items.owners
         if owners:
+            if items_run_alone(len(starting), len(self.rows), self.stack.device):
+                starting, slots = [], []
             number_of = {id(row): number for number, row in enumerate(self.rows)}
             slots += [number_of[id(row)] for row in owners]
         batch = Batch(

@@ -138,6 +138,7 @@ class FixedPass:
         first: Layer at which each row joins, ``[rows]``; -1 of those that begin with their embedding.
         inputs: What that layer is applied to, ``[rows, dim]``.
         outputs: x_N of all rows as their update rule makes it, ``[rows, dim]`` to ``[rows, dim]``.
+        bypassed: Layers, from the first on, that no row needs.
     """
 
     def __init__(
@@ -148,10 +149,11 @@ class FixedPass:
         first: Tensor,
         inputs: Tensor,
         outputs: Callable[[Tensor], Tensor],
+        bypassed: int = 0,
     ) -> None:
         self._recorded = Residuals(depth)
         self.residuals: Residuals | None = self._recorded
-        self.bypassed = 0
+        self.bypassed = bypassed
         self._cache = cache
         self._layers = {depth - span for span in spans}
         self._first = first
@@ -160,7 +162,9 @@ class FixedPass:
 
     def enter_layer(self, number: int, hidden: Tensor, given: Any) -> tuple[Tensor, Any] | None:
         """Records the layer's input where a span begins, and replaces that of the rows that join."""
-        if number == 0 or number in self._layers:
+        if number < self.bypassed:
+            return None
+        if number == self.bypassed or number in self._layers:
             # What the layers before its first one made of a row is not kept.
             self._cache.store_rows(self._first <= number)
         if number not in self._layers:

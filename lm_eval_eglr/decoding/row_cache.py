@@ -17,6 +17,8 @@ PAST = "eglr_past"
 """Attribute of the key states that an item's attention gets; a model hands them on as they are."""
 
 
+FEW = 4  # rows that are copied one by one on a GPU
+
 RowStates = dict[int, tuple[Tensor, Tensor]]
 """Keys and values ``[key_heads, length, dim]`` of one row by layer."""
 
@@ -230,9 +232,14 @@ class RowCache(Cache):
 
     def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
         """Copies the first ``length`` positions of each source row to its target row; none is both."""
-        for store in (self._keys, self._values):
-            for tensor in store.values():
-                tensor[list(targets), :, :length] = tensor[list(sources), :, :length]
+        tensors = [*self._keys.values(), *self._values.values()]
+        if len(sources) <= FEW and all(tensor.is_cuda for tensor in tensors):
+            # Whole rows, of all layers at once: the time of few copies is that of launching them.
+            for source, target in zip(sources, targets, strict=True):
+                torch._foreach_copy_([each[target] for each in tensors], [each[source] for each in tensors])
+            return
+        for tensor in tensors:
+            tensor[list(targets), :, :length] = tensor[list(sources), :, :length]
 
     def read_row(self, row: int, length: int) -> RowStates:
         """Copies a row's first ``length`` positions out of the cache."""

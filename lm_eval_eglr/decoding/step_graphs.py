@@ -29,9 +29,12 @@ from lm_eval_eglr.decoding.shortage import is_shortage
 
 logger = logging.getLogger(__name__)
 
-ROWS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # then multiples of the last one
-COLUMNS = (64, 128, 192, 256, 384, 512, 768, 1024)
-PATIENCE = 8  # passes of a shape that a larger graph may serve before it gets its own
+# Sizes that rows and columns are padded to; beyond the last one, multiples of a quarter of it.
+ROWS = (8, 16, 32, 48, 64, 96, 128, 192, 256)
+COLUMNS = (128, 256, 384, 512, 768, 1024)
+# Passes that a graph of a larger shape runs for a smaller one before that gets its own: what is padded costs
+# little as long as reading the weights takes most of the time, and a capture costs as much as ten passes.
+PATIENCE = 64
 EMBEDDED = -1  # first layer of a row that begins with its token's embedding
 
 
@@ -43,6 +46,7 @@ class _Shape(NamedTuple):
         rows: Rows and items that run.
         width: Columns that are read.
         most: Items that may attend to one row; 0 where all live rows run and nothing else.
+        bypassed: Layers that are left out, where items run alone.
         spans: Spans at which items may join.
     """
 
@@ -50,17 +54,22 @@ class _Shape(NamedTuple):
     rows: int
     width: int
     most: int
+    bypassed: int
     spans: tuple[int, ...]
 
     def covers(self, other: _Shape) -> bool:
         """Whether a pass of the other shape can run in this one."""
-        return self[3:] == other[3:] and all(
-            mine >= its for mine, its in zip(self[:3], other[:3], strict=True)
-        )
+        fits = self.live >= other.live and self.rows >= other.rows and self.width >= other.width
+        able = self.most == other.most or not other.most
+        return fits and able and self.bypassed <= other.bypassed and self.spans == other.spans
+
+    def size(self) -> tuple[int, int, int]:
+        """What costs most comes first."""
+        return -self.bypassed, self.live * self.width, self.rows
 
 
 class StepGraphs:
-    """Runs decode passes of one run; each shape is captured the second time that it is met.
+    """Runs decode passes of one run, by graphs that are captured as their shapes are met.
 
     Args:
         stack: The model, on one CUDA device.
@@ -74,6 +83,7 @@ class StepGraphs:
         self._stack = stack
         self._recursion = recursion
         self.usable = True
+        self._rehearsed: set[tuple[int, int]] = set()
         self.clear()
 
     def clear(self) -> None:
@@ -81,13 +91,15 @@ class StepGraphs:
         self._steps: dict[_Shape, _Step] = {}
         self._met: Counter[_Shape] = Counter()
         self._growth = -1
-        self._pool: Any = None  # memory that the graphs share, since they never run at the same time
+        # Memory that the graphs share, since they never run at the same time, and where all of them write.
+        self._pool: Any = None
+        self._logprobs = torch.empty(0)
 
     def run(self, batch: Batch, cache: RowCache, items: Items[Any]) -> Tensor:
         """Runs a pass; log-probabilities, ``[rows + items, vocab]``."""
         if not self.usable:
             return run_varying(self._stack, batch, cache, items)
-        shape = _shape_of(batch, bool(items))
+        shape = self._shape_of(batch, bool(items))
         cache.reserve(shape.live, shape.width)
         if self._growth != cache.growth:
             self.clear()
@@ -104,6 +116,23 @@ class StepGraphs:
             items.states = step.states[batch.starting : count].clone()
         return step.logprobs[:count].clone()  # the next replay writes into the same memory
 
+    def _shape_of(self, batch: Batch, recursed: bool) -> _Shape:
+        spans = tuple(sorted(batch.spans))
+        live, rows = _padded(batch.live, ROWS), _padded(len(batch.tokens), ROWS)
+        if not recursed:
+            rows = live
+        elif batch.starting:
+            rows = max(live, rows)  # nearly always so, and fewer shapes
+        return _Shape(
+            live,
+            rows,
+            _padded(batch.width, COLUMNS),
+            # A row waits for its own spans and does not run beside them, so there are no more than these.
+            max(1, len(spans)) if recursed else 0,
+            0 if batch.starting else self._stack.depth - spans[-1],
+            spans,
+        )
+
     def _step(self, shape: _Shape, cache: RowCache) -> _Step:
         """The graph of a shape or of a larger one, or one that is not captured yet."""
         known = self._steps.get(shape)
@@ -112,9 +141,12 @@ class StepGraphs:
         self._met[shape] += 1
         larger = [step for step in self._steps.values() if step.shape.covers(shape)]
         if larger and self._met[shape] <= PATIENCE:
-            return min(larger, key=lambda step: step.shape.width * step.shape.live + step.shape.rows)
-        step = _Step(self._stack, self._recursion, shape, cache)
-        if self._met[shape] > 1:  # the first time is a rehearsal, which sets up what a capture must not
+            return min(larger, key=lambda step: step.shape.size())
+        step = self._new_step(shape, cache)
+        kind = (shape.most, shape.bypassed)
+        if kind not in self._rehearsed:
+            self._rehearsed.add(kind)  # libraries set themselves up at a first call, which is not captured
+        else:
             try:
                 self._pool = self._pool or graph_pool()
                 step.replay = capture(step.compute, self._pool)
@@ -128,19 +160,36 @@ class StepGraphs:
                     type(self._stack.model).__name__,
                     " ".join(str(error).split())[:200],
                 )
-                step = _Step(self._stack, self._recursion, shape, cache)
+                step = self._new_step(shape, cache)
         return step
+
+    def _new_step(self, shape: _Shape, cache: RowCache) -> _Step:
+        return _Step(self._stack, self._recursion, shape, cache, self._room)
+
+    def _room(self, scores: Tensor) -> Tensor:
+        """Memory of the same size."""
+        if len(self._logprobs) < len(scores):
+            self._logprobs = torch.empty_like(scores)
+        return self._logprobs[: len(scores)]
 
 
 class _Step:
     """A pass of one shape: the tensors that it reads and writes, and what it computes."""
 
-    def __init__(self, stack: LayerStack, recursion: RecursionConfig, shape: _Shape, cache: RowCache) -> None:
+    def __init__(
+        self,
+        stack: LayerStack,
+        recursion: RecursionConfig,
+        shape: _Shape,
+        cache: RowCache,
+        room: Callable[[Tensor], Tensor],
+    ) -> None:
         self.shape = shape
         self.replay: Callable[[], None] | None = None
         self._stack = stack
         self._recursion = recursion
         self._cache = cache
+        self._room = room
         device = stack.device
         self._numbers = torch.zeros(6, shape.rows, dtype=torch.long, device=device)
         size = (shape.rows, stack.model.config.get_text_config().hidden_size)
@@ -193,9 +242,10 @@ class _Step:
             self.states = hidden if applied is hidden else torch.where((first >= 0)[:, None], applied, hidden)
             return self.states
 
-        running = FixedPass(self._cache, depth, shape.spans, first, self._inputs, outputs)
+        running = FixedPass(self._cache, depth, shape.spans, first, self._inputs, outputs, shape.bypassed)
         normed = self._stack.run(running, tokens[:, None], positions[:, None], self._cache)
-        self.logprobs = self._stack.unembed(normed[:, 0]).log_softmax(-1)
+        scores = self._stack.unembed(normed[:, 0])
+        self.logprobs = torch.log_softmax(scores, -1, out=self._room(scores))
         self.residuals = self._stack.residuals
 
 
@@ -219,16 +269,8 @@ def capture(compute: Callable[[], None], pool: Any) -> Callable[[], None]:
     return replay
 
 
-def _shape_of(batch: Batch, recursed: bool) -> _Shape:
-    live = _padded(batch.live, ROWS)
-    rows = max(live, _padded(len(batch.tokens), ROWS)) if recursed else live
-    spans = tuple(sorted(batch.spans))
-    # A row waits for its own spans and does not run beside them, so there are no more than these.
-    return _Shape(live, rows, _padded(batch.width, COLUMNS), max(1, len(spans)) if recursed else 0, spans)
-
-
 def _padded(count: int, sizes: tuple[int, ...]) -> int:
-    """The next of the sizes, or the next multiple of a quarter of the last one."""
+    """The next of the sizes, or of the multiples of a quarter of the last one."""
     place = bisect_left(sizes, count)
     if place < len(sizes):
         return sizes[place]

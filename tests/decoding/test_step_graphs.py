@@ -90,16 +90,18 @@ def rollouts(model, tokenizer, **options):
 
 
 def compare(device, counts, family, tokenizer, **options):
-    """Rollouts with graphs on the device and without on the CPU."""
-    model = tiny_model(family)
+    """Rollouts with graphs and without, on one device: another one computes rotations to other last bits."""
+    model = tiny_model(family).to(device)
     if family not in IN_FP32:
         model = model.double()
     without = rollouts(model, tokenizer, cuda_graphs=False, **options)
     assert not counts.captures
-    captured = rollouts(model.to(device), tokenizer, **options)
-    assert 0 < counts.captures < counts.replays
-    assert captured == without
+    assert rollouts(model, tokenizer, **options) == without
     assert any(recursions for pool in without for _, _, recursions in pool)
+    assert counts.captures
+    # Experts in fp32 are run one by one on a GPU, by numbers that it tells, which a graph cannot wait for.
+    if device == "cpu" or family not in IN_FP32:
+        assert counts.captures < counts.replays
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -109,7 +111,8 @@ def test_every_architecture(family, device, counts, tokenizer):
 
 @pytest.mark.parametrize("kv", ["keep", "overwrite"])
 @pytest.mark.parametrize("update", ["anchored", "damped", "replace"])
-def test_every_rule(update, kv, device, counts, tokenizer):
+def test_every_rule(update, kv, device, counts, tokenizer, monkeypatch):
+    monkeypatch.setattr(step_graphs, "PATIENCE", 1)  # as in long runs, where every shape gets its graph
     compare(device, counts, "llama", tokenizer, update=update, kv=kv, max_recursions=3)
 
 
@@ -119,20 +122,20 @@ def test_every_rule(update, kv, device, counts, tokenizer):
     ids=str,
 )
 def test_every_batch(options, device, counts, tokenizer):
-    model = tiny_model("llama").double()
+    model = tiny_model("llama").double().to(device)
     without = rollouts(model, tokenizer, cuda_graphs=False, **options)
-    assert rollouts(model.to(device), tokenizer, **options) == without
+    assert rollouts(model, tokenizer, **options) == without
     assert counts.replays
 
 
 def test_requests_of_other_spans_join_a_running_batch(device, counts, tokenizer):
     """Shapes are captured for the spans of the requests so far."""
-    model = tiny_model("llama").double()
+    model = tiny_model("llama").double().to(device)
 
-    def run(where, graphs):
+    def run(graphs):
         found = []
         decoder = PoolDecoder(
-            model.to(where),
+            model,
             tokenizer,
             spans="0:1:2:4",
             temperatures="0",
@@ -145,12 +148,12 @@ def test_requests_of_other_spans_join_a_running_batch(device, counts, tokenizer)
             found += [[rollout.tokens for rollout in pool] for pool in pools]
         return found
 
-    assert run("cpu", False) == run(device, True)
+    assert run(False) == run(True)
     assert counts.replays
 
 
 def test_what_cannot_be_captured_is_said_once_and_runs(device, counts, tokenizer, monkeypatch, caplog):
-    model = tiny_model("llama").double()
+    model = tiny_model("llama").double().to(device)
     without = rollouts(model, tokenizer, cuda_graphs=False)
     if device == "cpu":
 
@@ -161,13 +164,13 @@ def test_what_cannot_be_captured_is_said_once_and_runs(device, counts, tokenizer
     else:
         model.model.layers[1].register_forward_pre_hook(lambda module, args: args[0].sum().item() and None)
     with caplog.at_level(logging.WARNING):
-        assert rollouts(model.to(device), tokenizer) == without
+        assert rollouts(model, tokenizer) == without
     assert not counts.replays
     assert [record.message.count("CUDA graphs") for record in caplog.records] == [1]
 
 
 def test_out_of_memory_while_capturing_goes_on_with_fewer_rows(device, counts, tokenizer, monkeypatch):
-    model = tiny_model("llama").double()
+    model = tiny_model("llama").double().to(device)
     without = rollouts(model, tokenizer, cuda_graphs=False)
     capture, failures = step_graphs.capture, []
 
@@ -178,7 +181,7 @@ def test_out_of_memory_while_capturing_goes_on_with_fewer_rows(device, counts, t
         return capture(compute, pool)
 
     monkeypatch.setattr(step_graphs, "capture", fail)
-    assert rollouts(model.to(device), tokenizer) == without
+    assert rollouts(model, tokenizer) == without
     assert failures
     assert counts.replays
 
