@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 TEMPERATURE = 0.7
 
@@ -24,6 +24,9 @@ def model_parser(description: str | None, devices: list[str] | None = None) -> a
     parser.add_argument("--gguf")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--device", default="cpu", choices=devices)
+    parser.add_argument(
+        "--random-weights", action="store_true", help="the shape of --model with weights drawn at random"
+    )
     return parser
 
 
@@ -42,12 +45,16 @@ def load_prompts(tokenizer: Any, count: int) -> list[str]:
 
 
 def load_model(options: argparse.Namespace) -> tuple[Any, Any]:
-    """Model and tokenizer that the options ``model``, ``gguf``, ``dtype`` and ``device`` name."""
+    """Model and tokenizer that the options of :func:`model_parser` name."""
     loading = {"gguf_file": options.gguf} if options.gguf else {}
     tokenizer = AutoTokenizer.from_pretrained(options.model, **loading)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     tokenizer.padding_side = "left"
-    model = AutoModelForCausalLM.from_pretrained(
-        options.model, dtype=getattr(torch, options.dtype), **loading
-    )
+    dtype = getattr(torch, options.dtype)
+    if options.random_weights:
+        torch.manual_seed(0)
+        with torch.device(options.device):
+            config = AutoConfig.from_pretrained(options.model)
+            return AutoModelForCausalLM.from_config(config, dtype=dtype).eval(), tokenizer
+    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype, **loading)
     return model.to(options.device).eval(), tokenizer

@@ -8,11 +8,13 @@ Systems, each with the same number of rollouts of the same GSM8K prompts and the
     temperature   this engine, temperatures only
     grid-no-tree  the grid with the rollout tree off
     generate      transformers' generate with num_return_sequences, at its best of several batch sizes
+    generate-static   the same with a static cache, which transformers compiles on a GPU; compiled beforehand
     batching      transformers' generate_batch (continuous batching), where it runs
     lm_eval       stock lm_eval --model hf with repeats
 
 Prints seconds, tokens per second, sharing, gate rate, and ratios between the systems of one round, as medians
-over the rounds; --json FILE keeps everything. Absolute times are this machine's; only ratios travel.
+over the rounds; --json FILE keeps everything. Absolute times are this machine's; only ratios travel. On a
+GPU the largest memory that torch allocated is printed too, weights included.
 """
 
 from __future__ import annotations
@@ -65,6 +67,7 @@ class Systems:
         self.prompts = load_prompts(self.tokenizer, options.prompts)
         self.per_prompt = len(options.spans.split(":")) * options.samples
         self.threshold = self._threshold()
+        self._compiled = False
 
     def _threshold(self) -> float:
         """Entropy that this share of plain tokens exceeds."""
@@ -107,7 +110,13 @@ class Systems:
     def temperature(self) -> dict[str, float]:
         return self._pools("0", self.per_prompt)
 
-    def generate(self) -> dict[str, float]:
+    def generate_static(self) -> dict[str, float]:
+        if not self._compiled:
+            self.generate(cache_implementation="static")
+            self._compiled = True
+        return self.generate(cache_implementation="static")
+
+    def generate(self, **changes: Any) -> dict[str, float]:
         """Best of several batch sizes; the number of tokens is counted up to each end."""
         best: dict[str, float] = {}
         for batch in self.options.batches:
@@ -131,6 +140,7 @@ class Systems:
                         max_new_tokens=self.options.max_new_tokens,
                         num_return_sequences=self.per_prompt,
                         pad_token_id=self.tokenizer.pad_token_id,
+                        **changes,
                     )
                 tokens += _count(out[:, inputs.input_ids.shape[1] :].tolist(), self.tokenizer.eos_token_id)
             figures = {"seconds": time.perf_counter() - start, "tokens": tokens, "batch": batch}
@@ -210,8 +220,14 @@ def main() -> None:
         figures: dict[str, dict[str, float]] = {}
         for name in options.systems:
             run: Callable[[], dict[str, float]] = getattr(systems, name.replace("-", "_"))
+            on_gpu = systems.model.device.type == "cuda"
+            if on_gpu:
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
             try:
                 figures[name] = run()
+                if on_gpu:
+                    figures[name]["gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
             except Exception as error:  # what does not run here is said, and the others go on
                 print(f"{name}: not run ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
         rounds.append(figures)
@@ -240,15 +256,25 @@ def _median(
 
 
 def _print_table(rounds: list[dict[str, dict[str, float]]], rollouts: int) -> None:
-    print(f"{'system':14} {'seconds':>8} {'tokens/s':>9} {'s/rollout':>9} {'sharing':>8} {'gate rate':>9}")
+    print(
+        f"{'system':15} {'seconds':>8} {'tokens/s':>9} {'s/rollout':>9} {'sharing':>8} {'gate rate':>9} "
+        f"{'GPU GiB':>8}"
+    )
     for name in rounds[0]:
         seconds = _median(rounds, lambda f, n=name: f[n]["seconds"])
         speed = _median(rounds, lambda f, n=name: f[n]["tokens"] / f[n]["seconds"])
         sharing = rounds[0][name].get("sharing", float("nan"))
         gate = rounds[0][name].get("gate_rate", float("nan"))
-        print(f"{name:14} {seconds:8.2f} {speed:9.1f} {seconds / rollouts:9.3f} {sharing:8.2f} {gate:9.2f}")
+        memory = rounds[0][name].get("gpu_gib", float("nan"))
+        print(
+            f"{name:15} {seconds:8.2f} {speed:9.1f} {seconds / rollouts:9.3f} {sharing:8.2f} {gate:9.2f} "
+            f"{memory:8.2f}"
+        )
     ratios: dict[str, Callable[[dict[str, dict[str, float]]], float]] = {
         "tokens/s, temperature over generate": lambda f: _speed(f, "temperature") / _speed(f, "generate"),
+        "tokens/s, temperature over generate-static": lambda f: (
+            _speed(f, "temperature") / _speed(f, "generate-static")
+        ),
         "tokens/s, temperature over batching": lambda f: _speed(f, "temperature") / _speed(f, "batching"),
         "rollouts/s, temperature over lm_eval": lambda f: (
             f["lm_eval"]["seconds"] / f["temperature"]["seconds"]

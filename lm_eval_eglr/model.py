@@ -44,7 +44,7 @@ from lm_eval_eglr.store import Manifest, StoreWriter
 logger = logging.getLogger(__name__)
 
 OWN_OPTIONS = (
-    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector"),
+    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs"),
     *RECURSION_OPTIONS,
     *SAMPLING_OPTIONS,
 )
@@ -91,6 +91,7 @@ class EGLRLM(HFLM):
         rollouts: str | None = None,
         trace: bool = False,
         selector: str = "greedy",
+        cuda_graphs: bool = True,
         **kwargs: Any,
     ) -> None:
         """Checks the options, then loads the model, then checks what depends on it.
@@ -107,6 +108,7 @@ class EGLRLM(HFLM):
             trace: Whether the store also gets entropy, log-probability and iterations of every token.
             selector: Whose text a task gets that knows nothing of pools. ``greedy`` decodes one rollout;
                 any other decodes the pool.
+            cuda_graphs: Whether decode steps are captured, where the model lies on one CUDA device.
             **kwargs: The strategy's other options, fields of RecursionConfig and SamplingConfig, and
                 everything that HFLM takes.
 
@@ -117,8 +119,9 @@ class EGLRLM(HFLM):
         own = {key: kwargs.pop(key) for key in names if key in kwargs}
         refuse_unknown(kwargs, OWN_OPTIONS, inspect.signature(HFLM.__init__).parameters)
         read_options(strategy, {"spans": spans, "temperatures": temperatures, **own})
-        if not isinstance(trace, bool):
-            raise ValueError(f"trace={trace!r}: expected True or False")
+        for option, value in (("trace", trace), ("cuda_graphs", cuda_graphs)):
+            if not isinstance(value, bool):
+                raise ValueError(f"{option}={value!r}: expected True or False")
         if kwargs.get("tp_plan") is not None:
             # lm_eval then runs every document on every process, which no store of ours would survive.
             raise ValueError(
@@ -147,6 +150,7 @@ class EGLRLM(HFLM):
             temperatures=temperatures,
             max_length=self.max_length,
             trace=trace,
+            cuda_graphs=cuda_graphs,
             **own,
         )
         name = pretrained if isinstance(pretrained, str) else str(self.model.config._name_or_path)

@@ -13,7 +13,7 @@ from lm_eval_eglr.decoding.items import Items
 from lm_eval_eglr.decoding.layer_stack import LayerStack
 from lm_eval_eglr.decoding.row_cache import RowCache
 
-ENOUGH_ON_CPU, ENOUGH_ON_GPU = 0.85, 0.6  # share of the live rows that can start
+ENOUGH_ON_CPU, ENOUGH_ON_GPU = 0.85, 0.75  # share of the live rows that can start
 
 
 def items_run_alone(starting: int, live: int, device: torch.device) -> bool:

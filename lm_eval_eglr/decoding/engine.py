@@ -34,6 +34,7 @@ from lm_eval_eglr.decoding.recursion import entropy
 from lm_eval_eglr.decoding.row_cache import RowCache
 from lm_eval_eglr.decoding.rows import Branch, Done, Job, Pending, Place, Request, Row
 from lm_eval_eglr.decoding.shortage import OutOfMemory, is_shortage, release_memory
+from lm_eval_eglr.decoding.slots import place_forks
 from lm_eval_eglr.decoding.step_graphs import StepGraphs, can_capture
 from lm_eval_eglr.decoding.stopping import decode_text
 from lm_eval_eglr.decoding.ties import rounding_of
@@ -78,6 +79,7 @@ class Engine:
         self.trace = trace
         self.cuda_graphs = cuda_graphs
         self.prefixes = Prefixes()
+        self._number = 0  # of the run
         self._begin()
         self._attention = RowAttention(stack.model)
         self._rounding = rounding_of(stack.model.dtype)
@@ -120,6 +122,16 @@ class Engine:
         """
         waiting = Waiting(requests, self.max_rows, self.share, in_parts=self.recursion.kv == "keep")
         self._begin()
+        self._number = number = self._number + 1
+        try:
+            yield from self._decode(waiting, progress)
+        finally:
+            if self._number == number:  # else this run was abandoned, and another one has begun
+                self._begin()  # gives back the memory of the cache, of packed weights and of graphs
+
+    def _decode(
+        self, waiting: Waiting, progress: Callable[[int, int], None] | None
+    ) -> Iterator[tuple[int, RolloutPool]]:
         while True:
             shortage = ""
             # Not around the yield: whoever takes the pools may use the model in between.
@@ -325,7 +337,9 @@ class Engine:
             first, *others = groups.values()
             row.branches, row.token = first, first[0].tokens[-1]
             forks += [(number, Row(row.job, group, group[0].tokens[-1], row.position)) for group in others]
-        done.surplus = self._place(forks, dead)
+        done.surplus = place_forks(
+            self.rows, self._cache, forks, dead, limit=self._limit, can_wait=self._parts_go_on
+        )
 
     def _clock(self) -> None:
         """Counts the pass for the jobs that took part in it."""
@@ -363,34 +377,3 @@ class Engine:
         if not row.job.live:
             done.jobs.append(row.job)
             self._demand.learn(row.job.row_passes, row.job.passes * request.rows)
-
-    def _place(self, forks: list[tuple[int, Row]], dead: list[int]) -> list[Row]:
-        """Gives forked rows the slots of dead ones, then new ones, and closes the holes that are left.
-
-        Returns:
-            The forked rows that there was no room for.
-        """
-        forks.sort(key=lambda fork: self._parts_go_on(fork[1]))  # those that cannot wait come first
-        room = len(dead) + max(0, self._limit - len(self.rows))
-        room = max(room, sum(not self._parts_go_on(row) for _, row in forks))
-        surplus = [row for _, row in forks[room:]]
-        del forks[room:]
-        if forks:
-            targets = dead[: len(forks)]
-            targets += range(len(self.rows), len(self.rows) + len(forks) - len(targets))
-            length = max(row.position for _, row in forks)
-            self._cache.reserve(max(len(self.rows), max(targets) + 1), length)
-            # A dead row is no fork's source, so the order of the copies does not matter.
-            self._cache.copy_rows([number for number, _ in forks], targets, length)
-            for (_, row), target in zip(forks, targets, strict=True):
-                if target < len(self.rows):
-                    self.rows[target] = row
-                else:
-                    self.rows.append(row)
-        for hole in sorted(dead[len(forks) :], reverse=True):
-            last = len(self.rows) - 1
-            if hole < last:
-                self._cache.copy_rows([last], [hole], self.rows[last].length)
-                self.rows[hole] = self.rows[last]
-            self.rows.pop()
-        return surplus

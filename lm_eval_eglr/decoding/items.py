@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -78,13 +79,16 @@ class Items(Generic[Owner]):
             plain: ln p_0 of each of them, ``[items, vocab]``.
         """
         x_n = residuals.hidden[:, -1]
-        anchors = [
-            residuals.before(item.span)[row, -1].to(x_n.device) for item, row in zip(items, rows, strict=True)
-        ]
-        self._items += items
-        self._anchors = _joined(self._anchors, torch.stack(anchors))
-        self.states = _joined(self.states, x_n[list(rows)])
-        self._logprobs = _joined(self._logprobs, plain)
+        rows_of: dict[int, list[int]] = defaultdict(list)
+        places: list[int] = []
+        for place in sorted(range(len(items)), key=lambda place: -items[place].span):
+            rows_of[items[place].span].append(rows[place])
+            places.append(place)
+        anchors = [residuals.before(span)[some, -1].to(x_n.device) for span, some in rows_of.items()]
+        self._items += [items[place] for place in places]
+        self._anchors = _joined(self._anchors, torch.cat(anchors))
+        self.states = _joined(self.states, x_n[[rows[place] for place in places]])
+        self._logprobs = _joined(self._logprobs, plain[places])
         order = sorted(range(len(self._items)), key=lambda place: -self._items[place].span)
         if order != list(range(len(order))):
             self._keep(order)

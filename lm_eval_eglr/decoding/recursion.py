@@ -11,19 +11,24 @@ from torch import Tensor
 
 from lm_eval_eglr.decoding.config import Update
 from lm_eval_eglr.decoding.precision import at_least_fp32
+from lm_eval_eglr.decoding.row_blocks import by_blocks
 
 
 def entropy(logprobs: Tensor) -> Tensor:
     """H(p) = -Σ p ln p in nats: ``[..., vocab]`` to ``[...]``. Impossible tokens count 0."""
     # Clamped, because 0 times minus infinity is not a number; a NaN stays one.
-    return -torch.linalg.vecdot(logprobs.exp(), logprobs.clamp_min(torch.finfo(logprobs.dtype).min))
+    low = torch.finfo(logprobs.dtype).min
+    return by_blocks(lambda rows: -torch.linalg.vecdot(rows.exp(), rows.clamp_min(low)), logprobs)
 
 
 def kl_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
     """KL(p ‖ q) = Σ p (ln p − ln q) in nats, ``logprobs`` is ln p: ``[..., vocab]`` to ``[...]``."""
     low = torch.finfo(logprobs.dtype).min
-    difference = logprobs.clamp_min(low) - reference.clamp_min(low)
-    return torch.linalg.vecdot(logprobs.exp(), difference).clamp_min(0.0)
+
+    def divergence(rows: Tensor, other: Tensor) -> Tensor:
+        return torch.linalg.vecdot(rows.exp(), rows.clamp_min(low) - other.clamp_min(low)).clamp_min(0.0)
+
+    return by_blocks(divergence, logprobs, reference)
 
 
 def rms(hidden: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from lm_eval_eglr.decoding.config import SamplingConfig
+from lm_eval_eglr.decoding.row_blocks import row_blocks
 
 Truncation = tuple[int, float, float]
 
@@ -46,7 +47,17 @@ def draw_with_margins(
         Token ids, ``[items, draws]``; a token of probability 0 is never drawn. And each draw's margin, the
         mass between u and the nearer end of its token's interval, ``[items, draws]``.
     """
-    scores = logprobs / temperatures[:, None]
+    draws = [
+        _draw(logprobs[rows], temperatures[rows, None], uniforms[rows], warpers)
+        for rows in row_blocks(logprobs)
+    ]
+    return torch.cat([tokens for tokens, _ in draws]), torch.cat([margins for _, margins in draws])
+
+
+def _draw(
+    logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warpers: LogitsProcessorList
+) -> tuple[Tensor, Tensor]:
+    scores = logprobs / temperatures
     no_history = cast("torch.LongTensor", torch.empty(0, dtype=torch.long))
     kept = warpers(no_history, cast("torch.FloatTensor", scores))
     # Weights relative to the likeliest token, in place: a distribution over a vocabulary is large, and each

@@ -61,11 +61,11 @@ class _Shape(NamedTuple):
         """Whether a pass of the other shape can run in this one."""
         fits = self.live >= other.live and self.rows >= other.rows and self.width >= other.width
         able = self.most == other.most or not other.most
-        return fits and able and self.bypassed <= other.bypassed and self.spans == other.spans
+        return fits and able and self.bypassed == other.bypassed and self.spans == other.spans
 
-    def size(self) -> tuple[int, int, int]:
+    def size(self) -> tuple[int, int]:
         """What costs most comes first."""
-        return -self.bypassed, self.live * self.width, self.rows
+        return self.live * self.width, self.rows
 
 
 class StepGraphs:
@@ -93,7 +93,7 @@ class StepGraphs:
         self._growth = -1
         # Memory that the graphs share, since they never run at the same time, and where all of them write.
         self._pool: Any = None
-        self._logprobs = torch.empty(0)
+        self._output = _Output()
 
     def run(self, batch: Batch, cache: RowCache, items: Items[Any]) -> Tensor:
         """Runs a pass; log-probabilities, ``[rows + items, vocab]``."""
@@ -164,13 +164,20 @@ class StepGraphs:
         return step
 
     def _new_step(self, shape: _Shape, cache: RowCache) -> _Step:
-        return _Step(self._stack, self._recursion, shape, cache, self._room)
+        return _Step(self._stack, self._recursion, shape, cache, self._output)
 
-    def _room(self, scores: Tensor) -> Tensor:
-        """Memory of the same size."""
-        if len(self._logprobs) < len(scores):
-            self._logprobs = torch.empty_like(scores)
-        return self._logprobs[: len(scores)]
+
+class _Output:
+    """Memory of the log-probabilities, which all graphs write to one after the other."""
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0)
+
+    def like(self, scores: Tensor) -> Tensor:
+        """Memory of the size of these, ``[rows, vocab]``."""
+        if len(self._memory) < len(scores):
+            self._memory = torch.empty_like(scores)
+        return self._memory[: len(scores)]
 
 
 class _Step:
@@ -182,14 +189,14 @@ class _Step:
         recursion: RecursionConfig,
         shape: _Shape,
         cache: RowCache,
-        room: Callable[[Tensor], Tensor],
+        output: _Output,
     ) -> None:
         self.shape = shape
         self.replay: Callable[[], None] | None = None
         self._stack = stack
         self._recursion = recursion
         self._cache = cache
-        self._room = room
+        self._output = output
         device = stack.device
         self._numbers = torch.zeros(6, shape.rows, dtype=torch.long, device=device)
         size = (shape.rows, stack.model.config.get_text_config().hidden_size)
@@ -245,7 +252,7 @@ class _Step:
         running = FixedPass(self._cache, depth, shape.spans, first, self._inputs, outputs, shape.bypassed)
         normed = self._stack.run(running, tokens[:, None], positions[:, None], self._cache)
         scores = self._stack.unembed(normed[:, 0])
-        self.logprobs = torch.log_softmax(scores, -1, out=self._room(scores))
+        self.logprobs = torch.log_softmax(scores, -1, out=self._output.like(scores))
         self.residuals = self._stack.residuals
 
 
