@@ -22,7 +22,7 @@ def prefill(
     """Adds rows to the live ones and runs all their tokens but the newest, which the next pass runs.
 
     Equal ones of a pool are run once and copied, also where its cells do not share their rows. Prompts that
-    are kept are not run again.
+    are kept are not run again, nor is what a row has in common with a live one of its pool.
 
     Args:
         stack: The model.
@@ -36,18 +36,35 @@ def prefill(
     for row in admitted:
         prefix = tuple(row.sequence()[: row.position])
         sequences.setdefault((row.job.number, prefix), []).append(row)
-    groups = [(_begun(same[0], prefix, prefixes), prefix, same) for (_, prefix), same in sequences.items()]
-    groups.sort(key=lambda group: group[0])
-    groups = _once_per_document(groups)
+    live: dict[int, list[tuple[int, Row]]] = {}
+    for slot, row in enumerate(rows):
+        live.setdefault(row.job.number, []).append((slot, row))
+    groups: list[_Group] = []
+    origins_of: dict[
+        int, int
+    ] = {}  # slot of the live row that goes before the first of equal rows, by its id
+    for (number, prefix), same in sequences.items():
+        begun = prefixes.length(same[0].job.request.document, prefix)
+        for slot, row in live.get(number, []):
+            common = _common(same[0], row)
+            if common > begun:
+                begun, origins_of[id(same[0])] = common, slot
+        groups.append((begun, prefix, same))
+    groups = _once_per_document(sorted(groups, key=lambda group: group[0]))
     rows += [*(same[0] for _, _, same in groups), *(row for _, _, same in groups for row in same[1:])]
     longest = max(len(prefix) for _, prefix, _ in groups)
     cache.reserve(len(rows), longest + 1)
     slot = start
     for begun, together in itertools.groupby(groups, key=lambda group: group[0]):
         some = list(together)
+        copies: dict[int, int] = {}  # origin by slot
         for number, (_, _, same) in enumerate(some):
-            if begun:
+            if id(same[0]) in origins_of:
+                copies[slot + number] = origins_of[id(same[0])]
+            elif begun:
                 cache.write_row(slot + number, prefixes.states(same[0].job.request.document))
+        if copies:
+            cache.copy_rows(list(copies.values()), list(copies), begun)
         _run(stack, cache, slot, begun, [prefix for _, prefix, _ in some])
         for number, (_, prefix, same) in enumerate(some):
             request = same[0].job.request
@@ -67,8 +84,14 @@ def prefill(
 _Group = tuple[int, tuple[int, ...], list[Row]]  # positions that are there, all that are wanted, equal rows
 
 
-def _begun(row: Row, prefix: Sequence[int], prefixes: Prefixes) -> int:
-    return prefixes.length(row.job.request.document, prefix)
+def _common(waiting: Row, live: Row) -> int:
+    """How many of the positions before its newest token a row has in common with a live one of its pool."""
+    shared = waiting.job.request.prompt_length
+    for mine, its in zip(waiting.branches[0].tokens, live.branches[0].tokens, strict=False):
+        if mine != its:
+            break
+        shared += 1
+    return min(shared, waiting.position, live.length)
 
 
 def _once_per_document(groups: list[_Group]) -> list[_Group]:

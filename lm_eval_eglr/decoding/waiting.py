@@ -42,10 +42,10 @@ class Waiting:
     def rows(self, live: Sequence[Row], limit: int, demand: Demand) -> list[Row]:
         """The rows that there is room for.
 
-        A request is let in if all rows that those alive are likely to need, at most one for each cell that
-        is not finished, leave room for it; a row that had to make room goes on if all rows that its cells may
-        yet become have room. What does not fit into an empty engine is given out all the same, since it will
-        not fit later either.
+        A request whose rows can wait for each other is let in where those alive are likely to leave room for
+        one of its rows; what the others of its cells need when they draw apart may have to wait, and goes on
+        before another request begins. Any other is let in if there is room for all of it. What does not fit
+        into an empty engine is given out all the same, since it will not fit later either.
 
         Args:
             live: The rows that are being decoded.
@@ -58,7 +58,7 @@ class Waiting:
         room = limit - len(live)
         found: list[Row] = []
         while self._suspended:
-            needed = len(self._suspended[0].branches)
+            needed = 1 if self._waits(self._suspended[0].job.request) else len(self._suspended[0].branches)
             if needed > room and (live or found):
                 return found
             found.append(self._suspended.popleft())
@@ -67,23 +67,33 @@ class Waiting:
         taken = sum(
             min(self._reserved(job.request, limit, demand), job.live + job.spare) for job in jobs.values()
         )
-        room = min(room, limit - taken)
-        while (request := self._peek()) is not None:
-            needed = self._reserved(request, limit, demand)
-            if needed > room and (live or found):
+        while not self._suspended and (request := self._peek()) is not None:
+            reserved = self._reserved(request, limit, demand)
+            # One that fills the batch is decoded alone: then nothing that is computed depends on others.
+            in_parts = self._waits(request) and request.rows < limit
+            needed = 1 if in_parts else reserved
+            if needed > min(room, limit - taken) and (live or found):
                 break
             assert self._next is not None
-            found += Job.begun(request, self._next[0]).rows(self._share)
+            rows = Job.begun(request, self._next[0]).rows(self._share)
             self._next = None
-            room -= needed
+            fitting = max(1, room) if in_parts else len(rows)
+            found += rows[:fitting]
+            self._suspended.extend(rows[fitting:])
+            room -= min(fitting, len(rows))
+            taken += reserved
         return found
+
+    def _waits(self, request: Request) -> bool:
+        """Whether rows of a request can wait for each other; which of them may branch is decided together."""
+        return self._in_parts and request.branching is None
 
     def _reserved(self, request: Request, limit: int, demand: Demand) -> int:
         """Rows that are kept for a request: all it may need, unless its parts can wait for each other.
 
         All, too, where that is all there is: then pools are decoded one by one, each as if it were alone.
         """
-        if not self._in_parts or request.branching is not None or not self._share or request.rows >= limit:
+        if not self._waits(request) or not self._share or request.rows >= limit:
             return request.rows
         return demand.of(request.rows)
 
