@@ -39,3 +39,40 @@ def test_a_prompt_begins_as_soon_as_the_live_rollouts_leave_room_for_it(tokenize
     assert max(live) <= ROWS
     # A rollout that begins later than others of its pool goes on from what these have read.
     assert sum(prefilled) == sum(len(tokenizer(prompt).input_ids) - 1 for prompt in prompts)
+
+
+def test_rows_wait_while_too_many_others_are_being_recursed(tokenizer):
+    model = tiny_model()
+    tokens = 20
+    decoder = PoolDecoder(
+        model,
+        tokenizer,
+        spans="0:2",
+        temperatures=f"1x{CELLS}",
+        max_rows=2 * CELLS,
+        share=False,
+        entropy_threshold=2.5,
+        tolerance=0.02,
+    )
+    decoder.engine.eos_token_ids = frozenset()
+    started: list[int] = []  # rows that each pass began with
+    passes: list[int] = []  # rows in the last layer of each pass
+
+    def count(noted):
+        def note(_, arguments, kwargs):
+            hidden = kwargs.get("hidden_states", arguments[0] if arguments else None)
+            if hidden.shape[1] == 1:
+                noted.append(len(hidden))
+
+        return note
+
+    first, last = (model.model.layers[place].self_attn for place in (0, -1))
+    with (
+        first.register_forward_pre_hook(count(started), with_kwargs=True),
+        last.register_forward_pre_hook(count(passes), with_kwargs=True),
+    ):
+        decoder.generate("Tom has 3 apples and buys 4 more, so", max_new_tokens=tokens, progress=False)
+
+    # No rollout can end before that many passes, so all rows are live in them.
+    assert min(started[:tokens]) >= 0.85 * 2 * CELLS
+    assert len(started) < len(passes), "recursions never ran alone"
