@@ -170,7 +170,8 @@ class FixedPass:
         if number not in self._layers:
             return None
         self._recorded.inputs[number] = hidden
-        return torch.where((self._first == number)[:, None, None], self._inputs[:, None], hidden), given
+        inputs = self._inputs[:, None].to(hidden.dtype)
+        return torch.where((self._first == number)[:, None, None], inputs, hidden), given
 
     def enter_norm(self, hidden: Tensor) -> Tensor:
         """Records x_N; that of items is what the update rule makes of it."""
