@@ -67,13 +67,14 @@ class RowCache(Cache):
     :meth:`begin_fixed` which rows take part; the model's layers then call :meth:`update`.
 
     Attributes:
+        max_rows: Most rows that it grows to by itself.
         growth: How often the stores have been made anew: tensors of before are not the cache's any more.
     """
 
     def __init__(self, max_rows: int) -> None:
         """Makes an empty cache that will not have more than ``max_rows`` rows."""
         super().__init__(layers=[])
-        self._max_rows = max_rows
+        self.max_rows = max_rows
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
         self._rows = 0
@@ -93,7 +94,7 @@ class RowCache(Cache):
         before = self._rows
         self.growth += 1
         if rows > self._rows:
-            self._rows = max(rows, min(2 * self._rows, self._max_rows))
+            self._rows = max(rows, min(2 * self._rows, self.max_rows))
         if length > self._length:
             self._length = max(length, min(2 * self._length, self._length + 1024))
         for store in (self._keys, self._values):

@@ -99,7 +99,7 @@ class StepGraphs:
         """Runs a pass; log-probabilities, ``[rows + items, vocab]``."""
         if not self.usable:
             return run_varying(self._stack, batch, cache, items)
-        shape = self._shape_of(batch, bool(items))
+        shape = self._shape_of(batch, bool(items), cache.max_rows)
         cache.reserve(shape.live, shape.width)
         if self._growth != cache.growth:
             self.clear()
@@ -116,9 +116,11 @@ class StepGraphs:
             items.states = step.states[batch.starting : count].clone()
         return step.logprobs[:count].clone()  # the next replay writes into the same memory
 
-    def _shape_of(self, batch: Batch, recursed: bool) -> _Shape:
+    def _shape_of(self, batch: Batch, recursed: bool, max_rows: int) -> _Shape:
         spans = tuple(sorted(batch.spans))
-        live, rows = _padded(batch.live, ROWS), _padded(len(batch.tokens), ROWS)
+        # The cache was sized to the memory that there is: padding takes no more.
+        live = min(_padded(batch.live, ROWS), max(batch.live, max_rows))
+        rows = _padded(len(batch.tokens), ROWS)
         if not recursed:
             rows = live
         elif batch.starting:
