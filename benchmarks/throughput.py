@@ -215,12 +215,12 @@ def main() -> None:
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.dtype}, "
         f"{rollouts} rollouts, threshold {systems.threshold:.3f} nats"
     )
+    on_gpu = systems.model.device.type == "cuda"
     rounds: list[dict[str, dict[str, float]]] = []
     for _ in range(options.rounds):
         figures: dict[str, dict[str, float]] = {}
         for name in options.systems:
             run: Callable[[], dict[str, float]] = getattr(systems, name.replace("-", "_"))
-            on_gpu = systems.model.device.type == "cuda"
             if on_gpu:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()

@@ -120,7 +120,7 @@ class Engine:
         Raises:
             ValueError: If a request has more cells than there may be rows.
         """
-        waiting = Waiting(requests, self.max_rows, self.share, in_parts=self.recursion.kv == "keep")
+        waiting = Waiting(requests, self.max_rows, self.share, self._can_wait)
         self._begin()
         self._number = number = self._number + 1
         try:
@@ -191,7 +191,9 @@ class Engine:
         logger.warning(
             "out of memory with %d rows (%s); going on with at most %d", held, shortage, self._limit
         )
-        anew = {row.job.number: row.job for row in rows if self._advancing or not self._parts_go_on(row)}
+        anew = {
+            row.job.number: row.job for row in rows if self._advancing or not self._can_wait(row.job.request)
+        }
         waiting.withdraw(anew)
         rows = [row for row in rows if row.job.number not in anew]
         begun = [Job.begun(job.request, job.number) for job in anew.values()]
@@ -204,13 +206,13 @@ class Engine:
         waiting.suspend(rows)
         release_memory()
 
-    def _parts_go_on(self, row: Row) -> bool:
-        """Whether a row can wait with its tokens while others of its pool go on.
+    def _can_wait(self, request: Request) -> bool:
+        """Whether a row can wait with its tokens while others of its request go on.
 
         Not under ``overwrite``, where its cache depends on the path; and not where rollouts branch, since
         which of them may is decided token by token over the whole pool.
         """
-        return self.recursion.kv == "keep" and row.job.request.branching is None
+        return self.recursion.kv == "keep" and request.branching is None
 
     def _suspend(self, waiting: Waiting) -> None:
         """Lets the newest rows wait where forks have made more than may be."""
@@ -230,8 +232,7 @@ class Engine:
         """Moves waiting rows into free ones and runs all their tokens but the last."""
         admitted = waiting.rows(self.rows, self._limit, self._demand)
         if admitted:
-            self._spans.update(branch.cell.span for row in admitted for branch in row.branches)
-            self._spans.discard(0)
+            self._spans.update(span for row in admitted for span in row.spans() if span)
             prefill(self.stack, self._cache, self.rows, admitted, self.prefixes)
 
     def _run_pass(self) -> None:
@@ -338,7 +339,7 @@ class Engine:
             row.branches, row.token = first, first[0].tokens[-1]
             forks += [(number, Row(row.job, group, group[0].tokens[-1], row.position)) for group in others]
         done.surplus = place_forks(
-            self.rows, self._cache, forks, dead, limit=self._limit, can_wait=self._parts_go_on
+            self.rows, self._cache, forks, dead, limit=self._limit, can_wait=self._can_wait
         )
 
     def _clock(self) -> None:

@@ -38,11 +38,8 @@ class ItemPlaces:
         On a GPU each of these lines would wait for it: lay out on the CPU, then move.
         """
         distinct, row = torch.unique(rows, return_inverse=True)
-        order = torch.argsort(row, stable=True)
-        counts = torch.bincount(row)
-        place = torch.empty_like(row)
-        place[order] = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row[order]]
-        width = int(counts.max())
+        place = places_among_equals(rows)
+        width = int(place.max()) + 1
         if 2 * len(distinct) > live:
             # Reading every row costs no more than copying most of them, and needs no copy.
             return cls(slice(0, live), rows, place, live, width, positions)
@@ -83,6 +80,15 @@ class ItemPlaces:
             # The mask is kept beside the result: its id must not be given away meanwhile.
             known = self._masks[id(mask)] = (mask, self.spread(seen))
         return known[1]
+
+
+def places_among_equals(rows: Tensor) -> Tensor:
+    """Number of equal ones before each, both ``[items]``."""
+    order = torch.argsort(rows, stable=True)
+    counts = torch.bincount(rows)
+    places = torch.empty_like(rows)
+    places[order] = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows[order]]
+    return places
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,17 +78,17 @@ class Items(Generic[Owner]):
             rows: Row of that pass that each of them continues.
             plain: ln p_0 of each of them, ``[items, vocab]``.
         """
-        x_n = residuals.hidden[:, -1]
-        rows_of: dict[int, list[int]] = defaultdict(list)
-        places: list[int] = []
-        for place in sorted(range(len(items)), key=lambda place: -items[place].span):
-            rows_of[items[place].span].append(rows[place])
-            places.append(place)
-        anchors = [residuals.before(span)[some, -1].to(x_n.device) for span, some in rows_of.items()]
-        self._items += [items[place] for place in places]
-        self._anchors = _joined(self._anchors, torch.cat(anchors))
-        self.states = _joined(self.states, x_n[[rows[place] for place in places]])
-        self._logprobs = _joined(self._logprobs, plain[places])
+        states = residuals.hidden[list(rows), -1]
+        anchors = torch.empty_like(states)
+        places_of: dict[int, list[int]] = defaultdict(list)
+        for place, item in enumerate(items):
+            places_of[item.span].append(place)
+        for span, places in places_of.items():
+            anchors[places] = residuals.before(span)[[rows[place] for place in places], -1].to(states)
+        self._items += items
+        self._anchors = _joined(self._anchors, anchors)
+        self.states = _joined(self.states, states)
+        self._logprobs = _joined(self._logprobs, plain)
         order = sorted(range(len(self._items)), key=lambda place: -self._items[place].span)
         if order != list(range(len(order))):
             self._keep(order)

@@ -53,8 +53,11 @@ class Residuals:
 class Pass(Protocol):
     """What the hooks of a running pass do."""
 
-    residuals: Residuals | None
     bypassed: int  # layers, from the first on, that hand on what they are given
+
+    @property
+    def residuals(self) -> Residuals | None:
+        """The residual stream; ``None`` if it is not recorded."""
 
     def enter_layer(self, number: int, hidden: Tensor, given: Any) -> tuple[Tensor, Any] | None:
         """What a layer is called with instead of its input and what else is given; ``None`` for the same."""
@@ -151,8 +154,7 @@ class FixedPass:
         outputs: Callable[[Tensor], Tensor],
         bypassed: int = 0,
     ) -> None:
-        self._recorded = Residuals(depth)
-        self.residuals: Residuals | None = self._recorded
+        self.residuals = Residuals(depth)
         self.bypassed = bypassed
         self._cache = cache
         self._layers = {depth - span for span in spans}
@@ -169,11 +171,11 @@ class FixedPass:
             self._cache.store_rows(self._first <= number)
         if number not in self._layers:
             return None
-        self._recorded.inputs[number] = hidden
+        self.residuals.inputs[number] = hidden
         inputs = self._inputs[:, None].to(hidden.dtype)
         return torch.where((self._first == number)[:, None, None], inputs, hidden), given
 
     def enter_norm(self, hidden: Tensor) -> Tensor:
         """Records x_N; that of items is what the update rule makes of it."""
-        self._recorded.hidden = hidden
+        self.residuals.hidden = hidden
         return self._outputs(hidden[:, 0])[:, None]

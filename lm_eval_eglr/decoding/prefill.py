@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from lm_eval_eglr.decoding.layer_stack import LayerStack
 from lm_eval_eglr.decoding.prefixes import Prefixes
 from lm_eval_eglr.decoding.row_cache import RowCache
-from lm_eval_eglr.decoding.rows import Row
+from lm_eval_eglr.decoding.rows import Request, Row
 
 PREFILL_CHUNK = 512  # positions per prefill pass
 PREFILL_TOKENS = 8192  # rows × positions per prefill pass, which bounds its activations
@@ -36,52 +37,68 @@ def prefill(
     for row in admitted:
         prefix = tuple(row.sequence()[: row.position])
         sequences.setdefault((row.job.number, prefix), []).append(row)
-    live: dict[int, list[tuple[int, Row]]] = {}
-    for slot, row in enumerate(rows):
-        live.setdefault(row.job.number, []).append((slot, row))
-    groups: list[_Group] = []
-    origins_of: dict[
-        int, int
-    ] = {}  # slot of the live row that goes before the first of equal rows, by its id
-    for (number, prefix), same in sequences.items():
-        begun = prefixes.length(same[0].job.request.document, prefix)
-        for slot, row in live.get(number, []):
-            common = _common(same[0], row)
-            if common > begun:
-                begun, origins_of[id(same[0])] = common, slot
-        groups.append((begun, prefix, same))
-    groups = _once_per_document(sorted(groups, key=lambda group: group[0]))
-    rows += [*(same[0] for _, _, same in groups), *(row for _, _, same in groups for row in same[1:])]
-    longest = max(len(prefix) for _, prefix, _ in groups)
+    groups = _once_per_document(
+        [_group(prefix, same, rows, prefixes) for (_, prefix), same in sequences.items()]
+    )
+    rows += [*(each.rows[0] for each in groups), *(row for each in groups for row in each.rows[1:])]
+    longest = max(len(each.prefix) for each in groups)
     cache.reserve(len(rows), longest + 1)
     slot = start
-    for begun, together in itertools.groupby(groups, key=lambda group: group[0]):
+    for begun, together in itertools.groupby(groups, key=lambda group: group.begun):
         some = list(together)
         copies: dict[int, int] = {}  # origin by slot
-        for number, (_, _, same) in enumerate(some):
-            if id(same[0]) in origins_of:
-                copies[slot + number] = origins_of[id(same[0])]
+        for number, each in enumerate(some, slot):
+            if each.origin is not None:
+                copies[number] = each.origin
             elif begun:
-                cache.write_row(slot + number, prefixes.states(same[0].job.request.document))
+                cache.write_row(number, prefixes.states(each.request.document))
         if copies:
             cache.copy_rows(list(copies.values()), list(copies), begun)
-        _run(stack, cache, slot, begun, [prefix for _, prefix, _ in some])
-        for number, (_, prefix, same) in enumerate(some):
-            request = same[0].job.request
+        _run(stack, cache, slot, begun, [each.prefix for each in some])
+        for number, each in enumerate(some, slot):
+            request = each.request
             length = request.prompt_length - 1
-            if request.keeps and length and not prefixes.length(request.document, prefix):
-                prefixes.keep(request.document, prefix[:length], cache.read_row(slot + number, length))
+            if request.keeps and length and not prefixes.length(request.document, each.prefix):
+                prefixes.keep(request.document, each.prefix[:length], cache.read_row(number, length))
         slot += len(some)
-    origins = [start + n for n, (_, _, same) in enumerate(groups) for _ in same[1:]]
+    origins = [start + n for n, each in enumerate(groups) for _ in each.rows[1:]]
     if origins:
         cache.copy_rows(origins, range(slot, len(rows)), longest)
-    for begun, _, same in groups:
+    for each in groups:
         # What is prefilled once more after a shortage is not counted: it is not of the method's making.
-        if same[0].job.row_steps == 0:
-            same[0].job.plain_layer_tokens += stack.depth * (same[0].position - begun)
+        job = each.rows[0].job
+        if job.row_steps == 0:
+            job.plain_layer_tokens += stack.depth * (len(each.prefix) - each.begun)
 
 
-_Group = tuple[int, tuple[int, ...], list[Row]]  # positions that are there, all that are wanted, equal rows
+@dataclass(slots=True)
+class _Group:
+    """Equal rows of a pool.
+
+    Attributes:
+        prefix: All their tokens but the newest.
+        rows: The rows.
+        begun: Positions that are there.
+        origin: Slot of the live row that has them; ``None`` where they are kept of the prompt.
+    """
+
+    prefix: tuple[int, ...]
+    rows: list[Row]
+    begun: int
+    origin: int | None = None
+
+    @property
+    def request(self) -> Request:
+        return self.rows[0].job.request
+
+
+def _group(prefix: tuple[int, ...], same: list[Row], live: Sequence[Row], prefixes: Prefixes) -> _Group:
+    """Equal rows, with the longest beginning of theirs that a live row of the pool or the prompt has."""
+    group = _Group(prefix, same, prefixes.length(same[0].job.request.document, prefix))
+    for slot, row in enumerate(live):
+        if row.job is same[0].job and (common := _common(same[0], row)) > group.begun:
+            group.begun, group.origin = common, slot
+    return group
 
 
 def _common(waiting: Row, live: Row) -> int:
@@ -97,15 +114,13 @@ def _common(waiting: Row, live: Row) -> int:
 def _once_per_document(groups: list[_Group]) -> list[_Group]:
     """Lets the first of several requests of a document that begin together run its prompt for all."""
     fresh: set[str] = set()
-    ordered: list[_Group] = []
-    for begun, prefix, same in groups:
-        request = same[0].job.request
-        if not begun and request.keeps:
+    for group in sorted(groups, key=lambda group: group.begun):
+        request = group.request
+        if not group.begun and request.keeps:
             if request.document in fresh:
-                begun = request.prompt_length - 1
+                group.begun = request.prompt_length - 1
             fresh.add(request.document)
-        ordered.append((begun, prefix, same))
-    return sorted(ordered, key=lambda group: group[0])
+    return sorted(groups, key=lambda group: group.begun)
 
 
 def _run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lm_eval_eglr.decoding.row_cache import RowCache
-from lm_eval_eglr.decoding.rows import Row
+from lm_eval_eglr.decoding.rows import Request, Row
 
 
 def place_forks(
@@ -15,7 +15,7 @@ def place_forks(
     dead: Sequence[int],
     *,
     limit: int,
-    can_wait: Callable[[Row], bool],
+    can_wait: Callable[[Request], bool],
 ) -> list[Row]:
     """Gives forked rows the slots of dead ones, then new ones, and closes the holes that are left.
 
@@ -25,14 +25,16 @@ def place_forks(
         forks: Slots of rows that fork, with the new rows.
         dead: Slots of rows that have ended; none of them forks.
         limit: Most live rows; more only for rows that cannot wait.
-        can_wait: Whether a row may.
+        can_wait: Whether rows of a request may.
 
     Returns:
         The forked rows that there was no room for.
     """
-    ordered = sorted(forks, key=lambda fork: can_wait(fork[1]))  # those that cannot wait come first
+    ordered = sorted(
+        forks, key=lambda fork: can_wait(fork[1].job.request)
+    )  # those that cannot wait come first
     room = len(dead) + max(0, limit - len(rows))
-    room = max(room, sum(not can_wait(row) for _, row in ordered))
+    room = max(room, sum(not can_wait(row.job.request) for _, row in ordered))
     placed, surplus = ordered[:room], [row for _, row in ordered[room:]]
     if placed:
         targets = list(dead[: len(placed)])

@@ -10,62 +10,30 @@ is given is written into tensors that stay.
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lm_eval_eglr.decoding.batch import Batch, run_varying
 from lm_eval_eglr.decoding.config import RecursionConfig
+from lm_eval_eglr.decoding.item_past import places_among_equals
 from lm_eval_eglr.decoding.items import Items
 from lm_eval_eglr.decoding.layer_stack import LayerStack
 from lm_eval_eglr.decoding.passes import FixedPass, Residuals
 from lm_eval_eglr.decoding.recursion import recursion_output
 from lm_eval_eglr.decoding.row_cache import FixedStep, RowCache
 from lm_eval_eglr.decoding.shortage import is_shortage
+from lm_eval_eglr.decoding.step_shapes import Shape
 
 logger = logging.getLogger(__name__)
 
-# Sizes that rows and columns are padded to; beyond the last one, multiples of a quarter of it.
-ROWS = (8, 16, 32, 48, 64, 96, 128, 192, 256)
-COLUMNS = (128, 256, 384, 512, 768, 1024)
 # Passes that a graph of a larger shape runs for a smaller one before that gets its own: what is padded costs
 # little as long as reading the weights takes most of the time, and a capture costs as much as ten passes.
 PATIENCE = 64
 EMBEDDED = -1  # first layer of a row that begins with its token's embedding
-
-
-class _Shape(NamedTuple):
-    """What a graph is captured for; the first three are upper bounds.
-
-    Attributes:
-        live: Rows of the cache that are read.
-        rows: Rows and items that run.
-        width: Columns that are read.
-        most: Items that may attend to one row; 0 where all live rows run and nothing else.
-        bypassed: Layers that are left out, where items run alone.
-        spans: Spans at which items may join.
-    """
-
-    live: int
-    rows: int
-    width: int
-    most: int
-    bypassed: int
-    spans: tuple[int, ...]
-
-    def covers(self, other: _Shape) -> bool:
-        """Whether a pass of the other shape can run in this one."""
-        fits = self.live >= other.live and self.rows >= other.rows and self.width >= other.width
-        able = self.most == other.most or not other.most
-        return fits and able and self.bypassed == other.bypassed and self.spans == other.spans
-
-    def size(self) -> tuple[int, int]:
-        """What costs most comes first."""
-        return self.live * self.width, self.rows
 
 
 class StepGraphs:
@@ -88,8 +56,8 @@ class StepGraphs:
 
     def clear(self) -> None:
         """Forgets all graphs, and with them their memory."""
-        self._steps: dict[_Shape, _Step] = {}
-        self._met: Counter[_Shape] = Counter()
+        self._steps: dict[Shape, _Step] = {}
+        self._met: Counter[Shape] = Counter()
         self._growth = -1
         # Memory that the graphs share, since they never run at the same time, and where all of them write.
         self._pool: Any = None
@@ -99,7 +67,7 @@ class StepGraphs:
         """Runs a pass; log-probabilities, ``[rows + items, vocab]``."""
         if not self.usable:
             return run_varying(self._stack, batch, cache, items)
-        shape = self._shape_of(batch, bool(items), cache.max_rows)
+        shape = Shape.of(batch, bool(items), self._stack.depth, cache.max_rows)
         cache.reserve(shape.live, shape.width)
         if self._growth != cache.growth:
             self.clear()
@@ -116,26 +84,7 @@ class StepGraphs:
             items.states = step.states[batch.starting : count].clone()
         return step.logprobs[:count].clone()  # the next replay writes into the same memory
 
-    def _shape_of(self, batch: Batch, recursed: bool, max_rows: int) -> _Shape:
-        spans = tuple(sorted(batch.spans))
-        # The cache was sized to the memory that there is: padding takes no more.
-        live = min(_padded(batch.live, ROWS), max(batch.live, max_rows))
-        rows = _padded(len(batch.tokens), ROWS)
-        if not recursed:
-            rows = live
-        elif batch.starting:
-            rows = max(live, rows)  # nearly always so, and fewer shapes
-        return _Shape(
-            live,
-            rows,
-            _padded(batch.width, COLUMNS),
-            # A row waits for its own spans and does not run beside them, so there are no more than these.
-            max(1, len(spans)) if recursed else 0,
-            0 if batch.starting else self._stack.depth - spans[-1],
-            spans,
-        )
-
-    def _step(self, shape: _Shape, cache: RowCache) -> _Step:
+    def _step(self, shape: Shape, cache: RowCache) -> _Step:
         """The graph of a shape or of a larger one, or one that is not captured yet."""
         known = self._steps.get(shape)
         if known is not None:
@@ -165,7 +114,7 @@ class StepGraphs:
                 step = self._new_step(shape, cache)
         return step
 
-    def _new_step(self, shape: _Shape, cache: RowCache) -> _Step:
+    def _new_step(self, shape: Shape, cache: RowCache) -> _Step:
         return _Step(self._stack, self._recursion, shape, cache, self._output)
 
 
@@ -189,7 +138,7 @@ class _Step:
         self,
         stack: LayerStack,
         recursion: RecursionConfig,
-        shape: _Shape,
+        shape: Shape,
         cache: RowCache,
         output: _Output,
     ) -> None:
@@ -219,7 +168,7 @@ class _Step:
             (batch.tokens, 0),
             (batch.positions, 0),
             (batch.slots, 0),
-            (_places(batch.slots), self.shape.most),
+            (places_among_equals(torch.tensor(batch.slots)).tolist(), self.shape.most),
             (stores, spare),
             (first, EMBEDDED),
         )
@@ -276,22 +225,3 @@ def capture(compute: Callable[[], None], pool: Any) -> Callable[[], None]:
         compute()
     replay: Callable[[], None] = graph.replay
     return replay
-
-
-def _padded(count: int, sizes: tuple[int, ...]) -> int:
-    """The next of the sizes, or of the multiples of a quarter of the last one."""
-    place = bisect_left(sizes, count)
-    if place < len(sizes):
-        return sizes[place]
-    step = sizes[-1] // 4
-    return -(-count // step) * step
-
-
-def _places(slots: Iterable[int]) -> list[int]:
-    """Number of each entry among those with the same value before it."""
-    seen: Counter[int] = Counter()
-    places = []
-    for slot in slots:
-        places.append(seen[slot])
-        seen[slot] += 1
-    return places

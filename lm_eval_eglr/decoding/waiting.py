@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from lm_eval_eglr.decoding.demand import Demand
 from lm_eval_eglr.decoding.rows import Job, Request, Row
@@ -15,16 +15,18 @@ class Waiting:
     Requests are read from their source one ahead, so that memory does not grow with their number.
     """
 
-    def __init__(self, requests: Iterable[Request], max_rows: int, share: bool, in_parts: bool) -> None:
+    def __init__(
+        self, requests: Iterable[Request], max_rows: int, share: bool, can_wait: Callable[[Request], bool]
+    ) -> None:
         """Waits for ``requests``, none of which may need more than ``max_rows`` rows.
 
         Args:
             requests: Read as far as there is room.
             max_rows: Most rows at once.
             share: Whether the cells of a request begin as one row.
-            in_parts: Whether some rows of a request can wait while others go on.
+            can_wait: Whether some rows of a request can wait while others go on.
         """
-        self._in_parts = in_parts
+        self._can_wait = can_wait
         self._source = enumerate(requests)
         self._max_rows = max_rows
         self._share = share
@@ -58,7 +60,7 @@ class Waiting:
         room = limit - len(live)
         found: list[Row] = []
         while self._suspended:
-            needed = 1 if self._waits(self._suspended[0].job.request) else len(self._suspended[0].branches)
+            needed = 1 if self._can_wait(self._suspended[0].job.request) else len(self._suspended[0].branches)
             if needed > room and (live or found):
                 return found
             found.append(self._suspended.popleft())
@@ -70,30 +72,26 @@ class Waiting:
         while not self._suspended and (request := self._peek()) is not None:
             reserved = self._reserved(request, limit, demand)
             # One that fills the batch is decoded alone: then nothing that is computed depends on others.
-            in_parts = self._waits(request) and request.rows < limit
+            in_parts = self._can_wait(request) and request.rows < limit
             needed = 1 if in_parts else reserved
             if needed > min(room, limit - taken) and (live or found):
                 break
             assert self._next is not None
             rows = Job.begun(request, self._next[0]).rows(self._share)
             self._next = None
-            fitting = max(1, room) if in_parts else len(rows)
-            found += rows[:fitting]
-            self._suspended.extend(rows[fitting:])
-            room -= min(fitting, len(rows))
+            fitting = rows[: max(1, room)] if in_parts else rows
+            found += fitting
+            self._suspended.extend(rows[len(fitting) :])
+            room -= len(fitting)
             taken += reserved
         return found
-
-    def _waits(self, request: Request) -> bool:
-        """Whether rows of a request can wait for each other; which of them may branch is decided together."""
-        return self._in_parts and request.branching is None
 
     def _reserved(self, request: Request, limit: int, demand: Demand) -> int:
         """Rows that are kept for a request: all it may need, unless its parts can wait for each other.
 
         All, too, where that is all there is: then pools are decoded one by one, each as if it were alone.
         """
-        if not self._waits(request) or not self._share or request.rows >= limit:
+        if not self._can_wait(request) or not self._share or request.rows >= limit:
             return request.rows
         return demand.of(request.rows)
 

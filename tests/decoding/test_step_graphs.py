@@ -13,6 +13,7 @@ import torch
 from tiny_models import CONFIGS, DEPTH, tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder, engine, step_graphs
+from lm_eval_eglr.decoding.stopping import StopRule
 
 PROMPTS = ["Tom has 3 apples and buys 4 more, so", "What is 12 * 7?", "x"]
 IN_FP32 = ("qwen3-moe", "gpt-oss", "mixtral")  # torch's grouped products take no fp64
@@ -133,20 +134,15 @@ def test_requests_of_other_spans_join_a_running_batch(device, counts, tokenizer)
     model = tiny_model("llama").double().to(device)
 
     def run(graphs):
-        found = []
-        decoder = PoolDecoder(
-            model,
-            tokenizer,
-            spans="0:1:2:4",
-            temperatures="0",
-            entropy_threshold=1.0,
-            max_rows=4,
-            cuda_graphs=graphs,
-        )
-        for cells in (decoder.cells[:1], decoder.cells[:2], decoder.cells[2:]):
-            pools = decoder.generate(PROMPTS, max_new_tokens=24, cells=cells, progress=False)
-            found += [[rollout.tokens for rollout in pool] for pool in pools]
-        return found
+        options = {"spans": "0:1:2:4", "temperatures": "0", "entropy_threshold": 1.0, "max_rows": 4}
+        decoder = PoolDecoder(model, tokenizer, **options, cuda_graphs=graphs)
+        requests = [
+            decoder.request(tokenizer(prompt).input_ids, cells, 24, StopRule(), f"{prompt} {len(cells)}")
+            for cells in (decoder.cells[:1], decoder.cells[:2], decoder.cells[2:])
+            for prompt in PROMPTS
+        ]
+        pools = dict(decoder.decode(requests))
+        return [[rollout.tokens for rollout in pools[number]] for number in range(len(requests))]
 
     assert run(False) == run(True)
     assert counts.replays
