@@ -20,7 +20,7 @@ from lm_eval_eglr.calibration import measured_gate_rate
 from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.budget import Key
 from lm_eval_eglr.decoding.grid import Items
-from lm_eval_eglr.decoding.memory import rows_that_fit
+from lm_eval_eglr.decoding.model.memory import rows_that_fit
 from lm_eval_eglr.decoding.pool_decoder import (
     RECURSION_OPTIONS,
     SAMPLING_OPTIONS,
@@ -28,7 +28,7 @@ from lm_eval_eglr.decoding.pool_decoder import (
     read_options,
 )
 from lm_eval_eglr.decoding.rounds import Assignment
-from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.decoding.stopping import StopRule
 from lm_eval_eglr.decoding.strategies.courses import FixedCourse
 from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS

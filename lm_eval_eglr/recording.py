@@ -14,7 +14,7 @@ from typing import Any
 from eglr_selectors import RolloutPool
 from lm_eval.api.instance import Instance
 
-from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.response import PoolRequest
 from lm_eval_eglr.store import Manifest, PoolHead, StoreWriter
 

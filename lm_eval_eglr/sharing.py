@@ -10,7 +10,7 @@ import torch.distributed
 from lm_eval.api.instance import Instance
 
 from lm_eval_eglr.decoding.budget import Key
-from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.request import Request
 
 Item = TypeVar("Item")
 

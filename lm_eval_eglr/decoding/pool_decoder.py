@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -20,13 +21,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lm_eval_eglr.decoding.config import RecursionConfig, SamplingConfig
+from lm_eval_eglr.decoding.config import RecursionConfig, SamplingConfig, check_number
 from lm_eval_eglr.decoding.engine import Engine
 from lm_eval_eglr.decoding.grid import Items
-from lm_eval_eglr.decoding.layer_stack import LayerStack
+from lm_eval_eglr.decoding.model.layer_stack import LayerStack
+from lm_eval_eglr.decoding.model.self_check import check_stack
+from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.decoding.rounds import Assignment, Gather, Rounds
-from lm_eval_eglr.decoding.rows import Request
-from lm_eval_eglr.decoding.self_check import check_stack
+from lm_eval_eglr.decoding.scheduler import Poll
 from lm_eval_eglr.decoding.stopping import StopRule
 from lm_eval_eglr.decoding.strategies import STRATEGIES, Course, Strategy, course_of, read_strategy
 from lm_eval_eglr.decoding.strategies.courses import FixedCourse
@@ -36,6 +38,7 @@ from lm_eval_eglr.model_names import resolve
 
 RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionConfig))
 SAMPLING_OPTIONS = tuple(field.name for field in dataclasses.fields(SamplingConfig))
+REMOVED_OPTIONS = ("kv",)  # still accepted with the value that is left, with a warning
 DEFAULT_ROWS = 64
 
 Prompt = str | Sequence[Mapping[str, str]]
@@ -87,21 +90,22 @@ class PoolDecoder:
         self.strategy, recursion, sampling = read_options(
             strategy, {"spans": spans, "temperatures": temperatures, **options}
         )
-        if not isinstance(max_rows, int) or max_rows < 1:
-            raise ValueError(f"max_rows={max_rows!r}: expected an integer >= 1")
+        check_number("max_rows", max_rows, 1, integer=True)
+        if max_length is not None:
+            check_number("max_length", max_length, 1, integer=True)
         self.stack = LayerStack(model)
         check_stack(self.stack)
         self.sampling = sampling
         self.tokenizer = tokenizer
-        self.max_length = max_length or getattr(
-            model.config.get_text_config(), "max_position_embeddings", None
-        )
+        if max_length is None:
+            max_length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.max_length = max_length
         self.engine = Engine(
             self.stack,
             tokenizer,
             recursion,
             max_rows=max_rows,
-            eos_token_ids=eos_token_ids(model, tokenizer),
+            end_tokens=eos_token_ids(model, tokenizer),
             share=share,
             trace=trace,
             cuda_graphs=cuda_graphs,
@@ -227,7 +231,7 @@ class PoolDecoder:
         """Recomputes ln p_L of each of a rollout's tokens at temperature 1, nats, by teacher forcing.
 
         Raises:
-            ValueError: Under ``kv="overwrite"``, or if the rollout has no token ids.
+            ValueError: If the rollout has no token ids.
         """
         if not rollout.tokens:
             raise ValueError("rollout: expected token ids, got a rollout of text alone")
@@ -264,12 +268,13 @@ class PoolDecoder:
         )
 
     def decode(
-        self, requests: Iterable[Request], *, progress: bool = False, rollouts: int | None = None
+        self, requests: Iterable[Request] | Poll, *, progress: bool = False, rollouts: int | None = None
     ) -> Iterator[tuple[int, RolloutPool]]:
         """Decodes requests as room is made; yields pools with their request's number as they finish.
 
         Args:
-            requests: May be a generator; it is read only as far as there is room.
+            requests: May be a generator; it is read only as far as there is room. Or a function that returns
+                the next one, or ``None`` as long as there is none.
             progress: Whether to show a bar of rollouts and tokens.
             rollouts: Total number of rollouts, for the bar.
         """
@@ -329,6 +334,7 @@ def read_options(
         ValueError: If an option is in none of them, or a value is wrong.
     """
     given = {key: value for key, value in options.items() if value is not None}
+    _check_removed(given.pop("kv", None))
     chosen, options = read_strategy(strategy, given)
     for key, value in options.items():
         if key not in RECURSION_OPTIONS + SAMPLING_OPTIONS:
@@ -341,6 +347,18 @@ def read_options(
         RecursionConfig(**{key: value for key, value in options.items() if key in RECURSION_OPTIONS}),
         SamplingConfig(**{key: value for key, value in options.items() if key in SAMPLING_OPTIONS}),
     )
+
+
+def _check_removed(kv: Any) -> None:
+    """Warns of ``kv="keep"``, and refuses any other cache policy."""
+    if kv is None:
+        return
+    if kv != "keep":
+        raise ValueError(
+            f"kv={kv!r}: expected keep, or no kv at all; overwrite was removed, since it cost 1.6 times the "
+            "FLOPs and was not better (docs/results.md)"
+        )
+    warnings.warn("kv='keep' is what always happens, and the option will go", FutureWarning, stacklevel=3)
 
 
 def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

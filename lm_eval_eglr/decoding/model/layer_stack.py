@@ -8,17 +8,19 @@ scaling stay the model's.
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from lm_eval_eglr.decoding.passes import Joining, Pass, Residuals, VaryingPass
-from lm_eval_eglr.decoding.precision import at_least_fp32
-from lm_eval_eglr.decoding.row_cache import RowCache
+from lm_eval_eglr.decoding.model.attention import row_mask
+from lm_eval_eglr.decoding.model.passes import Pass, PassOutput
+from lm_eval_eglr.decoding.numerics import at_least_fp32
 
 SUPPORTED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
 
@@ -33,8 +35,9 @@ class LayerStack:
     Attributes:
         model: The causal LM.
         depth: Number N of decoder layers.
-        residuals: The residual stream of the last pass of single queries.
     """
+
+    _names = (f"eglr_rows_{number}" for number in itertools.count())
 
     def __init__(self, model: PreTrainedModel) -> None:
         """Finds the parts of ``model``.
@@ -49,8 +52,10 @@ class LayerStack:
         self.layers = _decoder_layers(self.decoder, model)
         self.depth = len(self.layers)
         self.norm, self._output_class = self._find_norm()
-        self.residuals = Residuals(self.depth)
         self._pass: Pass | None = None
+        self._attention = self._register_attention()
+        configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
+        self._configs = list(configs.values())
 
     @property
     def device(self) -> torch.device:
@@ -62,9 +67,44 @@ class LayerStack:
         # Offloaded: accelerate brings the weights to where the module runs, and knows where that is.
         return torch.device(embeddings._hf_hook.execution_device)  # type: ignore[arg-type, union-attr]
 
+    def _register_attention(self) -> str:
+        """Registers attention and masks that ask the pass which this stack runs; returns their name.
+
+        Each stack has a name of its own, so that a model knows whose pass it is in.
+        """
+        name, this = next(self._names), weakref.ref(self)
+
+        def attention(
+            module: nn.Module,
+            query: Tensor,
+            key: Tensor,
+            value: Tensor,
+            attention_mask: Tensor,
+            scaling: float | None = None,
+            softcap: float | None = None,
+            s_aux: Tensor | None = None,
+            **_: Any,
+        ) -> tuple[Tensor, None]:
+            stack = this()
+            assert stack is not None
+            assert stack._pass is not None
+            number: int = module.layer_idx  # type: ignore[assignment]
+            out = stack._pass.attend(
+                number, query, key, value, attention_mask, scaling=scaling, softcap=softcap, sinks=s_aux
+            )
+            return out, None
+
+        AttentionInterface.register(name, attention)
+        AttentionMaskInterface.register(name, row_mask)
+        return name
+
     @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Records the residual stream of single queries, and lets items join, during the block."""
+    def installed(self) -> Iterator[None]:
+        """Lets passes run during the block; afterwards the model is as it was.
+
+        The model is switched to evaluation, its attention to ours, and its layers get the hooks by which
+        rows join a pass.
+        """
 
         def layer_hook(number: int) -> Any:
             def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -75,51 +115,71 @@ class LayerStack:
         def norm_hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return None if self._pass is None else self._enter_norm(self._pass, args, kwargs)
 
+        attentions = [config._attn_implementation for config in self._configs]
         handles = [
             layer.register_forward_pre_hook(layer_hook(number), with_kwargs=True)
             for number, layer in enumerate(self.layers)
         ]
         handles.append(self.norm.register_forward_pre_hook(norm_hook, with_kwargs=True))
         try:
-            yield
+            for config in self._configs:
+                config._attn_implementation = self._attention
+            with self.evaluating():
+                yield
         finally:
             for handle in handles:
                 handle.remove()
-            self.residuals = Residuals(self.depth)
+            for config, name in zip(self._configs, attentions, strict=True):
+                config._attn_implementation = name
 
-    def forward(
-        self, tokens: Tensor, positions: Tensor, cache: RowCache, joining: Joining | None = None
-    ) -> Tensor:
-        """Runs a pass: some rows through all layers, the last ones through their top layers only.
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Switches the model to evaluation for the block, and what was in training back."""
+        training = [module for module in self.model.modules() if module.training]
+        try:
+            for module in training:
+                module.training = False
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+    def forward(self, running: Pass, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Runs a pass: some rows through all layers, the last ones perhaps through their top layers only.
 
         Args:
-            tokens: Token ids, ``[rows, queries]``; an item's is the one at its position, ``[rows, 1]`` then.
+            running: Which rows take part in what.
+            tokens: Token ids, ``[rows, queries]``; a recursion's is the one at its position.
             positions: Their positions, ``[rows, queries]``.
-            cache: Told beforehand which rows take part.
-            joining: The items, which are the last rows. A pass of items alone skips the layers below.
 
         Returns:
             Normed residual stream, ``[rows, queries, dim]``.
         """
-        return self.run(VaryingPass(cache, tokens.shape, joining, self.depth), tokens, positions, cache)
-
-    def run(self, running: Pass, tokens: Tensor, positions: Tensor, cache: RowCache) -> Tensor:
-        """Runs a pass; arguments and result as of :meth:`forward`."""
         self._pass = running
         try:
             with self._bypass(running.bypassed):
                 output = self.decoder(
                     input_ids=tokens.to(self.device),
                     position_ids=positions.to(self.device),
-                    past_key_values=cache,
+                    past_key_values=running,
                     use_cache=True,
                 )
         finally:
             self._pass = None
-        if running.residuals is not None:
-            self.residuals = running.residuals
         normed: Tensor = output[0]
         return normed
+
+    def run(self, running: Pass, tokens: Tensor, positions: Tensor) -> PassOutput:
+        """Runs a pass of single queries up to its distributions.
+
+        Args:
+            running: Which rows take part in what.
+            tokens: Token ids, ``[rows + recursions]``.
+            positions: Their positions, ``[rows + recursions]``.
+        """
+        normed = self.forward(running, tokens[:, None], positions[:, None])
+        logprobs = self.unembed(normed[:, 0]).log_softmax(-1)
+        return PassOutput(logprobs, running.states, running.residuals)
 
     def _enter_layer(self, number: int, running: Pass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
@@ -143,7 +203,7 @@ class LayerStack:
         below = self.layers[:count]
         before = [layer.__dict__.get("forward") for layer in below]
         for layer in below:
-            layer.forward = self._hand_on
+            layer.forward = self._identity_layer
         try:
             yield
         finally:
@@ -153,7 +213,7 @@ class LayerStack:
                 else:
                     layer.forward = forward
 
-    def _hand_on(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def _identity_layer(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         return (hidden_states,) if self._layers_return_tuples else hidden_states
 
     def unembed(self, normed: Tensor) -> Tensor:
@@ -183,7 +243,7 @@ class LayerStack:
         handles = [m.register_forward_hook(hook, with_kwargs=True) for m in (*others, last)]
         try:
             token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
-            with torch.no_grad():
+            with torch.no_grad(), self.evaluating():
                 output = self.decoder(input_ids=token, use_cache=False)
         finally:
             for handle in handles:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from lm_eval_eglr.decoding.attention import RowAttention
-from lm_eval_eglr.decoding.layer_stack import LayerStack, UnsupportedModelError
-from lm_eval_eglr.decoding.row_cache import RowCache
+from lm_eval_eglr.decoding.model.kv_cache import KVCache
+from lm_eval_eglr.decoding.model.layer_stack import LayerStack, UnsupportedModelError
+from lm_eval_eglr.decoding.model.passes import DynamicPass, PrefillPass, RecursionInputs
 
 LENGTH = 6
 PREFILLED = 4
@@ -34,7 +32,8 @@ def check_stack(stack: LayerStack) -> None:
     tokens = (torch.arange(2 * LENGTH) * 7919 + 1).remainder(vocabulary).view(2, LENGTH)
     name = type(stack.model).__name__
     try:
-        own = stack.model(input_ids=tokens.to(stack.device), use_cache=False).logits.float()
+        with stack.evaluating():
+            own = stack.model(input_ids=tokens.to(stack.device), use_cache=False).logits.float()
         found = _run_rows(stack, tokens)
     except UnsupportedModelError:
         raise
@@ -43,10 +42,10 @@ def check_stack(stack: LayerStack) -> None:
             f"{name} cannot be run row by row ({type(error).__name__}: {error})"
         ) from error
     tolerance = TOLERANCE.get(stack.model.dtype, HALF_TOLERANCE)
-    wanted = torch.stack([own[0, LENGTH - 1], own[1, PREFILLED]])
-    for what, rows, logits in found:
-        expected = wanted[rows].to(logits.device)
-        deviation = ((logits - expected).abs().max() / wanted.std().clamp_min(1e-12)).item()
+    wanted = torch.stack([own[0, LENGTH - 1], own[1, PREFILLED]]).log_softmax(-1)
+    for what, rows, logprobs in found:
+        expected = wanted[rows].to(logprobs.device)
+        deviation = ((logprobs - expected).abs().max() / wanted.std().clamp_min(1e-12)).item()
         if not deviation <= tolerance:
             raise UnsupportedModelError(
                 f"{name}: logits of {what} are off by {deviation:.2g} standard deviations "
@@ -55,44 +54,29 @@ def check_stack(stack: LayerStack) -> None:
 
 
 def _run_rows(stack: LayerStack, tokens: Tensor) -> list[tuple[str, list[int], Tensor]]:
-    """Logits of row 0 at its sixth, row 1 at its fifth token: how, of which rows, ``[rows, vocab]``."""
-    cache = RowCache(2)
+    """ln p of row 0 at its sixth, row 1 at its fifth token: how, of which rows, ``[rows, vocab]``."""
+    cache = KVCache(2)
     cache.reserve(2, LENGTH)
-    with RowAttention(stack.model)(), stack.recording():
-        cache.begin_prefill(slice(0, 2), 0, PREFILLED)
-        stack.forward(tokens[:, :PREFILLED], torch.arange(PREFILLED).expand(2, -1), cache)
-        cache.begin_prefill(slice(0, 1), PREFILLED, 1)
-        stack.forward(tokens[:1, PREFILLED : PREFILLED + 1], torch.tensor([[PREFILLED]]), cache)
+    with stack.installed():
+        start = tokens[:, :PREFILLED], torch.arange(PREFILLED).expand(2, -1)
+        stack.forward(PrefillPass(cache, slice(0, 2), 0, PREFILLED), *start)
+        more = tokens[:1, PREFILLED : PREFILLED + 1], torch.tensor([[PREFILLED]])
+        stack.forward(PrefillPass(cache, slice(0, 1), PREFILLED, 1), *more)
         positions = torch.tensor([LENGTH - 1, PREFILLED])
-        cache.begin_step(positions)
         last = tokens[[0, 1], positions]
-        found = [("rows", [0, 1], stack.forward(last[:, None], positions[:, None], cache))]
+        output = stack.run(DynamicPass(cache, None, positions, 2, stack.depth), last, positions)
+        found = [("rows", [0, 1], output.logprobs)]
         half = (stack.depth + 1) // 2
-        inputs = {span: stack.residuals.before(span)[:, -1] for span in (stack.depth, half)}
+        inputs = {span: output.residuals.before(span)[:, -1] for span in (stack.depth, half)}
         # One row through all layers, and one that joins it twice; then the upper layers alone.
         for rows, spans in (([0, 1, 1], [stack.depth, half]), ([0, 1], [half, half])):
-            items = rows[-len(spans) :]
-            joining = _Again(
-                spans, torch.stack([inputs[span][i] for i, span in zip(items, spans, strict=True)])
-            )
-            cache.begin_items(torch.tensor(rows), positions[rows], stored=len(rows) - len(spans), live=2)
-            normed = stack.forward(last[rows, None], positions[rows, None], cache, joining)
-            found.append(("layers run again", rows, normed))
-        return [(what, rows, stack.unembed(normed[:, 0])) for what, rows, normed in found]
-
-
-@dataclass(frozen=True, slots=True)
-class _Again:
-    """Layers applied once more to what they were applied to."""
-
-    spans: list[int]
-    again: Tensor
-
-    def inputs(self) -> Tensor:
-        return self.again
-
-    def outputs(self, applied: Tensor) -> Tensor:
-        return applied
+            again = [inputs[span][row] for row, span in zip(rows[-len(spans) :], spans, strict=True)]
+            joining = RecursionInputs(spans, torch.stack(again), lambda applied: applied)
+            slots = torch.tensor(rows)
+            running = DynamicPass(cache, slots, positions[rows], 2, stack.depth, joining)
+            output = stack.run(running, last[rows], positions[rows])
+            found.append(("layers run again", rows, output.logprobs))
+        return found
 
 
 def _hint(stack: LayerStack) -> str:
