@@ -2,7 +2,7 @@
 
     python benchmarks/host_cost.py [--commit a2b57af] [--rounds 3]
 
-A stub-sized model (two layers of 16) decodes 16 prompts × 16 rollouts in 256 rows, on one thread. Time inside the
+The stub-sized model of the soak test (two layers of 16, 64 tokens) decodes 16 prompts × 16 rollouts in 256 rows, on one thread. Time inside the
 model's decoder and its head is taken out; what is left is scheduling, recursion, distributions, draws, telemetry
 and bookkeeping. The other commit is unpacked with ``git archive`` and measured in turns with this tree, each round
 in a process of its own, so that the ratio holds on a busy machine. Prints medians over the rounds:
@@ -28,38 +28,11 @@ from typing import Any
 ROWS = 256
 PROMPTS = 16
 TOKENS = 100
-VOCABULARY = 256
 CASES = {
     "temperatures only": {"spans": "0", "temperatures": "1x16"},
     "grid, 20 % gated": {"spans": "0:1", "temperatures": "1x8"},
 }
 TARGETS = {"temperatures only": 8.0, "grid, 20 % gated": 15.0}
-
-
-def stub() -> tuple[Any, Any]:
-    """A model of two layers of 16, and a tokenizer of one character per token."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=256,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=0,
-        initializer_range=0.4,
-    )
-    torch.manual_seed(0)
-    letters = {chr(256 + number): number for number in range(VOCABULARY)}
-    tokenizer = Tokenizer(models.BPE(letters, []))
-    tokenizer.decoder = decoders.Fuse()
-    return LlamaForCausalLM(config).eval(), PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
 @contextmanager
@@ -89,14 +62,16 @@ def measure(case: str) -> float:
     """Microseconds of processor time outside the model per drawn token."""
     import torch
 
+    from models_and_prompts import stub_model, stub_tokenizer
+
     from lm_eval_eglr.decoding import PoolDecoder
 
     torch.set_num_threads(1)
-    model, tokenizer = stub()
-    prompts = [chr(257 + number) * (4 + number % 5) for number in range(PROMPTS)]
+    model, tokenizer = stub_model(), stub_tokenizer()
+    prompts = [chr(48 + number) * (4 + number % 5) for number in range(PROMPTS)]
 
     def decode(tokens: int, **options: Any) -> Any:
-        decoder = PoolDecoder(model, tokenizer, max_rows=ROWS, **options)
+        decoder = PoolDecoder(model, tokenizer, max_rows=ROWS, max_length=256, **options)
         return decoder.generate(prompts, max_new_tokens=tokens, progress=False)
 
     pools = decode(20, spans="0", temperatures="1x4", trace=True)

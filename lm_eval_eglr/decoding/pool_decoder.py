@@ -70,7 +70,9 @@ class PoolDecoder:
         """Wraps a loaded model.
 
         Args:
-            model: A decoder-only causal LM of transformers.
+            model: A decoder-only causal LM of transformers. It may be wrapped by PEFT or for training on
+                several devices, in training mode, and its weights may change between calls: each call decodes
+                with the weights and in the mode of evaluation, and leaves the model as it was.
             tokenizer: Its tokenizer.
             strategy: ``grid``, ``sample``, ``eager`` or ``adaptive_grid``, see docs/strategies.md.
             spans: Spans L, layers: ``"0:2:4:8"``, a list, or shares of the depth such as ``"25%"``.
@@ -93,6 +95,7 @@ class PoolDecoder:
         check_number("max_rows", max_rows, 1, integer=True)
         if max_length is not None:
             check_number("max_length", max_length, 1, integer=True)
+        model = _unwrapped(model)
         self.stack = LayerStack(model)
         check_stack(self.stack)
         self.sampling = sampling
@@ -151,6 +154,7 @@ class PoolDecoder:
         rules: Rules = DEFAULT,
         fallbacks: Sequence[str] = (),
         progress: bool = True,
+        seed: int | None = None,
     ) -> list[RolloutPool]:
         """Decodes one pool per prompt.
 
@@ -164,6 +168,8 @@ class PoolDecoder:
             rules: When two answers are equal, for strategies that read answers.
             fallbacks: Where else they look for an answer.
             progress: Whether to show a progress bar.
+            seed: Of the draws of this call; by default the constructor's. The same seed gives the same rollouts
+                of the same prompts as long as the weights are the same.
 
         Returns:
             The pools in the order of the prompts.
@@ -185,12 +191,15 @@ class PoolDecoder:
             raise ValueError(f"references: {len(golds)} for {len(prompts)} prompts")
         if course.budget == "labels" and None in golds:
             raise ValueError("budget='labels': expected a reference for every prompt")
+        sampling = self.sampling if seed is None else dataclasses.replace(self.sampling, seed=seed)
         documents = DocumentKeys()
         assignments = {}
         for number, (prompt, gold) in enumerate(zip(prompts, golds, strict=True)):
             text, tokens = self._encode(cast("Prompt", prompt))
             assignments[number] = Assignment(
-                self.request(tokens, course.cells, max_new_tokens, stop, documents.key(tokens), text),
+                self.request(
+                    tokens, course.cells, max_new_tokens, stop, documents.key(tokens), text, sampling
+                ),
                 course,
                 ("", number, 0),
                 functools.partial(parse_pool, reference=gold, rules=rules, fallbacks=tuple(fallbacks)),
@@ -289,6 +298,10 @@ class PoolDecoder:
 
             yield from self.engine.run(requests, advance)
 
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The token ids of a prompt, as :meth:`generate` decodes it: a text or chat messages."""
+        return self._encode(prompt)[1]
+
     def _encode(self, prompt: Prompt) -> tuple[str, list[int]]:
         if isinstance(prompt, str):
             text, special = prompt, True
@@ -347,6 +360,18 @@ def read_options(
         RecursionConfig(**{key: value for key, value in options.items() if key in RECURSION_OPTIONS}),
         SamplingConfig(**{key: value for key, value in options.items() if key in SAMPLING_OPTIONS}),
     )
+
+
+def _unwrapped(model: Any) -> PreTrainedModel:
+    """The model of transformers inside of wrappers of PEFT, torch and accelerate; adapters stay active."""
+    while not isinstance(model, PreTrainedModel):
+        inner = getattr(model, "_orig_mod", None) or getattr(model, "module", None)
+        if inner is None and hasattr(model, "get_base_model"):
+            inner = model.get_base_model()
+        if inner is None:
+            raise ValueError(f"model={type(model).__name__}: expected a causal LM of transformers")
+        model = inner
+    return model
 
 
 def _check_removed(kv: Any) -> None:

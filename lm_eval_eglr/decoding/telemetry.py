@@ -16,6 +16,7 @@ from torch import Tensor
 from lm_eval_eglr.decoding.numerics import by_blocks
 
 CONFIDENCE_TOKENS = 20  # DeepConf, arXiv 2508.15260, section 3
+SMALL_VOCABULARY = 1024  # up to which numpy finds the largest of a row several times as fast as torch, on a CPU
 
 FIELDS = (
     "entropy",
@@ -47,9 +48,15 @@ def statistics(logprobs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _statistics(logprobs: Tensor) -> Tensor:
-    likeliest = logprobs.topk(min(CONFIDENCE_TOKENS, logprobs.shape[-1])).values
-    lead = likeliest[:, 0] - likeliest[:, 1] if likeliest.shape[-1] > 1 else likeliest[:, 0] + torch.inf
-    certainty = -logprobs.mean(-1) - math.log(logprobs.shape[-1])
+    size = logprobs.shape[-1]
+    count = min(CONFIDENCE_TOKENS, size)
+    if size <= SMALL_VOCABULARY and logprobs.device.type == "cpu":
+        places = [size - count, max(0, size - 2), size - 1]
+        likeliest = torch.from_numpy(np.partition(logprobs.numpy(), places, -1)[:, size - count :]).flip(-1)
+    else:
+        likeliest = logprobs.topk(count).values
+    lead = likeliest[:, 0] - likeliest[:, 1] if count > 1 else likeliest[:, 0] + torch.inf
+    certainty = -logprobs.mean(-1) - math.log(size)
     return torch.stack([-likeliest.mean(-1), certainty, lead], -1)
 
 
