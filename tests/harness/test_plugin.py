@@ -143,7 +143,8 @@ def test_the_start_up_file_calls_every_hook_and_no_other() -> None:
 
     path = Path(__file__).resolve().parents[2] / "packaging" / "_lm_eval_eglr_autoload.py"
     spec = spec_from_file_location("autoload_of_this_checkout", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     autoload = module_from_spec(spec)
     spec.loader.exec_module(autoload)
     assert {name: hook.__name__ for name, hook in HOOKS.items()} == autoload.AFTER_IMPORT
