@@ -1,4 +1,4 @@
-"""Which arguments may go through to transformers when a model is loaded; all others are refused."""
+"""The arguments of hf-eglr: its own, those of a request, those that may go through to transformers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,35 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lm_eval_eglr.decoding.pool_decoder import RECURSION_OPTIONS, SAMPLING_OPTIONS
+from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS
+
+DECODING_OPTIONS = (*STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS)
+OWN_OPTIONS = (
+    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs"),
+    *RECURSION_OPTIONS,
+    *SAMPLING_OPTIONS,
+)
+DRAW_OPTIONS = ("top_p", "top_k", "min_p")
+GENERATION_OPTIONS = ("do_sample", "temperature", *DRAW_OPTIONS, "until", "max_gen_toks")
+# Settings of a generation config that change greedy text and that the engine does not know.
+UNAPPLIED = (
+    "repetition_penalty",
+    "encoder_repetition_penalty",
+    "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size",
+    "bad_words_ids",
+    "sequence_bias",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "min_length",
+    "min_new_tokens",
+    "guidance_scale",
+    "num_beams",
+)
+NEUTRAL: tuple[Any, ...] = (None, 0, 1, [], {})
 # What HFLM takes as **kwargs and hands on to from_pretrained. A list, because from_pretrained itself
 # either ignores an argument it does not know or fails in the model's constructor.
 FROM_PRETRAINED = (
