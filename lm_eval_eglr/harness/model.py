@@ -22,15 +22,20 @@ from lm_eval_eglr.decoding.pool_decoder import read_options
 from lm_eval_eglr.decoding.rounds import Assignment
 from lm_eval_eglr.decoding.rows import Request
 from lm_eval_eglr.harness.fingerprint import manifest_of
-from lm_eval_eglr.harness.instances import PoolResponse, keys_of
+from lm_eval_eglr.harness.instances import FALLBACKS, PoolResponse, keys_of
 from lm_eval_eglr.harness.model_arguments import (
     DECODING_OPTIONS,
     NEUTRAL,
     OWN_OPTIONS,
     UNAPPLIED,
+    check_batch_size,
+    check_store_folder,
+    loading_error,
+    quantization,
+    refuse_empty,
     refuse_unknown,
 )
-from lm_eval_eglr.harness.planning import FALLBACKS, GREEDY, Planner
+from lm_eval_eglr.harness.planning import GREEDY, Planner
 from lm_eval_eglr.harness.processes import budget_group_digests, duplicate_requests, gather, with_all_metrics
 from lm_eval_eglr.harness.recording import Recording, recording
 from lm_eval_eglr.paths import resolve
@@ -48,6 +53,8 @@ class EGLRLM(HFLM):
     this project gets the whole pool of each problem, by default its L × T grid; any other task gets one
     text, by default that of plain greedy decoding, which is what ``--model hf`` gives.
     """
+
+    DECODES_POOLS = True
 
     def __init__(
         self,
@@ -82,6 +89,8 @@ class EGLRLM(HFLM):
         Raises:
             ValueError: For an unknown option or a bad value.
         """
+        refuse_empty({"pretrained": pretrained, "strategy": strategy, "spans": spans, **kwargs})
+        refuse_empty({"temperatures": temperatures, "rollouts": rollouts, "selector": selector})
         own = {key: kwargs.pop(key) for key in DECODING_OPTIONS if key in kwargs}
         refuse_unknown(kwargs, OWN_OPTIONS, inspect.signature(HFLM.__init__).parameters)
         read_options(strategy, {"spans": spans, "temperatures": temperatures, **own})
@@ -93,13 +102,18 @@ class EGLRLM(HFLM):
             raise ValueError(
                 f"tp_plan={kwargs['tp_plan']!r}: expected none; hf-eglr splits a model by parallelize=True"
             )
+        check_batch_size(kwargs.get("batch_size", 1))
         self._selector = get_selector(selector)
         rank = int(os.environ.get("RANK", 0))
-        self._store = None if rollouts is None else StoreWriter(Path(rollouts), rank)
+        self._store = None if rollouts is None else StoreWriter(Path(check_store_folder(rollouts)), rank)
         revision = kwargs.get("revision")
         # HFLM's own default is "cuda", also where there is none.
         kwargs.setdefault("device", "cuda" if torch.cuda.is_available() else "cpu")
-        super().__init__(resolve(pretrained), **kwargs)
+        self._quantization = quantization(kwargs)
+        try:
+            super().__init__(resolve(pretrained), **kwargs)
+        except (ValueError, OSError, ImportError) as error:
+            raise loading_error(pretrained, kwargs, error) from error
         accelerator = getattr(self, "accelerator", None)
         if accelerator is not None:
             # HFLM splits the documents only over several GPUs, and by their number within one host.
@@ -178,6 +192,12 @@ class EGLRLM(HFLM):
             text = self._text(plans[number], pool) if number in plans else pool[0].text
             responses[number] = PoolResponse.of(text, pool)
         return [responses[number] for number in range(len(requests))]
+
+    def _create_model(self, *args: Any, **kwargs: Any) -> None:
+        """As HFLM, with the quantization that the user asks for."""
+        if self._quantization is not None:
+            kwargs["quantization_config"] = self._quantization
+        super()._create_model(*args, **kwargs)
 
     def gather_object(self, obj: Any, dst: int = 0) -> Any:
         """As HFLM; where lm_eval gathers metrics, every process has all of them, if only empty."""

@@ -19,14 +19,13 @@ from lm_eval_eglr.decoding.rounds import Assignment
 from lm_eval_eglr.decoding.rows import Request
 from lm_eval_eglr.decoding.stopping import StopRule
 from lm_eval_eglr.decoding.strategies.courses import FixedCourse
-from lm_eval_eglr.harness.instances import PoolRequest
+from lm_eval_eglr.harness.generation import check_known, check_length
+from lm_eval_eglr.harness.instances import FALLBACKS, PoolRequest
 from lm_eval_eglr.harness.model_arguments import DRAW_OPTIONS, GENERATION_OPTIONS
 
 logger = logging.getLogger(__name__)
 
 GREEDY = Cell(span=0, temperature=0.0, sample=0)
-# Tasks that know nothing of pools have their answers anywhere, so a selector looks everywhere.
-FALLBACKS = ("hash", "phrase", "last_number")
 
 
 class Planner:
@@ -68,9 +67,7 @@ class Planner:
         model = self._model
         options = normalize_gen_kwargs(gen_kwargs, model.max_gen_toks)
         for key, value in options.items():
-            if key not in GENERATION_OPTIONS:
-                allowed = ", ".join(GENERATION_OPTIONS)
-                raise ValueError(f"generation_kwargs {key}={value!r}: expected one of {allowed}")
+            check_known(key, value)
         if self.wants_pool(request):
             cells = self._decoder.cells
             for key in ("temperature", *DRAW_OPTIONS):
@@ -86,7 +83,7 @@ class Planner:
         tokens = model.tok_encode(context)
         if not tokens and model.prefix_token_id is not None:
             tokens = [model.prefix_token_id]  # what HFLM begins an empty context with
-        limit = self._limit(int(options["max_gen_toks"]))
+        limit = self._limit(options["max_gen_toks"])
         tokens = tokens[-(model.max_length - limit) :]
         return self._decoder.request(
             tokens,
@@ -148,9 +145,19 @@ class Planner:
             )
 
     def _limit(self, max_gen_toks: int) -> int:
-        """The length limit, at most half of a context that has no room for all of it."""
+        """The length limit.
+
+        Raises:
+            ValueError: If it leaves no room for a prompt, as with ``--model hf``.
+        """
+        check_length(max_gen_toks)
         context: int = self._model.max_length
-        return max_gen_toks if max_gen_toks < context else context // 2
+        if max_gen_toks >= context:
+            raise ValueError(
+                f"max_gen_toks={max_gen_toks}: the model's context of {context} tokens would have no room "
+                f"for a prompt; give a smaller one, such as --gen_kwargs max_gen_toks={max(1, context // 2)}"
+            )
+        return max_gen_toks
 
     @property
     def _eos(self) -> str | None:
