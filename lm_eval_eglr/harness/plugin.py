@@ -150,9 +150,14 @@ def order_rows(module: ModuleType) -> None:
 
     @functools.wraps(original)
     def make_table(result_dict: Any, column: str = "results", *args: Any, **kwargs: Any) -> Any:
+        from lm_eval_eglr.harness.config_files import has_our_filter
         from lm_eval_eglr.harness.row_order import ordered_rows
 
-        shown = {name: ordered_rows(metrics) for name, metrics in result_dict[column].items()}
+        configs = result_dict.get("configs", {})
+        shown = {
+            name: ordered_rows(metrics, has_our_filter(configs.get(name, {})))
+            for name, metrics in result_dict[column].items()
+        }
         return original({**result_dict, column: shown}, column, *args, **kwargs)
 
     _replace(module, "make_table", make_table)

@@ -31,7 +31,7 @@ class RankedKey(str):
         return self.rank > other.rank if isinstance(other, RankedKey) else str(self) > other
 
 
-def ordered_rows(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def ordered_rows(metrics: Mapping[str, Any], selects: bool = False) -> dict[str, Any]:
     """The metrics of one task or group, without undefined rows, under keys that sort as they are read.
 
     Greedy and majority come first, then the other selectors by name, then oracles, then the pool's own
@@ -39,8 +39,9 @@ def ordered_rows(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         metrics: ``"exact_match,majority"`` and the like to their values, as lm_eval's results have them.
+        selects: Whether the task is known to use our filter.
     """
-    if not any(_is_ours(*_split(key)) for key in metrics):
+    if not selects and not any(_is_ours(*_split(key)) for key in metrics):
         return dict(metrics)
     undefined = {key for key, value in metrics.items() if isinstance(value, float) and math.isnan(value)}
     ordered: dict[str, Any] = {}
