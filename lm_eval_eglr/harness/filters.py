@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from eglr_selectors import ParsedPool, RolloutPool, Rules, Selection, get_selector, parse_documents
@@ -11,6 +10,7 @@ from eglr_selectors.grading import DEFAULT
 from lm_eval.api.filter import Filter
 
 from lm_eval_eglr.harness.instances import PoolResponse
+from lm_eval_eglr.problems.tolerance import rules_of
 
 
 class FilteredText(str):
@@ -79,12 +79,7 @@ class PoolReader:
 
     def rules_of(self, doc: dict[str, Any]) -> Rules:
         """The benchmark's rules, with the absolute ``tolerance`` that a document may have of its own."""
-        tolerance = doc.get("tolerance")
-        if not tolerance:
-            return self.rules
-        # A hair more, so that an answer on the edge is inside in floating point too.
-        relative = tolerance / abs(float(doc[self.reference_key])) * (1 + 1e-9)
-        return replace(self.rules, relative_tolerance=relative)
+        return rules_of(doc, self.rules, self.reference_key)
 
 
 def _as_text(reference: Any) -> str | None:
