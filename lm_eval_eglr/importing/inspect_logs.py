@@ -90,12 +90,12 @@ def read(path: Path, options: ImportOptions) -> Imported:
         pools += read_pools
         notes += of_log
     if not pools:
-        raise ValueError(f"{path}: no sample has an output")
+        raise ValueError(f"{path}: no sample has an output" + "".join(f"; {note}" for note in notes))
     return Imported(models[0] or None, tuple(pools), tuple(notes))
 
 
 def _read_log(log: Log) -> tuple[list[StoredPool], list[str]]:
-    config = log.head["eval"].get("model_generate_config") or {}
+    config = (log.head.get("plan") or {}).get("config") or log.head["eval"].get("model_generate_config") or {}
     temperature = temperature_of(config.get("temperature"), str(log.path))
     order = (log.head["eval"].get("dataset") or {}).get("sample_ids") or []
     position = {str(sample_id): i for i, sample_id in enumerate(order)}

@@ -21,7 +21,10 @@ RESULTS = ("completions", "scores", "agg_scores", "completion_tokens", "pred")
 
 
 def recognises(path: Path) -> bool:
-    """Whether a file's first line has a problem and completions."""
+    """Whether a file's first line has a problem and completions, or a folder has one such file."""
+    if path.is_dir():
+        found = list(path.glob("*_completions.jsonl"))
+        return len(found) == 1 and recognises(found[0])
     return path.is_file() and {"problem", "completions"} <= first_record(path).keys()
 
 
@@ -34,6 +37,8 @@ def read(path: Path, options: ImportOptions) -> Imported:
     Raises:
         ValueError: If a line is something else.
     """
+    if path.is_dir():
+        (path,) = path.glob("*_completions.jsonl")
     pools = []
     for number, (where, record) in enumerate(read_lines(path)):
         if not isinstance(record.get("problem"), str):
