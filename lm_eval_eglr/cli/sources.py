@@ -15,7 +15,7 @@ from lm_eval_eglr.store.manifest import NAME as MANIFEST
 
 
 def open_store(folder: Path) -> Store:
-    """Reads a store, or rollouts of another tool; says aloud if it is a part of what its run set out to make."""
+    """Reads a store, or rollouts of another tool, and says aloud if a store lacks some of its pools."""
     store = imported_store(folder)
     if store is None:
         store = read_store(folder, lambda paths: progress(paths, f"Reading {folder.name}"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lm_eval_eglr.importing.imported import Imported
 from lm_eval_eglr.store import Manifest, Store, StoredPool, StoreError, StoreWriter
+from lm_eval_eglr.store.pool_file import encode
 
 UNKNOWN = "unknown model"
 
@@ -51,7 +52,7 @@ def _missing(writer: StoreWriter, pools: Iterable[StoredPool]) -> Iterable[Store
         there = writer.load(stored.key)
         if there is None:
             yield stored
-        elif there != stored.pool:
+        elif encode(stored.key, there) != encode(stored.key, stored.pool):
             key = stored.key
             raise StoreError(
                 f"{writer.folder}: document {key.doc_id} of {key.task} is there with other rollouts; "
