@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from eglr_selectors.grading.expression import Tree
+from eglr_selectors.grading.formula import Tree
 
 MAX_BITS = 1 << 15
 MAX_FACTORIAL = 2000

@@ -8,18 +8,18 @@ from fractions import Fraction
 
 from eglr_selectors.grading import relations, units
 from eglr_selectors.grading.arithmetic import TooLargeError
-from eglr_selectors.grading.expression import Tree, UnreadableError, read_expression
+from eglr_selectors.grading.formula import Tree, UnreadableError, parse_formula
 from eglr_selectors.grading.numeric import approximate, facts, multiples, same_value
-from eglr_selectors.grading.reading import (
+from eglr_selectors.grading.parsed_answer import (
     Choice,
     Digits,
     Equation,
     Group,
     Named,
     Opaque,
+    ParsedAnswer,
     Piece,
     Ratio,
-    Reading,
     RealSet,
     Value,
     Words,
@@ -40,7 +40,7 @@ class Comparison:
 _OPEN = Comparison(None, "math-verify", "not decided by reading")
 
 
-def compare(left: Reading, right: Reading, rules: Rules) -> Comparison:
+def compare(left: ParsedAnswer, right: ParsedAnswer, rules: Rules) -> Comparison:
     """Compares two readings under the rules of a benchmark."""
     if left == right:
         return Comparison(True, "structure", "same reading")
@@ -80,7 +80,7 @@ def _letters(tree: Tree) -> str:
     return "".join(names).casefold() if len(names) == len(factors) else ""
 
 
-def _compare_choice(choice: Choice, other: Reading, rules: Rules) -> Comparison:
+def _compare_choice(choice: Choice, other: ParsedAnswer, rules: Rules) -> Comparison:
     if isinstance(other, Choice):
         return Comparison(choice.letter == other.letter, "text", "choice letters")
     if isinstance(other, Value) and other.tree == ("symbol", choice.letter):
@@ -90,7 +90,7 @@ def _compare_choice(choice: Choice, other: Reading, rules: Rules) -> Comparison:
     return compare(choice.content, other, rules)
 
 
-def _compare_named(named: Named, other: Reading, rules: Rules) -> Comparison:
+def _compare_named(named: Named, other: ParsedAnswer, rules: Rules) -> Comparison:
     if isinstance(other, Named):
         return compare(named.content, other.content, rules)
     if isinstance(other, Equation):
@@ -100,7 +100,7 @@ def _compare_named(named: Named, other: Reading, rules: Rules) -> Comparison:
     return compare(named.content, other, rules)
 
 
-def _compare_equations(left: Reading, right: Reading) -> Comparison:
+def _compare_equations(left: ParsedAnswer, right: ParsedAnswer) -> Comparison:
     trees = [_equation_tree(left), _equation_tree(right)]
     if trees[0] is None or trees[1] is None:
         return Comparison(False, "structure", "different names")
@@ -111,33 +111,33 @@ def _compare_equations(left: Reading, right: Reading) -> Comparison:
     return Comparison(same, "numeric", "equations compared at fixed points")
 
 
-def _equation_tree(reading: Reading) -> Tree | None:
+def _equation_tree(reading: ParsedAnswer) -> Tree | None:
     if isinstance(reading, Equation):
         return reading.tree
     if isinstance(reading, Named) and isinstance(reading.content, Value):
         try:
-            return ("+", read_expression(reading.name), ("neg", reading.content.tree))
+            return ("+", parse_formula(reading.name), ("neg", reading.content.tree))
         except UnreadableError:
             return None
     return None
 
 
-def _compare_opaque(left: Reading, right: Reading) -> Comparison:
+def _compare_opaque(left: ParsedAnswer, right: ParsedAnswer) -> Comparison:
     for reading in (left, right):
-        if isinstance(reading, Opaque) and reading.final:
+        if isinstance(reading, Opaque) and reading.never_equal:
             return Comparison(False, "text", "not mathematics, or false: only equal strings count")
         if isinstance(reading, Words):
             return Comparison(False, "text", "words against a formula")
     return _OPEN
 
 
-def _compare_parts(left: Reading, right: Reading, rules: Rules) -> Comparison:
+def _compare_parts(left: ParsedAnswer, right: ParsedAnswer, rules: Rules) -> Comparison:
     if isinstance(left, Ratio) and isinstance(right, Ratio) and len(left.parts) == len(right.parts):
         return _all([compare(one, other, rules) for one, other in zip(left.parts, right.parts, strict=True)])
     return Comparison(False, "structure", "a base or ratio against something else")
 
 
-def _compare_real_sets(left: Reading, right: Reading) -> Comparison:
+def _compare_real_sets(left: ParsedAnswer, right: ParsedAnswer) -> Comparison:
     one, other = relations.as_real_set(left), relations.as_real_set(right)
     if one is None or other is None or len(one.pieces) != len(other.pieces):
         return Comparison(False, "structure", "different intervals")

@@ -22,7 +22,7 @@ from eglr_selectors.grading.arithmetic import (
     stepwise,
     symbols,
 )
-from eglr_selectors.grading.expression import Tree
+from eglr_selectors.grading.formula import Tree
 
 _DIGITS = 50
 _GUARD_DIGITS = 20

@@ -7,9 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 from eglr_selectors.grading.arithmetic import TooLargeError, exact, symbols
-from eglr_selectors.grading.expression import Tree, UnreadableError, read_expression
+from eglr_selectors.grading.formula import Tree, UnreadableError, parse_formula
 from eglr_selectors.grading.numeric import same_value
-from eglr_selectors.grading.reading import Equation, Group, Named, Opaque, Piece, Reading, RealSet, Value
+from eglr_selectors.grading.parsed_answer import (
+    Equation,
+    Group,
+    Named,
+    Opaque,
+    ParsedAnswer,
+    Piece,
+    RealSet,
+    Value,
+)
 from eglr_selectors.grading.splitting import split
 
 INFINITY: Tree = ("constant", "infty")
@@ -28,7 +37,7 @@ _SWAPPED = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne"}
 _OPERATORS = {"<=": "le", ">=": "ge", "!=": "ne", r"\le": "le", r"\ge": "ge", r"\ne": "ne", r"\in": "in"}
 
 
-def related(text: str, read: Callable[[str], Reading]) -> Reading | None:
+def related(text: str, read: Callable[[str], ParsedAnswer]) -> ParsedAnswer | None:
     """Reads a text that holds relation signs outside brackets; ``None`` if it holds none."""
     if not _RELATION.search(text):
         return None
@@ -37,7 +46,7 @@ def related(text: str, read: Callable[[str], Reading]) -> Reading | None:
         return None
     operators = [_OPERATORS.get(sign, sign) for sign in _signs(text, parts)]
     if not all(parts):
-        return Opaque(text, final=True)
+        return Opaque(text, never_equal=True)
     if set(operators) == {"="}:
         return _equation(text, parts, read)
     if operators == ["in"]:
@@ -64,7 +73,7 @@ def _spaceless(text: str) -> str:
     return text.replace(" ", "")
 
 
-def _equation(text: str, parts: Sequence[str], read: Callable[[str], Reading]) -> Reading:
+def _equation(text: str, parts: Sequence[str], read: Callable[[str], ParsedAnswer]) -> ParsedAnswer:
     first, last = parts[0], parts[-1]
     names = _NAME_TUPLE.fullmatch(_spaceless(first))
     content = read(last)
@@ -80,14 +89,14 @@ def _equation(text: str, parts: Sequence[str], read: Callable[[str], Reading]) -
         # A chain such as x = 2 + 2 = 4 says its last part only if it is true: 4 = 5 is no answer.
         if _all_same([value.tree for value in values]):
             return Named(_spaceless(first), content) if named else content
-        return Opaque(text, final=True)
+        return Opaque(text, never_equal=True)
     if named and not between:
         return Named(_spaceless(first), content)
     trees = [_tree(part) for part in parts]
     if len(trees) == 2 and trees[0] is not None and trees[1] is not None:
         return Equation(("+", trees[0], ("neg", trees[1])))
     # Of a longer chain math-verify would take the last part, whether it is true or not.
-    return Opaque(text, final=len(parts) > 2)
+    return Opaque(text, never_equal=len(parts) > 2)
 
 
 def _all_same(trees: Sequence[Tree]) -> bool:
@@ -99,12 +108,12 @@ def _all_same(trees: Sequence[Tree]) -> bool:
 
 def _tree(text: str) -> Tree | None:
     try:
-        return read_expression(text)
+        return parse_formula(text)
     except UnreadableError:
         return None
 
 
-def _inequality(parts: Sequence[str], operators: Sequence[str]) -> Reading | None:
+def _inequality(parts: Sequence[str], operators: Sequence[str]) -> ParsedAnswer | None:
     """Reads x > 3, 3 < x, 1 < x < 2 and x ≠ 2 as sets of what x may be."""
     parts = list(parts)
     if len(parts) == 2 and not is_name(parts[0]) and is_name(parts[1]):
@@ -165,14 +174,14 @@ def _substituted(tree: Tree, name: str, value: int) -> Tree:
     return tuple(_substituted(part, name, value) if isinstance(part, tuple) else part for part in tree)
 
 
-def interval(left: str, low: Reading, high: Reading, right: str) -> RealSet | None:
+def interval(left: str, low: ParsedAnswer, high: ParsedAnswer, right: str) -> RealSet | None:
     """Returns the interval between two brackets, if its ends are values."""
     if not isinstance(low, Value) or not isinstance(high, Value):
         return None
     return RealSet(((left == "(", low.tree, high.tree, right == ")"),))
 
 
-def as_real_set(reading: Reading) -> RealSet | None:
+def as_real_set(reading: ParsedAnswer) -> RealSet | None:
     """Returns what a pair of values means as an interval, a set of values as points."""
     if isinstance(reading, RealSet):
         return reading
@@ -181,7 +190,7 @@ def as_real_set(reading: Reading) -> RealSet | None:
     return None
 
 
-def united(readings: Sequence[Reading], points: bool = False) -> Reading:
+def united(readings: Sequence[ParsedAnswer], points: bool = False) -> ParsedAnswer:
     """Joins what stands on both sides of "or" or ∪."""
     names = {reading.name for reading in readings if isinstance(reading, Named)}
     contents = [reading.content if isinstance(reading, Named) else reading for reading in readings]
@@ -202,7 +211,7 @@ def united(readings: Sequence[Reading], points: bool = False) -> Reading:
     return Named(names.pop(), joined) if names else joined
 
 
-def listed(items: Sequence[Reading]) -> Reading:
+def listed(items: Sequence[ParsedAnswer]) -> ParsedAnswer:
     """Returns bare values, x = 1, x = 2, or x = 3, y = 4 as one reading."""
     named = [item for item in items if isinstance(item, Named)]
     names = [item.name for item in named]
@@ -218,7 +227,7 @@ def listed(items: Sequence[Reading]) -> Reading:
     return Group("list", tuple(expanded(items)))
 
 
-def _intersected(one: Reading, other: Reading) -> RealSet | None:
+def _intersected(one: ParsedAnswer, other: ParsedAnswer) -> RealSet | None:
     """x > 3 and x < 5 is one interval; two rays that do not meet are a union, whatever joins them.
 
     Ends whose order is not known, as in x > a and x < b, are taken to be in order.
@@ -235,7 +244,7 @@ def _intersected(one: Reading, other: Reading) -> RealSet | None:
     return None
 
 
-def expanded(items: Sequence[Reading]) -> Iterator[Reading]:
+def expanded(items: Sequence[ParsedAnswer]) -> Iterator[ParsedAnswer]:
     """Takes the two values of a ± among other values."""
     for item in items:
         if isinstance(item, Group) and item.kind == "list":
@@ -244,7 +253,7 @@ def expanded(items: Sequence[Reading]) -> Iterator[Reading]:
             yield item
 
 
-def _assignments(values: dict[str, Reading]) -> Reading:
+def _assignments(values: dict[str, ParsedAnswer]) -> ParsedAnswer:
     """x = 3, y = 4 in any order, and (x, y) = (3, 4), are one point."""
     names = sorted(values)
     return Named(f"({','.join(names)})", Group("()", tuple(values[name] for name in names)))

@@ -60,7 +60,7 @@ _UNMARKED = re.compile(
 
 
 def split_unit(text: str, lone_letters: bool = False) -> tuple[str, str, bool]:
-    """Splits a respelt text into the part before its unit, the unit's one name, and whether it is a percent.
+    """Splits a normalized text into value, unit (by its one name) and whether it is a percentage.
 
     Args:
         text: The text; without a unit it comes back as it is, with an empty unit.

@@ -80,7 +80,7 @@ _SPACES = re.compile(r"\s+")
 _CIRCLE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)")
 
 
-def respelt(text: str) -> str:
+def normalize(text: str) -> str:
     """Returns the text in the one spelling, blanks at most one in a row, outer ones and full stops gone."""
     if not text.isascii():
         text = _RAISED.sub(lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}", text)

@@ -48,15 +48,15 @@ class UnreadableError(ValueError):
     """The text is outside the grammar or its bounds."""
 
 
-def read_expression(text: str) -> Tree:
-    """Reads a respelt formula.
+def parse_formula(text: str) -> Tree:
+    """Reads a normalized formula.
 
     Raises:
         UnreadableError: If it is outside the grammar, too long or too deep.
     """
     if len(text) > MAX_LENGTH:
         raise UnreadableError("too long")
-    parser = _Parser(_tokens(text))
+    parser = _FormulaParser(_tokens(text))
     tree = parser.sum()
     if parser.peek():
         raise UnreadableError("something is left over")
@@ -96,7 +96,7 @@ def _split_letters(letters: str) -> list[str]:
     return list(letters) if len(letters) <= 3 else [letters]
 
 
-class _Parser:
+class _FormulaParser:
     def __init__(self, tokens: list[str]) -> None:
         self.tokens = tokens
         self.position = 0

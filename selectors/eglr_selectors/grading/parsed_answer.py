@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
-from eglr_selectors.grading.expression import Tree
+from eglr_selectors.grading.formula import Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Choice:
     """A choice letter with what follows it: (B) 12."""
 
     letter: str
-    content: Reading | None
+    content: ParsedAnswer | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Group:
     """Several values: ``list`` (bare, any order), ``set``, ``()``, ``[]``, or ``matrix`` and its width."""
 
     kind: str
-    items: tuple[Reading, ...]
+    items: tuple[ParsedAnswer, ...]
 
 
 Piece = tuple[bool, Tree, Tree, bool]
@@ -56,7 +56,7 @@ class Named:
     """What a name stands for: x = 5, f(x) = 2x, x > 3."""
 
     name: str
-    content: Reading
+    content: ParsedAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Digits:
 class Ratio:
     """Values with colons between them: 3:4."""
 
-    parts: tuple[Reading, ...]
+    parts: tuple[ParsedAnswer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,9 @@ class Opaque:
     """What is not understood; ``final`` if math-verify must not be asked either (prose, false equations)."""
 
     text: str
-    final: bool = False
+    never_equal: bool = False
 
 
-Reading = Union[  # noqa: UP007 (the names are used before they are defined, also on Python 3.10)
+ParsedAnswer = Union[  # noqa: UP007 (the names are used before they are defined, also on Python 3.10)
     Value, Words, Choice, Group, RealSet, Named, Equation, Digits, Ratio, Opaque
 ]

@@ -1,4 +1,4 @@
-"""From the text of an answer to its reading: numbers, words, groups, intervals, equations, units."""
+"""From the text of an answer to its parsed form: numbers, words, groups, intervals, equations, units."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import re
 from functools import lru_cache
 
 from eglr_selectors.grading import relations
-from eglr_selectors.grading.expression import (
+from eglr_selectors.grading.formula import (
     FUNCTIONS,
     MAX_LENGTH,
     Tree,
     UnreadableError,
     number,
-    read_expression,
+    parse_formula,
 )
-from eglr_selectors.grading.reading import Choice, Digits, Group, Opaque, Ratio, Reading, Value, Words
-from eglr_selectors.grading.spelling import respelt
+from eglr_selectors.grading.normalize import normalize
+from eglr_selectors.grading.parsed_answer import (
+    Choice,
+    Digits,
+    Group,
+    Opaque,
+    ParsedAnswer,
+    Ratio,
+    Value,
+    Words,
+)
 from eglr_selectors.grading.splitting import enclosed, split
 from eglr_selectors.grading.units import split_unit
 
@@ -56,7 +65,7 @@ _NUMBER_WORDS |= {
 
 
 @lru_cache(maxsize=50_000)
-def read(text: str, lone_letters: bool = False) -> Reading:
+def parse(text: str, lone_letters: bool = False) -> ParsedAnswer:
     """Reads an answer.
 
     Args:
@@ -69,7 +78,7 @@ def read(text: str, lone_letters: bool = False) -> Reading:
     stripped = text.strip()
     if len(stripped) < 600 and _PLAIN.fullmatch(stripped):
         return Value(("number", signed(stripped.replace(",", ""))))
-    return Reader(lone_letters).read(respelt(stripped), 0)
+    return Parser(lone_letters).parse(normalize(stripped), 0)
 
 
 def signed(digits: str) -> object:
@@ -93,33 +102,33 @@ def _is_prose(text: str) -> bool:
     return len(marked) > 3 or any(len(word) > 3 and word not in FUNCTIONS for word in bare)
 
 
-class Reader:
-    """The rules of reading, tried from the most particular form to the most general one."""
+class Parser:
+    """The rules of parsed, tried from the most particular form to the most general one."""
 
     def __init__(self, lone_letters: bool) -> None:
         self.lone_letters = lone_letters
 
-    def read(self, text: str, depth: int) -> Reading:
+    def parse(self, text: str, depth: int) -> ParsedAnswer:
         text = text.strip()
         if not text or len(text) > MAX_LENGTH or depth > MAX_NESTING:
-            return Opaque(text, final=True)
+            return Opaque(text, never_equal=True)
         for form in (self._special, self._words, self._number, self._several, self._related, self._enclosed):
-            reading = form(text, depth)
-            if reading is not None:
+            parsed = form(text, depth)
+            if parsed is not None:
                 break
         else:
-            reading = self._value(text)
-        if isinstance(reading, Opaque) and _is_prose(text):
-            return Opaque(text, final=True)
-        return reading
+            parsed = self._value(text)
+        if isinstance(parsed, Opaque) and _is_prose(text):
+            return Opaque(text, never_equal=True)
+        return parsed
 
-    def _special(self, text: str, depth: int) -> Reading | None:
+    def _special(self, text: str, depth: int) -> ParsedAnswer | None:
         bare = _TEXT.sub(r" \1 ", text).strip() if r"\text" in text else text
         if match := _CLOCK.fullmatch(bare):
             return Words(f"{int(match[1])}:{match[2]} {match[3].lower()}m")
         if match := _CHOICE.fullmatch(bare):
             content = match[2] or match[4]
-            return Choice(match[1] or match[3], self.read(content, depth + 1) if content else None)
+            return Choice(match[1] or match[3], self.parse(content, depth + 1) if content else None)
         if "_" in text and (match := _DIGITS.fullmatch(text)) and match[1][:1].isdigit():
             base = _BASES.get(match[2], match[2])
             if base.isdigit():
@@ -132,10 +141,10 @@ class Reader:
             return self._matrix(match[1], depth)
         return None
 
-    def _words(self, text: str, depth: int) -> Reading | None:
+    def _words(self, text: str, depth: int) -> ParsedAnswer | None:
         marked = r"\text" in text
         if marked and (match := _TEXT.fullmatch(text)) and _VALUES_IN_TEXT.search(match[1]):
-            return self.read(match[1], depth + 1)
+            return self.parse(match[1], depth + 1)
         bare = " ".join(_TEXT.sub(r" \1 ", text).split()) if marked else text
         words = _PROSE.findall(bare)
         if marked and not _TEXT.fullmatch(text):
@@ -144,7 +153,7 @@ class Reader:
         if _WORDS.fullmatch(bare) and _are_words(bare, words, marked):
             parts = [part for part in re.split(r",|\band\b|\bor\b", bare) if part.strip()]
             if len(parts) > 1 and len(words) <= 3 * len(parts):
-                return Group("list", tuple(self.read(rf"\text{{{part}}}", depth + 1) for part in parts))
+                return Group("list", tuple(self.parse(rf"\text{{{part}}}", depth + 1) for part in parts))
             plain = _plain(bare)
             if plain in ("infinity", "positive infinity"):
                 return Value(relations.INFINITY)
@@ -152,17 +161,17 @@ class Reader:
                 return Value(("number", number(str(_NUMBER_WORDS[plain]))))
             return Words(plain)
         if sum(len(word) > 3 for word in _PROSE.findall(re.sub(r"\\[A-Za-z]+", " ", bare))) > 3:
-            return Opaque(" ".join(bare.split()), final=True)
+            return Opaque(" ".join(bare.split()), never_equal=True)
         return None
 
-    def _number(self, text: str, depth: int) -> Reading | None:
+    def _number(self, text: str, depth: int) -> ParsedAnswer | None:
         rest, unit, percent = split_unit(text, self.lone_letters)
         rest = rest.strip()
         if match := _GROUPED.fullmatch(rest):
             return Value(("number", signed(match[1] + match[2].replace(",", ""))), unit, percent)
         if match := _MIXED.fullmatch(rest):
             if int(match[4]) == 0:
-                return Opaque(text, final=True)
+                return Opaque(text, never_equal=True)
             value = number(match[2]) + number(match[3]) / number(match[4])
             return Value(("number", -value if match[1] == "-" else value), unit, percent)
         if match := _REPEATING.fullmatch(rest):
@@ -172,37 +181,37 @@ class Reader:
             return Value(("number", -value if match[1] == "-" else value), unit, percent)
         return None
 
-    def _several(self, text: str, depth: int) -> Reading | None:
+    def _several(self, text: str, depth: int) -> ParsedAnswer | None:
         text = _JOINER.sub(r" \1 ", text)
         parts = split(text, r"\bor\b")
         if len(parts) > 1:
-            return relations.united([self.read(part, depth + 1) for part in parts])
+            return relations.united([self.parse(part, depth + 1) for part in parts])
         parts = split(text, r"[,;]\s*and\b|[,;]|\band\b")
         if len(parts) == 1:
             return None
         if len(parts) > MAX_ITEMS:
-            return Opaque(text, final=True)
-        items = [self.read(part, depth + 1) for part in parts if part.strip()]
+            return Opaque(text, never_equal=True)
+        items = [self.parse(part, depth + 1) for part in parts if part.strip()]
         return relations.listed(items) if len(items) > 1 else items[0] if items else None
 
-    def _related(self, text: str, depth: int) -> Reading | None:
+    def _related(self, text: str, depth: int) -> ParsedAnswer | None:
         if len(parts := split(text, r"\\cup\b")) > 1:
-            return relations.united([self.read(part, depth + 1) for part in parts], points=True)
-        return relations.related(text, lambda part: self.read(part, depth + 1))
+            return relations.united([self.parse(part, depth + 1) for part in parts], points=True)
+        return relations.related(text, lambda part: self.parse(part, depth + 1))
 
-    def _enclosed(self, text: str, depth: int) -> Reading | None:
+    def _enclosed(self, text: str, depth: int) -> ParsedAnswer | None:
         found = enclosed(text)
         if found is None:
             if ":" in text and _RATIO.fullmatch(text):
-                return Ratio(tuple(self.read(part, depth + 1) for part in text.split(":")))
+                return Ratio(tuple(self.parse(part, depth + 1) for part in text.split(":")))
             return None
         left, inner, right = found
         if left == r"\{" and len(parts := split(inner, r":|\||\\mid\b")) == 2:
-            return self.read(parts[1], depth + 1)
+            return self.parse(parts[1], depth + 1)
         parts = split(inner, r"[,;]")
         if len(parts) > MAX_ITEMS:
-            return Opaque(text, final=True)
-        items = tuple(self.read(part, depth + 1) for part in parts)
+            return Opaque(text, never_equal=True)
+        items = tuple(self.parse(part, depth + 1) for part in parts)
         if left == r"\{":
             return Group("set", tuple(relations.expanded(items)))
         if len(items) == 1:
@@ -212,19 +221,19 @@ class Reader:
         if left + right in ("()", "[]", r"\langle\rangle"):
             return Group("[]" if left == "[" else "()", items)
         if len(items) != 2:
-            return Opaque(text, final=True)
+            return Opaque(text, never_equal=True)
         return relations.interval(left, items[0], items[1], right) or Opaque(text)
 
-    def _matrix(self, body: str, depth: int) -> Reading:
+    def _matrix(self, body: str, depth: int) -> ParsedAnswer:
         rows = [row for row in _LINE_END.split(body) if row.strip()]
         cells = [row.split("&") for row in rows]
         if not cells or len({len(row) for row in cells}) != 1 or len(cells) * len(cells[0]) > MAX_ITEMS:
-            return Opaque(body, final=True)
-        items = tuple(self.read(cell, depth + 1) for row in cells for cell in row)
+            return Opaque(body, never_equal=True)
+        items = tuple(self.parse(cell, depth + 1) for row in cells for cell in row)
         vector = len(cells) == 1 or len(cells[0]) == 1
         return Group("()" if vector else f"matrix {len(cells[0])}", items)
 
-    def _value(self, text: str) -> Reading:
+    def _value(self, text: str) -> ParsedAnswer:
         rest, unit, percent = split_unit(text, self.lone_letters)
         if rest != text and r"\text" in rest:
             return Opaque(text)
@@ -238,6 +247,6 @@ class Reader:
 
     def _tree(self, text: str) -> Tree | None:
         try:
-            return read_expression(text)
+            return parse_formula(text)
         except UnreadableError:
             return None
