@@ -19,6 +19,7 @@ from eglr_selectors.grading.workers import shared_pool
 CacheKey = tuple[str, str, str]
 
 _BLANK = re.compile(r"(?<!\d) | (?!\d)")
+_LIST_COMMA = re.compile(r"(?<=\d), (?=\d{3}(?!\d))")
 _COMMAND_BLANK = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
 _DIGITS = re.compile(r"0|-?[1-9]\d{0,300}")
 _CORRECT = Verdict("correct", "string", "equal strings")
@@ -144,8 +145,8 @@ def _job(pair: tuple[str, str]) -> tuple[str, str]:
 
 @lru_cache(maxsize=50_000)
 def canonical(text: str) -> str:
-    """Returns the normalized text without the blanks that mean nothing (2 1/2 is not 21/2)."""
-    return _BLANK.sub("", normalize(text))
+    """Returns the normalized text without the blanks that mean nothing (those of 2 1/2 and 1, 500 do)."""
+    return _BLANK.sub("", _LIST_COMMA.sub(";", normalize(text)))
 
 
 def _verdict(comparison: Comparison) -> Verdict:

@@ -34,7 +34,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Several values: ``list`` (bare, any order), ``set``, ``()``, ``[]``, or ``matrix`` and its width."""
+    """Several values.
+
+    Attributes:
+        kind: ``list`` (bare, any order), ``set``, ``()``, ``[]``, ``matrix`` and its width, ``cases`` (in any
+            order) or ``branch`` (a value and its condition).
+        items: The values.
+    """
 
     kind: str
     items: tuple[ParsedAnswer, ...]
@@ -61,9 +67,46 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """An equation, as the tree of its left side minus its right one."""
+    """An equation.
 
-    tree: Tree
+    Attributes:
+        tree: Its left side minus its right one; ``None`` if a side is beyond the formula parser.
+        value: Its right side if that is a constant: ``m + n = 113`` states 113.
+    """
+
+    tree: Tree | None
+    value: ParsedAnswer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conditional:
+    """What holds under a condition: a formula for all n, a solution for every integer k.
+
+    Attributes:
+        content: What holds.
+        condition: The condition as it was written, without blanks and case.
+        relation: The condition parsed, if it is a relation.
+    """
+
+    content: ParsedAnswer
+    condition: str
+    relation: ParsedAnswer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Congruence:
+    """x = 3 (mod 7): a name or an empty text, what is left over, and the modulus."""
+
+    name: str
+    residues: frozenset[int]
+    modulus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A time of day, in minutes after midnight."""
+
+    minutes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,5 +133,17 @@ class Opaque:
 
 
 ParsedAnswer = Union[  # noqa: UP007 (the names are used before they are defined, also on Python 3.10)
-    Value, Words, Choice, Group, RealSet, Named, Equation, Digits, Ratio, Opaque
+    Value,
+    Words,
+    Choice,
+    Group,
+    RealSet,
+    Named,
+    Equation,
+    Conditional,
+    Congruence,
+    Clock,
+    Digits,
+    Ratio,
+    Opaque,
 ]

@@ -8,7 +8,15 @@ from typing import Literal, get_args
 
 from eglr_selectors.grading.arithmetic import exact
 from eglr_selectors.grading.numeric import approximate
-from eglr_selectors.grading.parsed_answer import Choice, Named, ParsedAnswer, Value, Words
+from eglr_selectors.grading.parsed_answer import (
+    Choice,
+    Conditional,
+    Equation,
+    Named,
+    ParsedAnswer,
+    Value,
+    Words,
+)
 
 Form = Literal["any", "integer", "number", "text"]
 Percent = Literal["either", "strict"]
@@ -87,8 +95,10 @@ def has_form(parsed: ParsedAnswer, form: Form) -> bool:
     """Returns whether a parsed is an integer, a number or a text, if that is asked for."""
     if form == "any":
         return True
-    if isinstance(parsed, Named):
+    if isinstance(parsed, Named | Conditional):
         return has_form(parsed.content, form)
+    if isinstance(parsed, Equation):
+        return parsed.value is not None and has_form(parsed.value, form)
     if isinstance(parsed, Choice):
         return form == "text" or (parsed.content is not None and has_form(parsed.content, form))
     if form == "text":
