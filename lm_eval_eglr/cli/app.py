@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from lm_eval_eglr.cli import (
+    axes,
     calibrate,
     compare,
     demo,
@@ -18,6 +19,7 @@ from lm_eval_eglr.cli import (
     fit_verifier,
     report,
     select,
+    study,
     verify_store,
 )
 from lm_eval_eglr.cli.output import say
@@ -29,7 +31,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "select": select.select,
     "selectors": select.selectors,
     "compare": compare.compare,
+    "axes": axes.axes,
     "report": report.report,
+    "study": study.study,
     "export": export.export,
     "calibrate": calibrate.calibrate,
     "fit-verifier": fit_verifier.fit_verifier,
