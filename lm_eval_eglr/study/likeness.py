@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from eglr_selectors import ParsedPool
 from eglr_selectors.estimators import dependence, worth_in_samples
 
 from lm_eval_eglr.reports.tables import Table, Text
@@ -25,7 +26,7 @@ def correlations(studies: Sequence[Matched]) -> Table:
     rows = [
         (
             Text(label),
-            *(Text(number(each[kind].correlation, 2) if kind in each else NONE) for each in found),  # type: ignore[index,operator]
+            *(Text(number(each[kind].correlation, 2) if kind in each else NONE) for each in found),
         )
         for kind, label in SHARED.items()
     ]
@@ -43,7 +44,7 @@ def correlations(studies: Sequence[Matched]) -> Table:
 def worth(studies: Sequence[Matched]) -> Table:
     """Returns how many plain rollouts solve, with an oracle, as much as parts of the grid do."""
     spans = sorted({span for each in studies for span in each.spans})
-    parts: list[tuple[str, Callable[[Matched], list]]] = [  # type: ignore[type-arg]
+    parts: list[tuple[str, Callable[[Matched], list[ParsedPool]]]] = [
         ("all greedy spans, 0 included", lambda each: each.part(greedy=True)),
         *(
             (

@@ -77,9 +77,9 @@ def verdict(studies: Sequence[Matched]) -> list[str]:
     ]
     oracle, majority = (pooled_difference(paired, name) for name in ("oracle", "majority"))
     lines.append(
-        f"At equal numbers of rollouts {_said(oracle)}: {size} plain rollouts solve {shown['plain']} %, and "
-        f"the grid less these is {points(oracle)} points by the oracle and {points(majority)} by the majority "
-        f"vote{_excludes(paired)}."
+        f"At equal numbers of rollouts {_said(oracle)}: {size} plain rollouts solve {shown['plain']} %; the "
+        f"grid is {points(oracle)} points from these by the oracle, {points(majority)} by the majority vote"
+        f"{_excludes(paired)}."
     )
     share = discordant_share(paired)
     smallest = detectable_difference(oracle.problems, share) if share else math.nan
