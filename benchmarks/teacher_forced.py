@@ -21,10 +21,10 @@ from eglr_selectors import Cell, Rollout
 from eglr_selectors.estimators import bootstrap
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_eglr import harness
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.model_names import resolve
-from lm_eval_eglr.prompts import zero_shot_prompt
+from lm_eval_eglr.harness import plugin
+from lm_eval_eglr.paths import resolve, tasks_folder
+from lm_eval_eglr.problems.prompts import zero_shot_prompt
 
 RULES: dict[str, dict[str, object]] = {
     "`anchored`, α = 0.1": {"update": "anchored", "strength": 0.1},
@@ -39,8 +39,8 @@ def problems_of(task: str, limit: int) -> list[tuple[str, str]]:
     """Problems of a task with their reference solutions."""
     from lm_eval.tasks import TaskManager
 
-    harness.install()
-    manager = TaskManager(include_path=str(harness.tasks_folder()), include_defaults=False)
+    plugin.install()
+    manager = TaskManager(include_path=str(tasks_folder()), include_defaults=False)
     docs = manager.load([task])["tasks"][task].eval_docs
     found = [(str(doc["problem"]), str(doc["solution"])) for doc in docs if doc.get("solution")]
     if not found:

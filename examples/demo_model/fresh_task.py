@@ -17,7 +17,7 @@ from pathlib import Path
 
 from word_problems import OPERATIONS, WordProblem, as_row, held_out, problems
 
-from lm_eval_eglr.harness import tasks_folder
+from lm_eval_eglr.paths import tasks_folder
 
 
 def fresh(count: int, seed: int, split: str) -> list[WordProblem]:

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from lm_eval_eglr.cli.output import progress, say
+from lm_eval_eglr.cli.output import log, progress
 from lm_eval_eglr.cli.report import report
 from lm_eval_eglr.cli.sources import open_store
-from lm_eval_eglr.model_names import DEMO, resolve
+from lm_eval_eglr.paths import DEMO, resolve
 
 POWER = "power.json"
 
@@ -100,7 +100,7 @@ def study(
     if first_process():
         print("Power, before the first rollout\n", *lines, sep="\n", flush=True)
         lines = _recorded(out, lines)
-    stores = decode_study(plan, say)
+    stores = decode_study(plan, log)
     if first_process():
         _write(plan, stores, lines, picture)
 
@@ -137,7 +137,7 @@ def _write(plan: Any, stores: dict[str, Path], power: list[str], picture: str) -
     command = shlex.join(["eglr", *sys.argv[1:]])
     title = f"{plan.model} on {', '.join(plan.tasks)}"
     for path in write_study(plan.out, title=title, command=command, power=power, verdict=said, tables=tables):
-        say(f"wrote {path}")
+        log(f"wrote {path}")
     try:
         report(
             list(stores.values()),
@@ -150,7 +150,7 @@ def _write(plan: Any, stores: dict[str, Path], power: list[str], picture: str) -
     except ValueError as error:
         if not str(error).startswith("--figures"):
             raise
-        say(f"no figures as files, they are in report.html: {error}")
+        log(f"no figures as files, they are in report.html: {error}")
 
 
 def _arguments(text: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from eglr_selectors import ParsedPool
 from eglr_selectors.pool import Cell
 
-from lm_eval_eglr.reports.matching import is_grid, temperature_run
+from lm_eval_eglr.reports.baseline_runs import is_grid, temperature_run
 from lm_eval_eglr.store import Store
 from lm_eval_eglr.store.vocabulary import read_vocabulary
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lm_eval_eglr.decoding.grid import Cell, parse_temperatures
+from lm_eval_eglr.paths import tasks_folder
 from lm_eval_eglr.store import Manifest
 
 SAMPLED = 0.7
@@ -83,12 +84,12 @@ class StudyPlan:
         return {name: self.out / name for name in names}
 
 
-def decode_study(plan: StudyPlan, say: Any = print) -> dict[str, Path]:
+def decode_study(plan: StudyPlan, log: Callable[[str], None] = print) -> dict[str, Path]:
     """Decodes what is missing of a study, in this process or in all processes of a launcher.
 
     Args:
         plan: What to decode.
-        say: Is told of every run, by the first process.
+        log: Is told of every run, by the first process.
 
     Returns:
         The stores by name.
@@ -105,7 +106,7 @@ def decode_study(plan: StudyPlan, say: Any = print) -> dict[str, Path]:
             chosen = {"spans": plan.spans, "temperatures": temperatures}
             cells = {key: value for key, value in chosen.items() if value is not None}
         if first_process():
-            say(f"{name}: {', '.join(f'{key}={value}' for key, value in cells.items()) or 'default grid'}")
+            log(f"{name}: {', '.join(f'{key}={value}' for key, value in cells.items()) or 'default grid'}")
         _evaluate(plan, {**cells, "rollouts": str(folder)})
     return stores
 
@@ -177,10 +178,10 @@ def _evaluate(plan: StudyPlan, options: Mapping[str, Any]) -> None:
 def _task_manager(plan: StudyPlan) -> Any:
     from lm_eval.tasks import TaskManager
 
-    from lm_eval_eglr import harness
+    from lm_eval_eglr.harness import plugin
 
-    harness.install()
-    folders = [str(harness.tasks_folder())]
+    plugin.install()
+    folders = [str(tasks_folder())]
     if plan.include_path is not None:
         folders.append(str(plan.include_path))
     # Only ours: lm_eval's own twelve thousand take ten seconds to scan. Every selector is run on the stores.

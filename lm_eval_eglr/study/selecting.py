@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from eglr_selectors import ParsedPool, available_selectors
+from eglr_selectors import ParsedPool, available_selectors, default_selectors
 from eglr_selectors.estimators import accuracy, choose_on_half, holm, mcnemar, paired_bootstrap
 
-from lm_eval_eglr.reports.strategies import default_selectors
 from lm_eval_eglr.reports.tables import Table, Text
 from lm_eval_eglr.study.figures_in_text import NONE, mean, p_value, percent, points
 from lm_eval_eglr.study.matched import Matched
