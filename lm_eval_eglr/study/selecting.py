@@ -17,9 +17,12 @@ FEWEST = 2
 
 
 def fair_selectors() -> list[str]:
-    """The selectors that need no option and do not look at the reference."""
+    """The selectors that need no option and do not look at the reference, by name.
+
+    Sorted, because the registry's order is that of imports, and the first of equal candidates is chosen.
+    """
     known = available_selectors()
-    return [name for name in default_selectors() if not known[name].uses_reference]
+    return sorted(name for name in default_selectors() if not known[name].uses_reference)
 
 
 def selectors(studies: Sequence[Matched]) -> Table:

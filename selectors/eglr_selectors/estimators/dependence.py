@@ -31,7 +31,7 @@ class Dependence:
 
 
 def dependence(
-    pools: Sequence[ParsedPool], *, confidence: float = 0.95, samples: int = 2000, seed: int = 0
+    pools: Sequence[ParsedPool], *, confidence: float = 0.95, samples: int = 1000, seed: int = 0
 ) -> dict[Kinship, Dependence]:
     """Returns the correlation of successes by what two cells of the grid have in common.
 
@@ -108,6 +108,6 @@ def _correlations(right: np.ndarray) -> np.ndarray:
 
 
 def _mean_at(matrix: np.ndarray, pairs: Sequence[tuple[int, int]]) -> float:
-    values = np.array([matrix[pair] for pair in pairs])
+    values = matrix[tuple(np.transpose(pairs))] if pairs else np.array([])
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")

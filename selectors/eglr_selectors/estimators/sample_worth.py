@@ -18,7 +18,7 @@ def worth_in_samples(
     plain: Sequence[ParsedPool],
     *,
     confidence: float = 0.95,
-    samples: int = 2000,
+    samples: int = 1000,
     seed: int = 0,
 ) -> Interval:
     """Returns the number k of plain samples whose mean pass@k is the oracle of the parts.
