@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from lm_eval_eglr.cli import (
+    axes,
     breakdown,
     calibrate,
     compare,
@@ -20,6 +21,7 @@ from lm_eval_eglr.cli import (
     import_rollouts,
     report,
     select,
+    study,
     verify_store,
 )
 from lm_eval_eglr.cli.output import log
@@ -31,8 +33,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "select": select.select,
     "selectors": select.selectors,
     "compare": compare.compare,
+    "axes": axes.axes,
     "report": report.report,
     "breakdown": breakdown.breakdown,
+    "study": study.study,
     "export": export.export,
     "import": import_rollouts.import_rollouts,
     "calibrate": calibrate.calibrate,
