@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from eglr_selectors import Telemetry
 from tiny_models import tiny_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
@@ -51,6 +53,7 @@ def step_of_trainer(
     *,
     metrics: dict[str, float] | None = None,
     settings: dict[str, Any] | None = None,
+    fields: Callable[[tuple[int, ...]], dict[str, Any]] = lambda completion: {},
     **options: Any,
 ) -> Tensor:
     """What one step of plain gradient descent adds to the parameters: minus the gradient of the loss."""
@@ -58,7 +61,9 @@ def step_of_trainer(
 
     def all_groups(prompts: list[Any], trainer: Any) -> dict[str, Any]:
         assert len(prompts) == len(rollouts)
+        extra = [fields(completion) for completion in rollouts]
         return {
+            **{name: [each[name] for each in extra] for name in extra[0]},
             "prompt_ids": [[A]] * len(rollouts),
             "completion_ids": [list(completion) for completion in rollouts],
             "logprobs": [[LOG_Q] * len(completion) for completion in rollouts],
@@ -182,6 +187,27 @@ def test_ratios_beyond_the_bound_are_cut_and_counted(tmp_path: Path) -> None:
         tmp_path, ONE, importance_sampling_mode="token_mask", importance_sampling_clip_max=bound
     )
     assert 0 < masked.norm() < cut.norm()
+
+
+def test_the_divergence_of_the_recursion_is_estimated_without_bias(tmp_path: Path) -> None:
+    """Recursed tokens are drawn from q, not from p_L, and every second one here was not recursed."""
+    span = {A: 0.8, B: 0.2}
+
+    def fields(completion: tuple[int, ...]) -> dict[str, Any]:
+        traces = {
+            "token_iterations": (1, 0)[: len(completion)],
+            "token_logprobs": tuple(math.log(span[token]) for token in completion),
+            "token_sampling_logprobs": (LOG_Q,) * len(completion),
+        }
+        return {"telemetry": Telemetry(**traces), "temperature": 4.0}
+
+    metrics: dict[str, float] = {}
+    step_of_trainer(tmp_path, TWO, metrics=metrics, fields=fields)
+    with torch.no_grad():
+        plain = {case[0]: float(value) for case, value in logprobs_of(two_tokens()[0], ONE).items()}
+    divergence = sum(span[token] * (math.log(span[token]) - plain[token]) for token in (A, B))
+    assert metrics["sampling/kl_recursed"] == pytest.approx(divergence, rel=1e-4)
+    assert metrics["sampling/recursed_tokens"] == pytest.approx(1 / 1.5), "1.5 tokens a rollout, one recursed"
 
 
 def test_a_loss_that_is_a_function_of_the_ratio_gets_it(tmp_path: Path) -> None:
