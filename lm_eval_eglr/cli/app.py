@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from lm_eval_eglr.cli import (
+    breakdown,
     calibrate,
     compare,
     demo,
@@ -20,7 +21,7 @@ from lm_eval_eglr.cli import (
     select,
     verify_store,
 )
-from lm_eval_eglr.cli.output import say
+from lm_eval_eglr.cli.output import log
 from lm_eval_eglr.store import StoreError
 
 DAMAGED, WRONG, INTERRUPTED = 1, 2, 130
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "selectors": select.selectors,
     "compare": compare.compare,
     "report": report.report,
+    "breakdown": breakdown.breakdown,
     "export": export.export,
     "calibrate": calibrate.calibrate,
     "fit-verifier": fit_verifier.fit_verifier,
@@ -45,7 +47,7 @@ app = typer.Typer(
 )
 
 
-def plainly(command: Callable[..., None]) -> Callable[..., None]:
+def report_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Makes an expected failure of a command one line and an exit code; a fault keeps its traceback."""
 
     @functools.wraps(command)
@@ -55,20 +57,20 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:  # `eglr ... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except StoreError as error:
-            say(f"eglr: {error}")
+            log(f"eglr: {error}")
             raise typer.Exit(DAMAGED) from None
         except (ValueError, OSError) as error:
-            say(f"eglr: {error}")
+            log(f"eglr: {error}")
             raise typer.Exit(WRONG) from None
         except KeyboardInterrupt:
-            say("eglr: interrupted; nothing in a store is lost, and the same command starts again from there")
+            log("eglr: interrupted; nothing in a store is lost, and the same command starts again from there")
             raise typer.Exit(INTERRUPTED) from None
 
     return run
 
 
 for name, command in COMMANDS.items():
-    app.command(name=name)(plainly(command))
+    app.command(name=name)(report_errors(command))
 
 
 def main() -> None:

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_eglr.cli.output import print_json, progress, say
+from lm_eval_eglr.cli.output import log, print_json, progress
 from lm_eval_eglr.cli.select import SelectorOption
 from lm_eval_eglr.cli.sources import open_store, selectors_of
 from lm_eval_eglr.reports.harness_results import read_results
 from lm_eval_eglr.reports.leaderboard import Leaderboard, leaderboard, leaderboard_table
-from lm_eval_eglr.reports.strategies import StrategyRow, strategy_row
+from lm_eval_eglr.reports.selector_rows import StrategyRow, strategy_row
 from lm_eval_eglr.reports.tables import TEXT_FORMATS, print_rich, render
 
 FORMATS = ("rich", *TEXT_FORMATS, "json")
@@ -57,7 +57,7 @@ def compare(
     for name in wanted or ():
         if name not in found:
             raise ValueError(f"task={name!r}: none of the sources has it")
-    board = leaderboard(_told_apart(groups), baseline)
+    board = leaderboard(_disambiguate(groups), baseline)
     if form == "json":
         print_json(_as_json(board))
     elif form == "rich":
@@ -66,7 +66,7 @@ def compare(
         print(render(leaderboard_table(board), form), end="")
 
 
-def _told_apart(rows: dict[Path, list[StrategyRow]]) -> list[StrategyRow]:
+def _disambiguate(rows: dict[Path, list[StrategyRow]]) -> list[StrategyRow]:
     """Adds the source's name to a model that several sources have on one task: runs with other options."""
     seen = Counter(key for group in rows.values() for key in {(row.model, row.task) for row in group})
     return [
@@ -84,7 +84,7 @@ def _rows(path: Path, names: list[str], wanted: list[str] | None) -> list[Strate
         if wanted is not None:
             return [row for row in results.rows if row.task in wanted]
         if results.left_out:
-            say(f"{path}: without {', '.join(results.left_out)}, which have no metric of correctness")
+            log(f"{path}: without {', '.join(results.left_out)}, which have no metric of correctness")
         parts = [row for row in results.rows if row.task not in results.groups]
         return parts or results.rows
     store = open_store(path)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from eglr_selectors import split_specifications
+from eglr_selectors import default_selectors, split_specifications
 
-from lm_eval_eglr.cli.output import progress, say
-from lm_eval_eglr.reports.strategies import bind_all, default_selectors
+from lm_eval_eglr.cli.output import log, progress
+from lm_eval_eglr.reports.selector_rows import bind_all
 from lm_eval_eglr.store import Store, read_store
 
 
@@ -19,7 +19,7 @@ def open_store(folder: Path) -> Store:
         raise ValueError(f"{folder}: the store holds no rollouts yet")
     if store.missing:
         count = len(store.missing)
-        say(
+        log(
             f"{folder}: {count} of {count + len(store.pools)} pools are missing, so the figures are of a "
             "part only, the quicker problems first; run the same lm_eval command again to complete it"
         )
@@ -41,7 +41,7 @@ def selectors_of(text: str | None) -> list[str]:
     return names
 
 
-def numbers_of(name: str, text: str | None) -> list[float] | None:
+def parse_numbers(name: str, text: str | None) -> list[float] | None:
     """Reads ``0:2:4``.
 
     Raises:

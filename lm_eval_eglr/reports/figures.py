@@ -12,9 +12,9 @@ from eglr_selectors import ParsedPool
 from eglr_selectors.estimators import bootstrap, curve, maj_at_k, oracle_of, pass_at_k
 from plotly.subplots import make_subplots
 
-from lm_eval_eglr.reports.matching import is_grid
-from lm_eval_eglr.reports.packing import Progress
-from lm_eval_eglr.reports.strategies import StrategyRow, mean
+from lm_eval_eglr.reports.baseline_runs import is_grid
+from lm_eval_eglr.reports.page_budget import Progress
+from lm_eval_eglr.reports.selector_rows import StrategyRow, mean
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#3b78c2", "#d07a1f", "#2f9467", "#8a63b8", "#8a8f98"
 WHOLE = "all rollouts"

@@ -16,16 +16,16 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from lm_eval_eglr.calibration import measured_gate_rate
+from lm_eval_eglr.reports.baseline_runs import TemperatureRun, is_grid
+from lm_eval_eglr.reports.escaping import for_script
 from lm_eval_eglr.reports.figures import all_figures
 from lm_eval_eglr.reports.headline import Figure, headline
 from lm_eval_eglr.reports.leaderboard import leaderboard, leaderboard_table
-from lm_eval_eglr.reports.matching import TemperatureRun, is_grid
-from lm_eval_eglr.reports.packing import Progress, pack
+from lm_eval_eglr.reports.page_budget import Progress, pack
 from lm_eval_eglr.reports.pool_chunk import ENTROPY_STEP
 from lm_eval_eglr.reports.problems import facet_names, problem_rows
-from lm_eval_eglr.reports.strategies import StrategyRow, strategy_row
+from lm_eval_eglr.reports.selector_rows import StrategyRow, strategy_row
 from lm_eval_eglr.reports.tables import Table
-from lm_eval_eglr.reports.untrusted import for_script
 from lm_eval_eglr.store import Document, Store
 
 MOST_BYTES = 24e6

@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from eglr_selectors import get_selector
+from eglr_selectors import correctness, get_selector
 from eglr_selectors.estimators import solved_by
 
-from lm_eval_eglr.reports.strategies import correctness
 from lm_eval_eglr.store import Document
 
 SNIPPET = 160
@@ -29,7 +28,7 @@ def problem_rows(documents: Sequence[Document]) -> list[dict[str, Any]]:
         verdict = correctness(parsed, majority(parsed))
         rows.append(
             {
-                "id": document.head.doc_id,
+                "id": document.key.doc_id,
                 "problem": shorten(statement(document), SNIPPET),
                 "reference": parsed.reference,
                 "correct": sum(correct is True for correct in parsed.correct),

@@ -74,7 +74,7 @@ def _group(document: Document) -> Iterator[TrainingRow]:
         yield TrainingRow(
             parsed.pool.prompt,
             rollout.text,
-            f"{document.head.task}/{document.head.doc_id}",
+            f"{document.key.task}/{document.key.doc_id}",
             rollout.tokens,
             tuple(traced) if rollout.tokens and len(traced) == len(rollout.tokens) else None,
             reward,

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from lm_eval_eglr.cli.app import app
 from lm_eval_eglr.cli.report import REST
-from lm_eval_eglr.reports.packing import LEFT_OUT
+from lm_eval_eglr.reports.page_budget import LEFT_OUT
 from lm_eval_eglr.reports.pool_chunk import Detail, pool_chunk
 from lm_eval_eglr.store import read_store
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from lm_eval_eglr.calibration import calibrate
 from lm_eval_eglr.cli.app import app
 from lm_eval_eglr.store import StoreError, StoreWriter, read_store
-from lm_eval_eglr.store.exchange import import_jsonl
+from lm_eval_eglr.store.jsonl import import_jsonl
 from lm_eval_eglr.store.training import group_advantages
 
 

@@ -4,11 +4,9 @@ from eglr_selectors.estimators.at_k import best_of_k, pass_at_k, selector_at_k
 from eglr_selectors.estimators.axes import Axis, decompose, oracle_of, solved_by
 from eglr_selectors.estimators.budgets import BudgetComparison, compare_at_budget
 from eglr_selectors.estimators.costs import Cost, UnitCosts, cost_of, unit_costs
-from eglr_selectors.estimators.curves import curve
-from eglr_selectors.estimators.estimates import Estimates
+from eglr_selectors.estimators.estimates import Estimates, accuracies, accuracy, curve, score_selection
 from eglr_selectors.estimators.majority_at_k import maj_at_k
 from eglr_selectors.estimators.resampling import Interval, McNemar, bootstrap, mcnemar, paired_bootstrap
-from eglr_selectors.estimators.scoring import accuracies, accuracy, score_selection
 
 __all__ = [
     "Axis",

@@ -1,0 +1,197 @@
+"""The task class: asks for pools, runs one filter pipeline per selector, scores what each selected."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from eglr_selectors import Rules, default_selectors, extract, get_selector, split_specifications
+from lm_eval.api.filter import FilterEnsemble
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import ConfigurableTask
+
+from lm_eval_eglr.harness.filters import PoolReader, SelectFilter, WholePool
+from lm_eval_eglr.harness.instances import PoolRequest, PoolResponse
+from lm_eval_eglr.harness.processes import placeholders
+from lm_eval_eglr.harness.scores import METRICS, score
+from lm_eval_eglr.problems.dataset import load_problems
+from lm_eval_eglr.problems.prompts import COMPLETION, STOP, completion_prompt, prompt_hash
+from lm_eval_eglr.problems.source import Source
+
+logger = logging.getLogger(__name__)
+USES_REFERENCE = " (uses reference)"
+
+
+class EGLRTask(ConfigurableTask):
+    """A benchmark whose answers are selected from pools.
+
+    Its YAML file names this class and gives the data's :class:`Source` as ``dataset_kwargs``. Under
+    ``metadata`` stand ``rules`` (grading rules) and ``fallbacks`` (where to look for an answer when there
+    is no box); ``--metadata`` adds ``selectors`` (names, by default all), ``data_dir`` and ``repeats``.
+    """
+
+    def __init__(self, config: Mapping[str, Any], **kwargs: Any) -> None:
+        options = dict(config)
+        options.pop("class", None)
+        metadata = dict(options.get("metadata") or {})
+        examples = (options.get("fewshot_config") or {}).get("samples") or []
+        metadata["prompt_sha256"] = prompt_hash(str(options.get("doc_to_text")), examples)
+        metadata["completion_prompt"] = COMPLETION
+        options["metadata"] = metadata
+        options["repeats"] = _repeats(metadata.get("repeats", options.get("repeats", 1)))
+        options["metric_list"] = METRICS
+        options["process_results"] = score
+        fallbacks = _names(metadata.get("fallbacks", ()))
+        extract("", fallbacks=fallbacks)  # refuses an unknown name now, not after the model has run
+        self._reader = PoolReader("answer", Rules.named(metadata.get("rules", "math")), fallbacks)
+        names = chosen_selectors(metadata.get("selectors"))
+        super().__init__(config=options, **kwargs)
+        self._filters = [self._pipeline(name) for name in names]
+        self._filters.append(FilterEnsemble("pool", [functools.partial(WholePool, self._reader)]))
+
+    def _pipeline(self, name: str) -> FilterEnsemble:
+        selector = get_selector(name)
+        label = f"{name}{USES_REFERENCE}" if selector.uses_reference else name
+        return FilterEnsemble(label, [functools.partial(SelectFilter, name, self._reader)])
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Loads the problems; see :func:`lm_eval_eglr.problems.dataset.load_problems`."""
+        metadata = self.config.metadata or {}
+        problems = load_problems(
+            Source.from_options(dataset_kwargs or {}),
+            Path(metadata["config_source"]).parent,
+            metadata.get("data_dir"),
+        )
+        self.dataset = {self.config.test_split: problems}
+
+    def fewshot_docs(self) -> list[dict[str, str]]:
+        """The task's worked examples; never problems of the benchmark."""
+        samples: list[dict[str, str]] = self.fewshot_cfg.samples or []
+        return samples
+
+    def build_all_requests(self, **kwargs: Any) -> None:
+        """Checks what only a run knows, then builds the requests; without documents a stand-in for them.
+
+        Raises:
+            ValueError: If more worked examples are asked for than there are.
+        """
+        shots, known = self.config.num_fewshot or 0, len(self.sampler.df)
+        if shots > known:
+            raise ValueError(f"num_fewshot={shots}: {self.task_name} has {known} worked examples")
+        options = self.config.generation_kwargs or {}
+        drawn = options.get("do_sample") or options.get("temperature")
+        if self.config.repeats > 1 and not drawn:
+            logger.warning(
+                "%s: repeats=%d of a greedy decoding are %d equal texts; sample with --gen_kwargs "
+                "do_sample=True,temperature=0.7",
+                self.task_name,
+                self.config.repeats,
+                self.config.repeats,
+            )
+        shared = {key: kwargs.get(key) for key in ("limit", "samples")}
+        rank, world_size = kwargs.get("rank", 0), kwargs.get("world_size", 1)
+        mine = self.doc_iterator(rank=rank, world_size=world_size, **shared)
+        if rank == 0 or next(mine, None) is not None:
+            super().build_all_requests(**kwargs)
+            return
+        alone = {"rank": 0, "world_size": 1, "limit": 1, "samples": None, "cache_requests": False}
+        super().build_all_requests(**{**kwargs, **alone})
+        placeholders(self.instances)
+
+    def fewshot_context(
+        self,
+        doc: dict[str, Any],
+        num_fewshot: int,
+        system_instruction: str | None = None,
+        apply_chat_template: bool = False,
+        **kwargs: Any,
+    ) -> str | list[str]:
+        """The prompt: with worked examples and no chat template, in the form that base models complete."""
+        if num_fewshot and not apply_chat_template:
+            examples = self.sampler.sample(n=num_fewshot)
+            return completion_prompt(examples, doc["problem"], system_instruction)
+        if system_instruction and not apply_chat_template:
+            # lm_eval puts nothing between it and the problem.
+            system_instruction = system_instruction.rstrip() + "\n\n"
+        prompt: str | list[str] = super().fewshot_context(
+            doc,
+            num_fewshot=num_fewshot,
+            system_instruction=system_instruction,
+            apply_chat_template=apply_chat_template,
+            **kwargs,
+        )
+        return prompt
+
+    def construct_requests(
+        self, doc: dict[str, Any], ctx: Any, apply_chat_template: bool = False, **kwargs: Any
+    ) -> Instance:
+        """Marks the request as one for a pool; a completion ends where the next problem would begin."""
+        plain = super().construct_requests(doc, ctx, apply_chat_template=apply_chat_template, **kwargs)
+        if self.config.num_fewshot and not apply_chat_template:
+            options = plain.arguments[1]
+            until = options.get("until") or []
+            options["until"] = [*([until] if isinstance(until, str) else until), STOP]
+        return PoolRequest(
+            plain.request_type,
+            plain.doc,
+            plain.arguments,
+            plain.idx,
+            plain.metadata,
+            reference=doc["answer"],
+            rules=self._reader.rules_of(doc),
+            fallbacks=self._reader.fallbacks,
+        )
+
+    def apply_filters(self) -> list[Instance] | None:
+        """Drops what lm_eval repeated to even out the processes, then runs the pipelines.
+
+        Every row is marked whose pools the reference had a say in, whatever its selector looks at.
+        """
+        for instance in self._instances or ():
+            del instance.resps[instance.repeats :]
+        responses = [response for instance in self._instances or () for response in instance.resps]
+        pools = [response.pool for response in responses if isinstance(response, PoolResponse)]
+        if any(pool is not None and pool.uses_reference for pool in pools):
+            for pipeline in self._filters:
+                pipeline.name = pipeline.name.removesuffix(USES_REFERENCE) + USES_REFERENCE
+        filtered: list[Instance] | None = super().apply_filters()
+        return filtered
+
+    def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
+        """Scores what one pipeline made of one document; with ``--predict_only`` nothing is scored."""
+        if "bypass" in self._metric_fn_list:
+            return {"bypass": 0.0}
+        return score(doc, results)
+
+
+def chosen_selectors(value: Any) -> list[str]:
+    """The selectors that ``--metadata selectors=...`` names, as ``majority,oracle`` or a list; else all.
+
+    Raises:
+        ValueError: If one is unknown or its options are wrong.
+    """
+    if value is None:
+        return default_selectors()
+    text = value.strip().removeprefix("[").removesuffix("]") if isinstance(value, str) else value
+    names = split_specifications(text)
+    if not names:
+        raise ValueError(f"selectors={value!r}: expected at least one name")
+    for name in names:
+        get_selector(name)
+    return names
+
+
+def _repeats(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"repeats={value!r}: expected an integer >= 1")
+    return value
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """Names given as one string, ``[phrase,hash]`` or ``phrase``, or as a list."""
+    if isinstance(value, str):
+        value = [name.strip() for name in value.strip().removeprefix("[").removesuffix("]").split(",")]
+    return tuple(name for name in value if name)
