@@ -29,7 +29,7 @@ from word_problems import WordProblem, problems
 from word_tokenizer import PROMPT
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.model_names import DEMO_FOLDER
+from lm_eval_eglr.paths import DEMO_FOLDER
 from lm_eval_eglr.trl import PoolGRPOTrainer, PoolRollouts, math_reward
 
 GENERATIONS = 8

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,13 +135,14 @@ class PoolRollouts:
             alike[share.start, share.stop, share.occurrence].append(place)
         rollouts: dict[int, Sequence[Rollout]] = {}
         for (start, stop, occurrence), places in alike.items():
-            pools = decoder.generate(
-                [shares[place].prompt for place in places],
-                cells=cells[start:stop],
-                max_new_tokens=trainer.max_completion_length,
-                progress=False,
-                seed=mixed_seed(seed, mode, step, call, occurrence),
-            )
+            with _own_forward(trainer.model):
+                pools = decoder.generate(
+                    [shares[place].prompt for place in places],
+                    cells=cells[start:stop],
+                    max_new_tokens=trainer.max_completion_length,
+                    progress=False,
+                    seed=mixed_seed(seed, mode, step, call, occurrence),
+                )
             rollouts.update(zip(places, (pool.rollouts for pool in pools), strict=True))
         prompt_ids = [decoder.encode(share.prompt)[1] for share in shares]
         return _columns([(prompt_ids[place], each) for place in sorted(rollouts) for each in rollouts[place]])
@@ -156,14 +158,15 @@ class PoolRollouts:
         if self._decoder is None or self._model is not model:
             _refuse_unsupported(trainer)
             tokenizer = trainer.processing_class
-            self._decoder = _TemplateDecoder(
-                model,
-                tokenizer,
-                spans=self.spans,
-                temperatures=self.temperatures,
-                trace=True,
-                **self._options,
-            )
+            with _own_forward(model):
+                self._decoder = _TemplateDecoder(
+                    model,
+                    tokenizer,
+                    spans=self.spans,
+                    temperatures=self.temperatures,
+                    trace=True,
+                    **self._options,
+                )
             self._decoder.template_options = dict(trainer.chat_template_kwargs)
             self._model = model
             self.cells(trainer, "train")
@@ -229,6 +232,20 @@ def _refuse_unsupported(trainer: Any) -> None:
     plugin = trainer.accelerator.state.deepspeed_plugin
     if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
         raise ValueError("FSDP and DeepSpeed ZeRO-3 split the weights; PoolRollouts needs them whole")
+
+
+@contextmanager
+def _own_forward(model: Any) -> Iterator[None]:
+    """Takes off what accelerate puts around the forward for mixed precision: its head would be rounded."""
+    wrapped, own = vars(model).get("forward"), vars(model).get("_original_forward")
+    if own is None:
+        yield
+        return
+    model.forward = own
+    try:
+        yield
+    finally:
+        model.forward = wrapped
 
 
 def mixed_seed(*parts: int | str) -> int:

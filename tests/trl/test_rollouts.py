@@ -11,10 +11,10 @@ import pytest
 from datasets import Dataset
 from eglr_selectors import Cell, Telemetry
 from tiny_models import byte_tokenizer, tiny_model
-from training_runs import CELLS, GRID, PROMPTS, Recorder, trainer
+from training_runs import CELLS, GRID, PROMPTS, GRPOTrainer, Recorder, trainer
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.trl import PoolRollouts
+from lm_eval_eglr.trl import PoolGRPOTrainer, PoolRollouts
 
 
 class GreedyCheck(Recorder):
@@ -37,7 +37,7 @@ class GreedyCheck(Recorder):
         return rewards
 
 
-@pytest.mark.parametrize("kind", ["plain", "checkpointing", "dropout", "lora"])
+@pytest.mark.parametrize("kind", ["plain", "checkpointing", "dropout", "lora", "mixed precision"])
 def test_every_step_decodes_the_weights_as_they_are(kind: str, tmp_path: Path) -> None:
     check = GreedyCheck()
     model = tiny_model(attention_dropout=0.5) if kind == "dropout" else tiny_model()
@@ -46,7 +46,14 @@ def test_every_step_decodes_the_weights_as_they_are(kind: str, tmp_path: Path) -
         tmp_path,
         model=model,
         reward=check,
-        settings={"max_steps": 3, "gradient_checkpointing": kind == "checkpointing", "learning_rate": 0.3},
+        settings={
+            "max_steps": 3,
+            "learning_rate": 0.3,
+            "gradient_checkpointing": kind == "checkpointing",
+            "bf16": kind == "mixed precision",
+        },
+        # TRL's own trainer first asks for rollouts when accelerate has wrapped the model.
+        kind=GRPOTrainer if kind == "mixed precision" else PoolGRPOTrainer,
         peft_config=lora if kind == "lora" else None,
     )
     check.trainer = run
@@ -55,6 +62,17 @@ def test_every_step_decodes_the_weights_as_they_are(kind: str, tmp_path: Path) -
     assert len(check.calls) == 3
     first, *later = (tuple(map(tuple, step[: 2 * CELLS])) for step in check.completions)
     assert any(step != first for step in later), "the weights changed what is decoded"
+
+
+def test_plain_samples_at_the_temperature_of_the_policy_have_ratio_one(tmp_path: Path) -> None:
+    rollouts = PoolRollouts(spans="0", temperatures="0.8x4")
+    model = tiny_model(attention_dropout=0.5)
+    run = trainer(tmp_path, rollouts, model=model, settings={"temperature": 0.8, "learning_rate": 1e-3})
+    run.train()
+    for step in run.state.log_history[:2]:
+        for name in ("min", "mean", "max"):
+            assert step[f"sampling/importance_sampling_ratio/{name}"] == pytest.approx(1, abs=1e-3)
+        assert step["sampling/recursed_tokens"] == step["sampling/clipped_tokens"] == 0
 
 
 def test_reward_functions_see_where_a_rollout_comes_from(tmp_path: Path) -> None:

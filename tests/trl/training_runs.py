@@ -12,7 +12,8 @@ from tiny_models import byte_tokenizer, tiny_model
 from transformers import PreTrainedModel
 
 # This folder is called trl too, so the package alone would be found.
-GRPOConfig = pytest.importorskip("trl.trainer", reason="needs TRL, which needs Python 3.11").GRPOConfig
+trl = pytest.importorskip("trl.trainer", reason="needs TRL, which needs Python 3.11")
+GRPOConfig, GRPOTrainer = trl.GRPOConfig, trl.GRPOTrainer
 
 from lm_eval_eglr.trl import PoolGRPOTrainer, PoolRollouts  # noqa: E402
 
@@ -70,10 +71,11 @@ def trainer(
     prompts: list[Any] = PROMPTS,
     reward: Any = None,
     settings: dict[str, Any] | None = None,
+    kind: type = PoolGRPOTrainer,
     **options: Any,
-) -> PoolGRPOTrainer:
+) -> Any:
     """A trainer of a tiny model over ``prompts``."""
-    return PoolGRPOTrainer(
+    return kind(
         model=tiny_model() if model is None else model,
         reward_funcs=reward or Recorder(),
         args=config(folder, **(settings or {})),
