@@ -61,7 +61,6 @@ def timed(modules: list[Any], clock: list[float]) -> Iterator[None]:
 def measure(case: str) -> float:
     """Microseconds of processor time outside the model per drawn token."""
     import torch
-
     from models_and_prompts import stub_model, stub_tokenizer
 
     from lm_eval_eglr.decoding import PoolDecoder

@@ -25,7 +25,7 @@ from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.pool_decoder import DocumentKeys
 from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.decoding.stopping import StopRule
-from lm_eval_eglr.store import Manifest, PoolHead, StoreWriter
+from lm_eval_eglr.store import Manifest, PoolKey, StoreWriter
 
 
 def requests(decoder: PoolDecoder, prompts: int, tokens: int) -> Iterator[Request]:
@@ -68,7 +68,7 @@ def main() -> int:
             begun = time.monotonic()
             for count, (number, pool) in enumerate(pools):
                 if options.store:
-                    writer.append(PoolHead("soak", number), pool)
+                    writer.append(PoolKey("soak", number), pool)
                 if count * 10 // options.prompts >= len(marks):
                     used = process.cpu_times()
                     marks.append((used.user + used.system, process.memory_info().rss / 1e6))

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from eglr_selectors.pool import Cell
-from torch import Tensor
 
 from lm_eval_eglr.decoding.request import Job
-from lm_eval_eglr.decoding.sampler import BLOCK, DrawStream, Truncation, truncation_of
+from lm_eval_eglr.decoding.sampling import BLOCK, DrawStream, Truncation, truncation_of
 from lm_eval_eglr.decoding.stopping import StopRule
 from lm_eval_eglr.decoding.telemetry import FIELDS
 
@@ -236,8 +235,3 @@ _COLUMNS = (
     *("slot", "job", "order", "span", "temperature", "length", "limit"),
     *("truncation", "stop", "drawn", "forked", "parting"),
 )
-
-
-def lines_of(tensor: Tensor, cells: np.ndarray) -> Tensor:
-    """Lines of a tensor of the table, on its device."""
-    return tensor.index_select(0, torch.from_numpy(cells).to(tensor.device))

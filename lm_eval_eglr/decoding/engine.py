@@ -244,9 +244,7 @@ class Engine:
                 "lower max_gen_toks or take a smaller dtype"
             )
         self._scheduler.limit = held // 2
-        logger.warning(
-            "out of memory with %d rows (%s); going on with at most %d", held, shortage, held // 2
-        )
+        logger.warning("out of memory with %d rows (%s); going on with at most %d", held, shortage, held // 2)
         self._scheduler.preempt(tree.evict())
         self._reset_cache(held // 2)
         release_memory()

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.config import BranchingConfig
 from lm_eval_eglr.decoding.numerics import entropy
 from lm_eval_eglr.decoding.request import Job
 from lm_eval_eglr.decoding.telemetry import COLUMN
-
-if TYPE_CHECKING:
-    from lm_eval_eglr.decoding.cells import CellTable
 
 
 def top_entropy(logprobs: Tensor, top_k: int) -> Tensor:

@@ -1,129 +1,28 @@
-"""The draws of a step: uniforms, truncation, tokens, and what is recorded of each.
+"""The draws of a step: a token for every cell, and what is recorded of it.
 
-A token is drawn by inverting the cumulative distribution at a uniform that is a function of seed, document,
-cell and step, and of nothing else. Nothing here waits for the device: drawn tokens and flags are fetched by
-the host in one transfer, :meth:`Drawn.fetch`.
+Nothing here waits for the device: drawn tokens and flags are fetched by the host in one transfer,
+:meth:`Drawn.fetch`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from eglr_selectors.pool import Cell
 from torch import Tensor
-from transformers import LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import LogitsProcessorList
 
-from lm_eval_eglr.decoding.config import BranchingConfig, SamplingConfig
+from lm_eval_eglr.decoding.cells import CellTable
+from lm_eval_eglr.decoding.config import BranchingConfig
 from lm_eval_eglr.decoding.forking import candidates
 from lm_eval_eglr.decoding.model.passes import PassOutput
-from lm_eval_eglr.decoding.numerics import row_blocks
 from lm_eval_eglr.decoding.recursion import Verdict
+from lm_eval_eglr.decoding.sampling import BLOCK, draw_tokens, warpers
 from lm_eval_eglr.decoding.telemetry import statistics
 
-if TYPE_CHECKING:
-    from lm_eval_eglr.decoding.cells import CellTable
-
-BLOCK = 256  # uniforms of a cell that are made at a time
 FAILED = -1  # drawn from a distribution that is not finite
-
-Truncation = tuple[int, float, float]
-
-
-class DrawStream:
-    """The uniforms of one cell of one document, by step.
-
-    Philox is counter-based and its raw output is fixed by its definition, so the draws are the same on
-    every machine, whatever the batch, the order of the documents or the other cells of the grid.
-    With ``noise="shared"`` the span is left out of the key: common random numbers along L. Span 0 never
-    enters, so that plain samples are the same ones in every grid.
-    """
-
-    def __init__(self, sampling: SamplingConfig, document: str, cell: Cell) -> None:
-        parts = [str(sampling.seed), document, repr(cell.temperature), str(cell.sample)]
-        if sampling.noise == "independent" and cell.span:
-            parts.append(str(cell.span))
-        digest = hashlib.blake2b("\x1f".join(parts).encode(), digest_size=16).digest()
-        self._key = int.from_bytes(digest, "little")
-
-    def block(self, number: int) -> np.ndarray:
-        """The uniforms in [0, 1) of the steps from ``number * BLOCK`` on, ``[BLOCK]``."""
-        bits = np.random.Philox(key=self._key)
-        bits.advance(number * BLOCK // 4)  # each count of Philox gives four words
-        raw = np.asarray(bits.random_raw(BLOCK), dtype=np.uint64)
-        uniforms: np.ndarray = (raw >> np.uint64(11)) * 2.0**-53
-        return uniforms
-
-
-def truncation_of(sampling: SamplingConfig) -> Truncation:
-    """What decides whether two cells can be drawn in one call of :func:`draw_tokens`."""
-    return (sampling.top_k, sampling.top_p, sampling.min_p)
-
-
-def warpers(truncation: Truncation) -> LogitsProcessorList:
-    """transformers' own truncation of a tempered distribution, in the order of its ``generate``."""
-    top_k, top_p, min_p = truncation
-    found = LogitsProcessorList()
-    if top_k > 0:
-        found.append(TopKLogitsWarper(top_k=top_k))
-    if top_p < 1.0:
-        found.append(TopPLogitsWarper(top_p=top_p))
-    if min_p > 0.0:
-        found.append(MinPLogitsWarper(min_p=min_p))
-    return found
-
-
-def draw_tokens(
-    logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warp: LogitsProcessorList
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Draws tokens by inverting the cumulative distribution: the first token whose cumulative mass exceeds u.
-
-    Args:
-        logprobs: Log-probabilities at temperature 1, ``[items, vocab]``.
-        temperatures: One per item, above 0, ``[items]``.
-        uniforms: Draws per item, in [0, 1), ``[items, draws]``.
-        warp: Truncation, from :func:`warpers`.
-
-    Returns:
-        Token ids, ``[items, draws]``; a token of probability 0 is never drawn. Each draw's margin, the mass
-        between u and the nearer end of its token's interval. And its log-probability under the tempered,
-        truncated and renormalised distribution, nats. All ``[items, draws]``.
-    """
-    draws = [
-        _draw(logprobs[rows], temperatures[rows, None], uniforms[rows], warp) for rows in row_blocks(logprobs)
-    ]
-    if len(draws) == 1:
-        return draws[0]
-    tokens, margins, drawn = (torch.cat(each) for each in zip(*draws, strict=True))
-    return tokens, margins, drawn
-
-
-def _draw(
-    logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warp: LogitsProcessorList
-) -> tuple[Tensor, Tensor, Tensor]:
-    scores = logprobs / temperatures
-    if warp:
-        no_history = cast("torch.LongTensor", torch.empty(0, dtype=torch.long))
-        scores = warp(no_history, cast("torch.FloatTensor", scores))
-    # Weights relative to the likeliest token, in place: a distribution over a vocabulary is large, and each
-    # pass over it costs. No warper writes into its input, so what it returns is ours.
-    weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
-    cumulative = weights.cumsum(-1)
-    total = cumulative[:, -1:]
-    # The product may round up to the total, beyond which there is no token.
-    targets = torch.minimum(uniforms.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
-    tokens = torch.searchsorted(cumulative, targets, right=True)
-    # Only distributions that are not finite have no such token.
-    tokens = tokens.clamp_max(weights.shape[-1] - 1)
-    above = cumulative.gather(-1, tokens) - targets
-    own = weights.gather(-1, tokens)
-    margins = torch.minimum(above, own - above) / total
-    # Summed again: what a cumulative sum of a long row ends with has lost some digits.
-    return tokens, margins, (own / weights.sum(-1, keepdim=True)).log()
 
 
 @dataclass(slots=True)
@@ -350,9 +249,7 @@ class _Plan:
         cells, entries = torch.from_numpy(np.stack([draws.cells, draws.entries])).to(
             logprobs.device, non_blocking=True
         )
-        same = len(draws.entries) == len(logprobs) and bool(
-            (draws.entries == np.arange(len(logprobs))).all()
-        )
+        same = len(draws.entries) == len(logprobs) and bool((draws.entries == np.arange(len(logprobs))).all())
         spans = table.span[draws.cells] > 0
         deep = torch.from_numpy(spans).to(logprobs.device, non_blocking=True) if spans.any() else None
         temperatures, truncations = table.temperature[draws.cells], table.truncation[draws.cells]

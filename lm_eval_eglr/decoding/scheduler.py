@@ -119,7 +119,9 @@ class Scheduler:
             return found
         if self._peek() is None:
             return found
-        taken = sum(min(self._reserved(job.request), job.live + job.branches_left) for job in tree.jobs if job)
+        taken = sum(
+            min(self._reserved(job.request), job.live + job.branches_left) for job in tree.jobs if job
+        )
         while not self._waiting and (request := self._peek()) is not None:
             reserved = self._reserved(request)
             # One that fills the batch is decoded alone: then nothing that is computed depends on others.

@@ -57,7 +57,12 @@ def token_logprobs(
 
 
 def _distributions(
-    stack: LayerStack, cache: KVCache, recursion: RecursionConfig, tokens: Tensor, positions: Tensor, span: int
+    stack: LayerStack,
+    cache: KVCache,
+    recursion: RecursionConfig,
+    tokens: Tensor,
+    positions: Tensor,
+    span: int,
 ) -> Tensor:
     """ln p_L at some positions of the only row, ``[positions, vocab]``."""
     slots = torch.zeros_like(positions)

@@ -16,7 +16,9 @@ from torch import Tensor
 from lm_eval_eglr.decoding.numerics import by_blocks
 
 CONFIDENCE_TOKENS = 20  # DeepConf, arXiv 2508.15260, section 3
-SMALL_VOCABULARY = 1024  # up to which numpy finds the largest of a row several times as fast as torch, on a CPU
+SMALL_VOCABULARY = (
+    1024  # up to which numpy finds the largest of a row several times as fast as torch, on a CPU
+)
 
 FIELDS = (
     "entropy",

@@ -28,7 +28,14 @@ from lm_eval_eglr.decoding.sampler import Draws
 from lm_eval_eglr.decoding.stopping import decode_text
 from lm_eval_eglr.decoding.telemetry import telemetry_of
 
-COUNTED = ("row_passes", "passes", "row_steps", "plain_layer_tokens", "recursion_layer_tokens", "head_evaluations")
+COUNTED = (
+    "row_passes",
+    "passes",
+    "row_steps",
+    "plain_layer_tokens",
+    "recursion_layer_tokens",
+    "head_evaluations",
+)
 
 
 @dataclass(slots=True)

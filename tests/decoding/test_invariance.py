@@ -180,7 +180,8 @@ def test_pools_that_fill_the_batch_are_decoded_one_by_one(llama, tokenizer):
     jobs = []
     requests = [decoder.request([65 + n], decoder.cells, 3, StopRule(), f"d{n}") for n in range(8)]
     run = decoder.engine.run(
-        requests, lambda tokens, rollouts: jobs.append([job.number for job in decoder.engine.tree.jobs if job])
+        requests,
+        lambda tokens, rollouts: jobs.append([job.number for job in decoder.engine.tree.jobs if job]),
     )
     assert len(dict(run)) == 8
     assert max(map(len, jobs)) == 1

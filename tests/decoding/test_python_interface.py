@@ -112,7 +112,12 @@ def test_recorded_sampling_log_probabilities_are_those_of_the_distribution_drawn
 
 def test_a_recursed_cell_at_temperature_1_draws_from_the_recursed_distribution():
     decoder = PoolDecoder(
-        tiny_model().double(), byte_tokenizer(), spans="2", temperatures="1", entropy_threshold=0.5, trace=True
+        tiny_model().double(),
+        byte_tokenizer(),
+        spans="2",
+        temperatures="1",
+        entropy_threshold=0.5,
+        trace=True,
     )
     (pool,) = decode(decoder, "Tom has 3", max_new_tokens=12)
     telemetry = pool[0].telemetry

@@ -7,7 +7,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
 from lm_eval_eglr.decoding.config import SamplingConfig
-from lm_eval_eglr.decoding.sampler import draw_tokens, truncation_of, warpers
+from lm_eval_eglr.decoding.sampling import draw_tokens, truncation_of, warpers
 
 
 def distribution(vocabulary=50, seed=0):
