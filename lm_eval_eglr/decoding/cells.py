@@ -144,13 +144,19 @@ class CellTable:
         self.tokens[cells, :count] = tokens
         self.length[cells] = count
         self._seeds += [(cell, records) for cell in cells]
-        self._sow()
+        try:
+            self._sow()
+        except BaseException:
+            self._seeds.clear()
+            self.retire(np.array(cells))
+            raise
 
     def _sow(self) -> None:
         """Writes first records, once there is where to write them."""
         while self._seeds and self._device is not None:
-            cell, records = self._seeds.pop()
+            cell, records = self._seeds[-1]
             self.telemetry[cell, : len(records)] = torch.from_numpy(records).to(self.telemetry)
+            self._seeds.pop()
 
     def retire(self, cells: np.ndarray) -> None:
         """Gives lines back."""
@@ -196,7 +202,7 @@ class CellTable:
             new = torch.zeros(shape, dtype=dtype, device=self._device)
             if old.numel():
                 count = len(old) - 1
-                new[(slice(0, count), *(slice(0, size) for size in old.shape[1:]))] = old[:count]
+                new[:count][tuple(slice(0, size) for size in old[:count].shape)] = old[:count]
             made.append(new)
         self.telemetry, self.uniforms, self.plain = made
 

@@ -1,8 +1,9 @@
 """The decode loop: schedule, run, recurse, draw, commit.
 
-A pool is a tree of rows, each run once, that fork where their cells draw apart. A pass runs the newest token of
-some rows through all layers, and one iteration of every recursion through its top layers beside them, so that
-the weights are read once for both. A row draws once the distributions of all its cells are there.
+A pool is a tree of rows, each run once, that fork where their cells draw apart. A pass runs the newest
+token of some rows through all layers, and one iteration of every recursion through its top layers beside
+them, so that the weights are read once for both. A row draws once the distributions of all its cells are
+there.
 """
 
 from __future__ import annotations
@@ -18,20 +19,24 @@ from transformers import PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.config import RecursionConfig
-from lm_eval_eglr.decoding.costs import CostModel
 from lm_eval_eglr.decoding.model.cpu_linear import CpuLinear
 from lm_eval_eglr.decoding.model.cuda_graphs import make_runner
-from lm_eval_eglr.decoding.model.kv_cache import KVCache
+from lm_eval_eglr.decoding.model.kv_cache import (
+    KVCache,
+    OutOfMemory,
+    is_out_of_memory,
+    release_memory,
+)
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
-from lm_eval_eglr.decoding.model.memory import OutOfMemory, is_out_of_memory, release_memory
+from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.model.runner import Batch, MakeRunner, RunBatch, recursions_run_alone
 from lm_eval_eglr.decoding.numerics import rounding_of
 from lm_eval_eglr.decoding.prefill import Prefixes, prefill
-from lm_eval_eglr.decoding.recursion import ActiveRecursions
-from lm_eval_eglr.decoding.request import Job, Request
+from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
+from lm_eval_eglr.decoding.request import CostModel, Job, Request, StepResult
 from lm_eval_eglr.decoding.sampler import Sampler
 from lm_eval_eglr.decoding.scheduler import Poll, Scheduler
-from lm_eval_eglr.decoding.tree import StepResult, Tree
+from lm_eval_eglr.decoding.tree import Tree
 
 logger = logging.getLogger(__name__)
 
@@ -213,9 +218,9 @@ class Engine:
             draws=tree.draws(starting, recursions),
         )
 
-    def _commit(self, batch, output, verdict, flags) -> StepResult:
+    def _commit(self, batch: Batch, output: PassOutput, verdict: Verdict, flags: np.ndarray) -> StepResult:
         tree = self.tree
-        tree.count_pass()
+        tree.ledger.count_pass(tree.job[: tree.count])
         try:
             return tree.commit(
                 batch,

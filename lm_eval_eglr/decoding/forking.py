@@ -1,8 +1,8 @@
 """The fork policy of EAGER: a rollout whose next token is uncertain goes on with several tokens.
 
-Source: EAGER, arXiv 2510.11170: fork where the entropy of the likeliest tokens exceeds a threshold. Its authors
-fork from sampled text; here the token that was drawn continues unchanged and the likeliest others branch off,
-so that forking never changes a rollout that is there.
+Source: EAGER, arXiv 2510.11170: fork where the entropy of the likeliest tokens exceeds a threshold. Its
+authors fork from sampled text; here the token that was drawn continues unchanged and the likeliest others
+branch off, so that forking never changes a rollout that is there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What rounding does, and passes over distributions that do not suffer from it.
 
-Everything that is not a layer is computed in fp32 at least. Distributions are passed over a few rows at a time
-on a CPU: one over a vocabulary is 200 kB and more, a step has dozens, and an intermediate result of that size
-comes as fresh memory from the operating system each time, which takes longer than computing it.
+Everything that is not a layer is computed in fp32 at least. Distributions are passed over a few rows at a
+time on a CPU: one over a vocabulary is 200 kB and more, a step has dozens, and an intermediate result of
+that size comes as fresh memory from the operating system each time, which takes longer than computing it.
 """
 
 from __future__ import annotations

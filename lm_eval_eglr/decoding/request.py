@@ -1,14 +1,14 @@
-"""What is asked of the engine, and what it keeps of it while it is decoded."""
+"""What is asked of the engine, and what it keeps of it while it is decoded: requests, jobs, their cost."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from eglr_selectors.pool import Cell, Rollout, RolloutPool
+from eglr_selectors.pool import Cell, PoolCost, Rollout, RolloutPool
 
 from lm_eval_eglr.decoding.config import BranchingConfig, SamplingConfig
-from lm_eval_eglr.decoding.costs import CostModel
 from lm_eval_eglr.decoding.stopping import StopRule
 
 
@@ -76,6 +76,64 @@ class Request:
         return self.branching is None
 
 
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """The sizes of a model that decide what a token costs.
+
+    Attributes:
+        depth: Number of decoder layers.
+        layer_parameters: Parameters of one layer that a token goes through.
+        head_parameters: Those of the final norm and the unembedding.
+    """
+
+    depth: int
+    layer_parameters: float
+    head_parameters: float
+
+    def flops(self, layer_tokens: int, head_evaluations: int) -> float:
+        """Two operations per parameter and application; attention over the context is left out."""
+        return 2.0 * (layer_tokens * self.layer_parameters + head_evaluations * self.head_parameters)
+
+    def pool_cost(
+        self,
+        *,
+        prompt_tokens: int,
+        tokens: int,
+        rows: int,
+        plain_layer_tokens: int,
+        recursion_layer_tokens: int,
+        head_evaluations: int,
+    ) -> PoolCost:
+        """Completes the counts of a pool by their operations; see :class:`PoolCost` for the terms."""
+        layer_tokens = plain_layer_tokens + recursion_layer_tokens
+        return PoolCost(
+            prompt_tokens=prompt_tokens,
+            tokens=tokens,
+            rows=rows,
+            plain_layer_tokens=plain_layer_tokens,
+            recursion_layer_tokens=recursion_layer_tokens,
+            head_evaluations=head_evaluations,
+            flops=self.flops(layer_tokens, head_evaluations),
+            plain_flops=self.flops(self.depth * (prompt_tokens - 1 + tokens), tokens),
+        )
+
+    def joined(self, parts: Sequence[PoolCost], tokens: int) -> PoolCost:
+        """The cost of a pool that was decoded in several rounds; work that was done twice counts twice.
+
+        Args:
+            parts: Of the rounds; the first one began at the prompt.
+            tokens: Tokens over all rollouts, as if nothing had been shared.
+        """
+        return self.pool_cost(
+            prompt_tokens=parts[0].prompt_tokens,
+            tokens=tokens,
+            rows=sum(part.rows for part in parts),
+            plain_layer_tokens=sum(part.plain_layer_tokens for part in parts),
+            recursion_layer_tokens=sum(part.recursion_layer_tokens for part in parts),
+            head_evaluations=sum(part.head_evaluations for part in parts),
+        )
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """A request while it is decoded, with the cost of its shared work.
@@ -116,3 +174,75 @@ class Job:
             head_evaluations=self.head_evaluations,
         )
         return RolloutPool(rollouts, self.request.prompt, cost)
+
+
+@dataclass(slots=True)
+class WaitingRow:
+    """A row that has no slot: cells of a job that have drawn the same tokens."""
+
+    job: Job
+    cells: list[int]
+
+
+@dataclass(slots=True)
+class StepResult:
+    """What a step finished.
+
+    Attributes:
+        tokens: Number of tokens drawn.
+        rollouts: Number of rollouts that ended.
+    """
+
+    tokens: int = 0
+    rollouts: int = 0
+
+
+COUNTED = (
+    *("row_passes", "passes", "row_steps"),
+    *("plain_layer_tokens", "recursion_layer_tokens", "head_evaluations"),
+)
+
+
+class Ledger:
+    """What jobs that are being decoded have cost so far: a line of :data:`COUNTED` for each."""
+
+    def __init__(self, depth: int) -> None:
+        """Counts for a model of ``depth`` layers."""
+        self._depth = depth
+        self._counts = np.zeros((0, len(COUNTED)), np.int64)
+
+    def open(self, index: int) -> None:
+        """Begins the line of a job."""
+        if index == len(self._counts):
+            self._counts = np.concatenate([self._counts, np.zeros((1, len(COUNTED)), np.int64)])
+        self._counts[index] = 0
+
+    def close(self, job: Job) -> None:
+        """Writes a job's line into it."""
+        for name, value in zip(COUNTED, self._counts[job.index].tolist(), strict=True):
+            setattr(job, name, value)
+
+    def has_run(self, job: Job) -> bool:
+        """Whether a job has had a token drawn."""
+        return bool(self._counts[job.index, 2])
+
+    def count_pass(self, jobs: np.ndarray) -> None:
+        """Counts a pass, given the jobs of all live rows, ``[rows]``."""
+        rows = np.bincount(jobs, minlength=len(self._counts))
+        self._counts[:, :2] += np.stack([rows, rows > 0], -1)
+
+    def count_prefill(self, job: Job, positions: int) -> None:
+        """Counts positions of a job's prompt that were read."""
+        self._counts[job.index, 3] += self._depth * positions
+
+    def count_tokens(self, jobs: np.ndarray, work: np.ndarray | None) -> None:
+        """Counts a token for each row.
+
+        Args:
+            jobs: The rows' jobs, ``[rows]``.
+            work: Layers and heads that their recursions took, ``[rows, 2]``; ``None`` without recursions.
+        """
+        tokens = np.bincount(jobs, minlength=len(self._counts))
+        self._counts[:, 2:] += tokens[:, None] * np.array([1, self._depth, 0, 1])
+        if work is not None:
+            np.add.at(self._counts[:, 4:6], jobs, work)

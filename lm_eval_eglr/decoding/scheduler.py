@@ -10,8 +10,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from lm_eval_eglr.decoding.request import Job, Request
-from lm_eval_eglr.decoding.tree import Tree, WaitingRow
+from lm_eval_eglr.decoding.request import Job, Request, WaitingRow
+from lm_eval_eglr.decoding.tree import Tree
 
 MIN_SAMPLES = 4  # requests that are done before anything is concluded from them
 MARGIN = 1.2  # rows that are reserved over rows that were needed

@@ -11,10 +11,9 @@ from eglr_selectors import parse_pool
 from tiny_models import tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.budget import decoded_tokens
 from lm_eval_eglr.decoding.pool_decoder import DocumentKeys
-from lm_eval_eglr.decoding.rounds import Assignment
 from lm_eval_eglr.decoding.stopping import StopRule
+from lm_eval_eglr.decoding.strategies.rounds import Assignment, decoded_tokens
 
 PROMPTS = ["Tom has 3 apples", "A", "8", "Tom"]
 LENGTH = 12

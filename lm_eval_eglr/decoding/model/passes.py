@@ -1,7 +1,7 @@
 """A pass through the layers: which rows take part in which of them, and which keys and values they see.
 
-A pass is what the model is given as its cache, and what the hooks on its layers and its attention ask. It owns
-the addressing; keys and values are stored in a :class:`~lm_eval_eglr.decoding.model.kv_cache.KVCache`.
+A pass is what the model is given as its cache, and what the hooks on its layers and its attention ask. It
+owns the addressing; keys and values are stored in a :class:`~lm_eval_eglr.decoding.model.kv_cache.KVCache`.
 
 Two kinds recurse, and do the same. In a :class:`DynamicPass` a recursion joins by being appended, so that the
 layers below its span cost nothing for it. In a :class:`StaticPass` all rows run through all layers and one
