@@ -112,6 +112,7 @@ class Engine:
         )
         self._sampler = Sampler(self._table, self._rounding)
         self._recursions = ActiveRecursions(self.recursion, self._rounding)
+        self._seen = -1  # events of the tree when rows were last let in
         self._spans: set[int] = set()  # of the requests so far, but for 0
         self._reset_cache(self.max_rows)
 
@@ -197,7 +198,9 @@ class Engine:
     def _schedule(self) -> Batch | None:
         """Lets rows in, and chooses those that run: all that can, unless too many others are recursed."""
         tree, recursions = self.tree, self._recursions
-        admitted = self._scheduler.admit(tree)
+        # Where nothing has begun or ended, nothing can be let in.
+        admitted = self._scheduler.admit(tree) if tree.events != self._seen or not tree.count else []
+        self._seen = tree.events
         if admitted:
             self._spans.update(cell.span for row in admitted for cell in row.job.request.cells if cell.span)
             prefill(self.stack, self._cache, tree, admitted, self.prefixes)
@@ -232,8 +235,9 @@ class Engine:
                 limit=self._scheduler.limit,
             )
         finally:
-            self._scheduler.preempt(tree.preempted)
-            tree.preempted = []
+            if tree.preempted:
+                self._scheduler.preempt(tree.preempted)
+                tree.preempted = []
 
     def _retry_with_half_the_rows(self, shortage: str) -> None:
         """Makes room after memory ran out: all rows wait, to go on half as many at a time.

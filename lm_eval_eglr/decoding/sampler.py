@@ -18,9 +18,9 @@ from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.config import BranchingConfig
 from lm_eval_eglr.decoding.forking import candidates
 from lm_eval_eglr.decoding.model.passes import PassOutput
+from lm_eval_eglr.decoding.numerics import statistics
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 from lm_eval_eglr.decoding.sampling import BLOCK, draw_tokens, warpers
-from lm_eval_eglr.decoding.telemetry import statistics
 
 FAILED = -1  # drawn from a distribution that is not finite
 
@@ -131,7 +131,10 @@ class Sampler:
         if plan.deep is not None:
             table.plain[plan.cells[: draws.plain]] = tokens[: draws.plain]
             ties = ties | (plan.pick(verdict.near) & plan.deep)
-        found, gates = candidates(draws.branching, logprobs, plan.entries)
+        found: list[Tensor] = []
+        gates = changed
+        if draws.branching:
+            found, gates = candidates(draws.branching, logprobs, plan.entries)
         entropies = plan.pick(verdict.entropies)
         table.telemetry[plan.cells, columns] = torch.stack(
             [
@@ -146,7 +149,7 @@ class Sampler:
                 drawn,
                 ties.to(drawn),
                 changed,
-                changed if gates is None else gates,
+                gates,
             ],
             -1,
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
 import numpy as np
-from eglr_selectors.pool import FinishReason
 from transformers import PreTrainedTokenizerBase
 
 # Tokens decoded before the first one that could belong to a stop string, so that a character whose
@@ -91,50 +90,3 @@ class StopRule:
             start = found + len(self.after)
         ends = [text.find(string, start) for string in self.active]
         return text[: min([end for end in ends if end >= 0], default=len(text))]
-
-
-STOP, LENGTH, ERROR = 1, 2, 3
-REASONS: dict[int, FinishReason] = {STOP: "stop", LENGTH: "length", ERROR: "error"}
-"""Why a rollout ends; 0 is for one that goes on."""
-
-
-class EndCheck:
-    """Says which rollouts end with their newest token."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int]) -> None:
-        """Decodes by ``tokenizer``; ``end_tokens`` end every rollout."""
-        self._tokenizer = tokenizer
-        self._ends = np.array(sorted(end_tokens), np.int64)
-
-    def reasons(
-        self,
-        newest: np.ndarray,
-        lengths: np.ndarray,
-        *,
-        limits: np.ndarray,
-        stops: np.ndarray,
-        rules: Sequence[StopRule],
-        tokens_of: Callable[[int], list[int]],
-    ) -> np.ndarray:
-        """Why each rollout ends, as number into :data:`REASONS`.
-
-        Args:
-            newest: Newest token of each, below 0 where drawing it failed, ``[rollouts]``.
-            lengths: Tokens of each with it, ``[rollouts]``.
-            limits: How many it may have, ``[rollouts]``.
-            stops: Its stop strings, as index into ``rules``, ``[rollouts]``.
-            rules: Stop strings; the first one is for none.
-            tokens_of: All tokens of a rollout.
-        """
-        reasons = np.where(lengths >= limits, LENGTH, 0)
-        reasons[(newest[:, None] == self._ends).any(1)] = STOP
-        if len(rules) > 1:
-            watched = np.flatnonzero((stops > 0) & (reasons != STOP) & (newest >= 0))
-            # A token's text is looked at once per run, and a rollout's where its newest token may matter.
-            pairs, inverse = np.unique(stops[watched] * (1 << 32) + newest[watched], return_inverse=True)
-            may = [rules[pair >> 32].may_end(self._tokenizer, pair % (1 << 32)) for pair in pairs.tolist()]
-            for place in watched[np.array(may, bool)[inverse]].tolist():
-                if rules[stops[place]].reached(self._tokenizer, tokens_of(place)):
-                    reasons[place] = STOP
-        reasons[newest < 0] = ERROR
-        return reasons

@@ -16,16 +16,16 @@ import numpy as np
 from eglr_selectors.pool import FinishReason, Rollout
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_eglr.decoding.cells import WAITING, CellTable
+from lm_eval_eglr.decoding.cells import ERROR, REASONS, WAITING, CellTable, Ledger
 from lm_eval_eglr.decoding.config import BranchingConfig
 from lm_eval_eglr.decoding.forking import Forks, plan_forks
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.model.runner import Batch
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
-from lm_eval_eglr.decoding.request import Job, Ledger, Request, StepResult, WaitingRow
+from lm_eval_eglr.decoding.request import Job, Request, StepResult, WaitingRow
 from lm_eval_eglr.decoding.sampler import Draws
-from lm_eval_eglr.decoding.stopping import ERROR, REASONS, EndCheck, decode_text
+from lm_eval_eglr.decoding.stopping import decode_text
 from lm_eval_eglr.decoding.telemetry import telemetry_of
 
 
@@ -76,7 +76,7 @@ class Tree:
         self._work = np.zeros((0, 2), np.int64)  # layers and heads of the recursions of a slot's token
         self._tokenizer = tokenizer
         self._depth = depth
-        self._ends = EndCheck(tokenizer, end_tokens)
+        self._end_tokens = np.array(sorted(end_tokens), np.int64)
         self._share = share
         self._trace = trace
         self._live: np.ndarray | None = None
@@ -201,7 +201,7 @@ class Tree:
         complete[batch.slots] = True
         complete &= active == 0
 
-        branches = Forks([], [], [])
+        branches: Forks | None = None
         try:
             if draws.branching:
                 size = output.logprobs.shape[-1]
@@ -211,12 +211,14 @@ class Tree:
             over = np.flatnonzero(reasons)
             records = table.read(ready[over], lengths[over]) if len(over) else []
         except BaseException:
-            branches.undo(table)
-            self._changed()
+            if branches is not None:
+                branches.undo(table)
+                self._changed()
             raise
 
         # From here on nothing is asked of the device until the host is done.
-        branches.take(table)
+        if branches is not None:
+            branches.take(table)
         table.length[ready] = lengths
         self.position[: self.count] += complete
         self.active[: self.count] = active
@@ -265,14 +267,7 @@ class Tree:
         # A draw that failed is written, too, but not counted.
         table.tokens[ready, lengths] = newest
         lengths = lengths + (newest >= 0)
-        reasons = self._ends.reasons(
-            newest,
-            lengths,
-            limits=table.limit[ready],
-            stops=table.stop[ready],
-            rules=table.stops,
-            tokens_of=lambda place: table.tokens[ready[place], : lengths[place]].tolist(),
-        )
+        reasons = table.reasons(ready, newest, lengths, self._end_tokens, self._tokenizer)
         return ready, lengths, reasons
 
     def _to_recurse(self, gated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
