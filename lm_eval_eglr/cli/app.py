@@ -11,14 +11,17 @@ from typing import Any
 import typer
 
 from lm_eval_eglr.cli import (
+    axes,
     breakdown,
     calibrate,
     compare,
     demo,
     export,
     fit_verifier,
+    import_rollouts,
     report,
     select,
+    study,
     verify_store,
 )
 from lm_eval_eglr.cli.output import log
@@ -30,9 +33,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "select": select.select,
     "selectors": select.selectors,
     "compare": compare.compare,
+    "axes": axes.axes,
     "report": report.report,
     "breakdown": breakdown.breakdown,
+    "study": study.study,
     "export": export.export,
+    "import": import_rollouts.import_rollouts,
     "calibrate": calibrate.calibrate,
     "fit-verifier": fit_verifier.fit_verifier,
     "verify-store": verify_store.verify_store,

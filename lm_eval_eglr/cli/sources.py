@@ -8,13 +8,17 @@ from pathlib import Path
 from eglr_selectors import default_selectors, split_specifications
 
 from lm_eval_eglr.cli.output import log, progress
+from lm_eval_eglr.importing import format_of, read_rollouts, store_in_memory
 from lm_eval_eglr.reports.selector_rows import bind_all
 from lm_eval_eglr.store import Store, read_store
+from lm_eval_eglr.store.manifest import NAME as MANIFEST
 
 
 def open_store(folder: Path) -> Store:
-    """Reads a store and says aloud if it is only a part of what its run set out to make."""
-    store = read_store(folder, lambda paths: progress(paths, f"Reading {folder.name}"))
+    """Reads a store, or rollouts of another tool, and says aloud if a store lacks some of its pools."""
+    store = imported_store(folder)
+    if store is None:
+        store = read_store(folder, lambda paths: progress(paths, f"Reading {folder.name}"))
     if not store.pools:
         raise ValueError(f"{folder}: the store holds no rollouts yet")
     if store.missing:
@@ -24,6 +28,23 @@ def open_store(folder: Path) -> Store:
             "part only, the quicker problems first; run the same lm_eval command again to complete it"
         )
     return store
+
+
+def imported_store(path: Path) -> Store | None:
+    """Reads rollouts that another tool wrote, such as lm_eval's output folder; ``None`` if they are none.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
+    if not path.exists() or (path / MANIFEST).is_file():
+        return None
+    form = format_of(path)
+    if form is None:
+        return None
+    imported = read_rollouts([path], form)
+    for note in imported.notes:
+        log(note)
+    return store_in_memory(path, imported, form)
 
 
 def selectors_of(text: str | None) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from eglr_selectors import (
@@ -24,6 +23,7 @@ from lm_eval.api.instance import Instance
 
 from lm_eval_eglr.harness.console import debugging
 from lm_eval_eglr.harness.instances import FALLBACKS, PoolResponse
+from lm_eval_eglr.problems.tolerance import rules_of
 
 logger = logging.getLogger(__name__)
 
@@ -107,12 +107,7 @@ class PoolReader:
 
     def rules_of(self, doc: dict[str, Any]) -> Rules:
         """The benchmark's rules, with the absolute ``tolerance`` that a document may have of its own."""
-        tolerance = doc.get("tolerance")
-        if not tolerance:
-            return self.rules
-        # A hair more, so that an answer on the edge is inside in floating point too.
-        relative = tolerance / abs(float(self.reference(doc) or "nan")) * (1 + 1e-9)
-        return replace(self.rules, relative_tolerance=relative)
+        return rules_of(doc, self.rules, self.reference(doc))
 
 
 class SelectFilter(Filter):
