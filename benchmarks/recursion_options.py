@@ -19,8 +19,8 @@ from eglr_selectors import ParsedPool
 from eglr_selectors.estimators import accuracy, maj_at_k, paired_bootstrap, pass_at_k
 from task_runs import Difference, about, at, decode, listed, parsed_pools, points, task_parser, write
 
-from lm_eval_eglr import harness
 from lm_eval_eglr.calibration import measured_gate_rate
+from lm_eval_eglr.harness import plugin
 
 VARIANTS = {
     "default": "",
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=24, help="plain samples per problem, T = 0.7")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     arguments = parser.parse_args()
-    harness.install()
+    plugin.install()
     stores = {
         name: decode(arguments, name, f"{arguments.grid},{VARIANTS[name]}".rstrip(","))
         for name in arguments.variants

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from eglr_selectors import Rollout, RolloutPool
 
-from lm_eval_eglr.store import Manifest, PoolHead, StoreWriter, read_store
+from lm_eval_eglr.store import Manifest, PoolKey, StoreWriter, read_store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "grading"))
 from respellings import respellings
@@ -62,7 +62,7 @@ def write(folder: Path, references: list[str], count: int) -> None:
             hard = rng.random()
             texts = [rng.choice(right if rng.random() > hard else wrong) for _ in range(count)]
             pool = RolloutPool(tuple(Rollout(rf"so it is \boxed{{{text}}}") for text in texts), str(number))
-            writer.append(PoolHead("math", number, document=f"{number}:0", reference=reference), pool)
+            writer.append(PoolKey("math", number, document=f"{number}:0", reference=reference), pool)
 
 
 if __name__ == "__main__":

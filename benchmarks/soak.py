@@ -26,7 +26,7 @@ from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.pool_decoder import DocumentKeys
 from lm_eval_eglr.decoding.rows import Request
 from lm_eval_eglr.decoding.stopping import StopRule
-from lm_eval_eglr.store import Manifest, PoolHead, StoreWriter
+from lm_eval_eglr.store import Manifest, PoolKey, StoreWriter
 
 
 def stub_model() -> LlamaForCausalLM:
@@ -98,7 +98,7 @@ def main() -> int:
             begun = time.monotonic()
             for count, (number, pool) in enumerate(pools):
                 if options.store:
-                    writer.append(PoolHead("soak", number), pool)
+                    writer.append(PoolKey("soak", number), pool)
                 if count * 10 // options.prompts >= len(marks):
                     used = process.cpu_times()
                     marks.append((used.user + used.system, process.memory_info().rss / 1e6))

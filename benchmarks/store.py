@@ -22,13 +22,13 @@ import pandas
 import pyarrow as pa
 from eglr_selectors import Cell, PoolCost, Rollout, RolloutPool, Telemetry, rollout_from_record
 
-from lm_eval_eglr.store.head import PoolHead
 from lm_eval_eglr.store.pool_file import decode, encode
+from lm_eval_eglr.store.pool_key import PoolKey
 
 VOCABULARY = 49_152
 
 
-def synthetic_pools(problems: int, rollouts: int, tokens: int) -> Iterator[tuple[PoolHead, RolloutPool]]:
+def synthetic_pools(problems: int, rollouts: int, tokens: int) -> Iterator[tuple[PoolKey, RolloutPool]]:
     """Yields pools one by one: 150 different words or so per pool, as a solution has."""
     rng = np.random.default_rng(0)
     words = np.array(
@@ -51,7 +51,7 @@ def synthetic_pools(problems: int, rollouts: int, tokens: int) -> Iterator[tuple
                 )
             )
         prompt = " ".join(words[rng.choice(usual, 120)])
-        head = PoolHead("synthetic", number, document=f"{number}:0", reference="42", fields={"id": number})
+        head = PoolKey("synthetic", number, document=f"{number}:0", reference="42", fields={"id": number})
         yield head, RolloutPool(tuple(made), prompt, PoolCost(120, rollouts * tokens, rollouts * tokens))
 
 
@@ -71,7 +71,7 @@ class Parquet:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def append(self, head: PoolHead, pool: RolloutPool) -> None:
+    def append(self, head: PoolKey, pool: RolloutPool) -> None:
         """Writes one file."""
         name, data = encode(head, pool)
         write_synced(self.folder / name, data, "wb")
@@ -94,7 +94,7 @@ class Jsonl:
         self.path = folder / "rollouts.jsonl.zst"
         self.codec = pa.Codec("zstd", 6)
 
-    def append(self, head: PoolHead, pool: RolloutPool) -> None:
+    def append(self, head: PoolKey, pool: RolloutPool) -> None:
         """Appends one frame, its length before it."""
         shared = {**head.to_columns(), "prompt": pool.prompt, "cost": dataclasses.asdict(pool.cost)}
         lines = "\n".join(json.dumps({**shared, **record}) for record in pool.to_records()).encode()

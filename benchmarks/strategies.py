@@ -26,8 +26,8 @@ from eglr_selectors import ParsedPool
 from eglr_selectors.estimators import accuracy, bootstrap, maj_at_k, paired_bootstrap, pass_at_k
 from task_runs import Difference, about, at, decode, listed, parsed_pools, points, task_parser, write
 
-from lm_eval_eglr import harness
 from lm_eval_eglr.decoding.budget import decoded_tokens
+from lm_eval_eglr.harness import plugin
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--only", help="name of one strategy, for several runs side by side")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
-    harness.install()
+    plugin.install()
     stores = {}
     for name, options in runs(arguments).items():
         if arguments.only in (None, name):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from eglr_selectors import ParsedPool
 
-from lm_eval_eglr import harness
+from lm_eval_eglr.paths import tasks_folder
 from lm_eval_eglr.store import read_store
 
 Difference = tuple[float, float, float]
@@ -50,7 +50,7 @@ def decode(arguments: argparse.Namespace, name: str, options: str) -> Path:
         tasks=[arguments.task],
         # Only ours: lm_eval's own twelve thousand take ten seconds to scan.
         task_manager=TaskManager(
-            include_path=str(harness.tasks_folder()),
+            include_path=str(tasks_folder()),
             include_defaults=False,
             metadata={"selectors": "majority,oracle"},
         ),

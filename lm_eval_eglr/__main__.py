@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lm_eval_eglr import harness
+from lm_eval_eglr.harness import plugin
 
 
 def main() -> None:
     """Runs lm_eval's command line."""
-    harness.install()
+    plugin.install()
     from lm_eval.__main__ import cli_evaluate
 
     cli_evaluate()

@@ -11,16 +11,20 @@ from typing import Any
 import typer
 
 from lm_eval_eglr.cli import (
+    axes,
+    breakdown,
     calibrate,
     compare,
     demo,
     export,
     fit_verifier,
+    import_rollouts,
     report,
     select,
+    study,
     verify_store,
 )
-from lm_eval_eglr.cli.output import say
+from lm_eval_eglr.cli.output import log
 from lm_eval_eglr.store import StoreError
 
 DAMAGED, WRONG, INTERRUPTED = 1, 2, 130
@@ -29,8 +33,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "select": select.select,
     "selectors": select.selectors,
     "compare": compare.compare,
+    "axes": axes.axes,
     "report": report.report,
+    "breakdown": breakdown.breakdown,
+    "study": study.study,
     "export": export.export,
+    "import": import_rollouts.import_rollouts,
     "calibrate": calibrate.calibrate,
     "fit-verifier": fit_verifier.fit_verifier,
     "verify-store": verify_store.verify_store,
@@ -45,7 +53,7 @@ app = typer.Typer(
 )
 
 
-def plainly(command: Callable[..., None]) -> Callable[..., None]:
+def report_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Makes an expected failure of a command one line and an exit code; a fault keeps its traceback."""
 
     @functools.wraps(command)
@@ -55,20 +63,20 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:  # `eglr ... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except StoreError as error:
-            say(f"eglr: {error}")
+            log(f"eglr: {error}")
             raise typer.Exit(DAMAGED) from None
         except (ValueError, OSError) as error:
-            say(f"eglr: {error}")
+            log(f"eglr: {error}")
             raise typer.Exit(WRONG) from None
         except KeyboardInterrupt:
-            say("eglr: interrupted; nothing in a store is lost, and the same command starts again from there")
+            log("eglr: interrupted; nothing in a store is lost, and the same command starts again from there")
             raise typer.Exit(INTERRUPTED) from None
 
     return run
 
 
 for name, command in COMMANDS.items():
-    app.command(name=name)(plainly(command))
+    app.command(name=name)(report_errors(command))
 
 
 def main() -> None:

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from lm_eval_eglr.cli.output import prepare, print_json, say
+from lm_eval_eglr.cli.output import check_writable, log, print_json
 from lm_eval_eglr.cli.select import Json
-from lm_eval_eglr.harness import tasks_folder
-from lm_eval_eglr.model_names import DEMO
-from lm_eval_eglr.prompts import zero_shot_prompt
+from lm_eval_eglr.paths import DEMO, tasks_folder
+from lm_eval_eglr.problems.prompts import zero_shot_prompt
 
 
 def calibrate(
@@ -44,7 +43,7 @@ def calibrate(
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"temperature={temperature!r}: expected a number >= 0")
     if plot is not None:
-        prepare(plot)
+        check_writable(plot)
     texts = read_prompts(prompts)[: max(1, limit)]
     from lm_eval_eglr import calibration  # torch and transformers: seconds of imports
     from lm_eval_eglr.decoding import PoolDecoder
@@ -67,7 +66,7 @@ def calibrate(
         from lm_eval_eglr.reports.figures import entropy_distribution
 
         entropy_distribution(found.entropies, found.threshold).write_html(plot, include_plotlyjs=True)
-        say(f"wrote {plot}")
+        log(f"wrote {plot}")
     if json:
         print_json(
             {

@@ -9,13 +9,17 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_eglr.cli.output import print_json, progress, say
+from lm_eval_eglr.cli.output import log, print_json, progress
 from lm_eval_eglr.cli.select import SelectorOption
-from lm_eval_eglr.cli.sources import open_store, selectors_of
+from lm_eval_eglr.cli.sources import imported_store, open_store, selectors_of
+from lm_eval_eglr.importing import format_of
+from lm_eval_eglr.importing.lm_eval_output import Run, runs_in
 from lm_eval_eglr.reports.harness_results import read_results
 from lm_eval_eglr.reports.leaderboard import Leaderboard, leaderboard, leaderboard_table
-from lm_eval_eglr.reports.strategies import StrategyRow, strategy_row
+from lm_eval_eglr.reports.selector_rows import StrategyRow, strategy_row
 from lm_eval_eglr.reports.tables import TEXT_FORMATS, print_rich, render
+from lm_eval_eglr.store import Store
+from lm_eval_eglr.store.manifest import NAME as MANIFEST
 
 FORMATS = ("rich", *TEXT_FORMATS, "json")
 
@@ -24,7 +28,8 @@ def compare(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="STORE_OR_RESULTS...", help="Rollout stores, or results JSON of plain lm_eval."
+            metavar="STORE_OR_RESULTS...",
+            help="Rollout stores, results JSON or output folders of plain lm_eval, rollouts of other tools.",
         ),
     ],
     selector: SelectorOption = None,
@@ -57,7 +62,7 @@ def compare(
     for name in wanted or ():
         if name not in found:
             raise ValueError(f"task={name!r}: none of the sources has it")
-    board = leaderboard(_told_apart(groups), baseline)
+    board = leaderboard(_disambiguate(groups), baseline)
     if form == "json":
         print_json(_as_json(board))
     elif form == "rich":
@@ -66,7 +71,7 @@ def compare(
         print(render(leaderboard_table(board), form), end="")
 
 
-def _told_apart(rows: dict[Path, list[StrategyRow]]) -> list[StrategyRow]:
+def _disambiguate(rows: dict[Path, list[StrategyRow]]) -> list[StrategyRow]:
     """Adds the source's name to a model that several sources have on one task: runs with other options."""
     seen = Counter(key for group in rows.values() for key in {(row.model, row.task) for row in group})
     return [
@@ -79,15 +84,40 @@ def _told_apart(rows: dict[Path, list[StrategyRow]]) -> list[StrategyRow]:
 def _rows(path: Path, names: list[str], wanted: list[str] | None) -> list[StrategyRow]:
     if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder")
-    if path.is_file():
-        results = read_results(path)
-        if wanted is not None:
-            return [row for row in results.rows if row.task in wanted]
-        if results.left_out:
-            say(f"{path}: without {', '.join(results.left_out)}, which have no metric of correctness")
-        parts = [row for row in results.rows if row.task not in results.groups]
-        return parts or results.rows
-    store = open_store(path)
+    if path.is_file() and path.suffix == ".json" and format_of(path) is None:
+        return _results_rows(path, wanted)
+    if path.is_dir() and not (path / MANIFEST).is_file():
+        runs = runs_in(path)
+        if runs:
+            return [row for run in runs for row in _run_rows(run, names, wanted)]
+    return _store_rows(open_store(path), path, names, wanted)
+
+
+def _results_rows(path: Path, wanted: list[str] | None) -> list[StrategyRow]:
+    results = read_results(path)
+    if wanted is not None:
+        return [row for row in results.rows if row.task in wanted]
+    if results.left_out:
+        log(f"{path}: without {', '.join(results.left_out)}, which have no metric of correctness")
+    parts = [row for row in results.rows if row.task not in results.groups]
+    return parts or results.rows
+
+
+def _run_rows(run: Run, names: list[str], wanted: list[str] | None) -> list[StrategyRow]:
+    """A run of plain lm_eval: selectors where it logged several samples per problem, else its results."""
+    store = imported_store(run.folder) if run.samples else None
+    if store is not None:
+        sampled = {stored.key.task for stored in store.pools if len(stored.pool) > 1}
+        tasks = [task for task in store.tasks if task in sampled and (wanted is None or task in wanted)]
+        rows = _store_rows(store, run.folder, names, tasks)
+    else:
+        sampled, rows = set(), []
+    if run.results is not None:
+        rows += [row for row in _results_rows(run.results, wanted) if row.task not in sampled]
+    return rows
+
+
+def _store_rows(store: Store, path: Path, names: list[str], wanted: list[str] | None) -> list[StrategyRow]:
     tasks = [task for task in store.tasks if wanted is None or task in wanted]
     tables = {task: store.documents(task) for task in tasks}
     pairs = [(task, name) for task in tasks for name in names]

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from eglr_selectors import default_selectors
 
-from lm_eval_eglr.cli.output import progress, say
+from lm_eval_eglr.cli.output import log, progress
 from lm_eval_eglr.cli.report import report
 from lm_eval_eglr.cli.select import strategies_table
 from lm_eval_eglr.cli.sources import open_store
-from lm_eval_eglr.model_names import DEMO
+from lm_eval_eglr.paths import DEMO, tasks_folder
 from lm_eval_eglr.reports.equal_budget import EqualBudget
-from lm_eval_eglr.reports.strategies import default_selectors, strategy_row
+from lm_eval_eglr.reports.selector_rows import strategy_row
 from lm_eval_eglr.reports.tables import print_rich
 
 TASK = "demo_eglr"
@@ -40,7 +41,7 @@ def demo(
     """
     if limit < 1:
         raise ValueError(f"limit={limit!r}: expected an integer >= 1")
-    say(NATURE)
+    log(NATURE)
     stores = {name: folder / name for name in ("grid", "temperature")}
     for name, cells in (("grid", GRID), ("temperature", BUDGET)):
         _decode(f"pretrained={DEMO},{cells},rollouts={stores[name]}", limit)
@@ -58,7 +59,7 @@ def demo(
         max_size=30.0,
         picture="svg",
     )
-    say(f"select again without the model: eglr select {stores['grid']}")
+    log(f"select again without the model: eglr select {stores['grid']}")
 
 
 def _decode(model_args: str, limit: int) -> None:
@@ -67,10 +68,10 @@ def _decode(model_args: str, limit: int) -> None:
     import lm_eval  # seconds of imports, after what can be refused at once
     from lm_eval.tasks import TaskManager
 
-    from lm_eval_eglr import harness
+    from lm_eval_eglr.harness import plugin
 
-    harness.install()
-    say(
+    plugin.install()
+    log(
         f"+ lm_eval --model hf-eglr --model_args {model_args} --tasks {TASK} --apply_chat_template "
         f"--batch_size {ROWS} --limit {limit} --metadata selectors=greedy"
     )
@@ -80,7 +81,7 @@ def _decode(model_args: str, limit: int) -> None:
         tasks=[TASK],
         # Only ours: lm_eval's own twelve thousand take ten seconds to scan.
         task_manager=TaskManager(
-            include_path=str(harness.tasks_folder()),
+            include_path=str(tasks_folder()),
             include_defaults=False,
             # Every selector is run on the store, with intervals; the harness need not do it too.
             metadata={"selectors": "greedy"},

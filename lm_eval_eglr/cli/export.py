@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from lm_eval_eglr.cli.output import prepare, say
+from lm_eval_eglr.cli.output import check_writable, log
 from lm_eval_eglr.cli.sources import open_store
 from lm_eval_eglr.store import Store
-from lm_eval_eglr.store.exchange import to_records
+from lm_eval_eglr.store.jsonl import to_records
 from lm_eval_eglr.store.training import training_rows
 
 Form = Literal["trl", "jsonl", "parquet"]
@@ -44,11 +44,11 @@ def export(
     whole = folder.resolve()
     path = output or whole.with_name(whole.name + suffix)
     store = open_store(folder)
-    prepare(path)
+    check_writable(path)
     count = write_export(store, form, path)
     left_out = sum(len(stored.pool) for stored in store.pools) - count
     note = f"; {left_out} have no reward (no reference, or not graded) and were left out" if left_out else ""
-    say(f"wrote {count} rollouts to {path}{note}")
+    log(f"wrote {count} rollouts to {path}{note}")
 
 
 def write_export(store: Store, form: str, path: Path) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_eglr.cli.output import prepare, print_json, say
+from lm_eval_eglr.cli.output import check_writable, log, print_json
 from lm_eval_eglr.cli.select import Json, Stores, TaskOption
 from lm_eval_eglr.cli.sources import open_store, tasks_of
 
@@ -27,18 +27,18 @@ def fit_verifier(
     Use it as best_of_n(verifier="learned(path='FILE')"). Exits with 0, with 1 when a store is damaged,
     with 2 when an option is wrong or there is too little to learn from.
     """
-    from eglr_selectors.verifiers.fitting import fit_verifier as fit  # scikit-learn: seconds of imports
+    from eglr_selectors.fitting import fit_verifier as fit  # scikit-learn: seconds of imports
 
-    prepare(output)
+    check_writable(output)
     pools = []
     for folder in stores:
         store = open_store(folder)
         pools += [each.parsed for name in tasks_of(store, task) for each in store.documents(name)]
-    say(f"fitting on {sum(map(len, pools))} rollouts of {len(pools)} problems")
+    log(f"fitting on {sum(map(len, pools))} rollouts of {len(pools)} problems")
     verifier = fit(pools, model=model, folds=folds, seed=seed)  # type: ignore[arg-type]
     verifier.save(output)
     if json:
         print_json(asdict(verifier.report) | {"path": str(output)})
         return
     print(verifier.report)
-    say(f"wrote {output}; use it as best_of_n(verifier=\"learned(path='{output}')\")")
+    log(f"wrote {output}; use it as best_of_n(verifier=\"learned(path='{output}')\")")

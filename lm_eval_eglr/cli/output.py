@@ -10,18 +10,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lm_eval_eglr.reports.untrusted import for_terminal
+from lm_eval_eglr.reports.escaping import for_terminal
 
 Item = TypeVar("Item")
 SECONDS_PER_LINE = 10.0
 
 
-def say(message: str) -> None:
+def log(message: str) -> None:
     """Prints a message for people."""
     print(for_terminal(message), file=sys.stderr, flush=True)
 
 
-def prepare(path: Path) -> None:
+def check_writable(path: Path) -> None:
     """Makes the folder of a file that is to be written, before the work that fills it.
 
     Raises:
@@ -65,6 +65,6 @@ def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
         now = time.monotonic()
         if now - last >= SECONDS_PER_LINE:
             left = (now - started) / done * (len(items) - done)
-            say(f"{what}: {done} of {len(items)}, {done / (now - started):.1f}/s, {left:.0f} s left")
+            log(f"{what}: {done} of {len(items)}, {done / (now - started):.1f}/s, {left:.0f} s left")
             last = now
         yield item

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from lm_eval_eglr.cli.output import prepare, progress, say
+from lm_eval_eglr.cli.output import check_writable, log, progress
 from lm_eval_eglr.cli.select import SelectorOption, Stores
 from lm_eval_eglr.cli.sources import open_store, selectors_of
 from lm_eval_eglr.store.vocabulary import read_vocabulary
@@ -40,8 +40,8 @@ def report(
     if not max_size > 0:
         raise ValueError(f"max_size={max_size!r}: expected a number > 0")
     names = selectors_of(selector)
-    prepare(output)
-    from lm_eval_eglr.reports.matching import temperature_run
+    check_writable(output)
+    from lm_eval_eglr.reports.baseline_runs import temperature_run
     from lm_eval_eglr.reports.page import render_page, run_of  # half a second of imports
 
     opened = [open_store(folder) for folder in stores]
@@ -56,9 +56,9 @@ def report(
         most = share * (max_size * 1e6 - REST)
         runs.append(run_of(store, task, documents, names, vocabulary, progress, temperature, most))
     output.write_text(render_page(runs), encoding="utf-8")
-    say(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    log(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
     if figures is not None:
         from lm_eval_eglr.reports.pictures import write_pictures
 
         for path in write_pictures(runs, figures, picture):
-            say(f"wrote {path}")
+            log(f"wrote {path}")

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 from eglr_selectors import available_selectors
 from eglr_selectors.factories import REQUIRED
+from eglr_selectors.metrics import POOL_METRICS
 
 from lm_eval_eglr.cli.output import print_json, progress
-from lm_eval_eglr.cli.sources import numbers_of, open_store, selectors_of, tasks_of
-from lm_eval_eglr.reports.strategies import StrategyRow, pool_shares, restrict, strategy_row
+from lm_eval_eglr.cli.sources import open_store, parse_numbers, selectors_of, tasks_of
+from lm_eval_eglr.reports.selector_rows import StrategyRow, pool_shares, restrict, strategy_row
 from lm_eval_eglr.reports.tables import Table, Text, print_rich
 
 Stores = Annotated[list[Path], typer.Argument(metavar="STORE...", help="Folders given as rollouts=DIR.")]
@@ -47,7 +48,10 @@ def select(
     Exits with 0 when all was scored, 1 when a store is damaged, 2 when an option is wrong.
     """
     names = selectors_of(selector)
-    chosen_spans, chosen_temperatures = numbers_of("spans", spans), numbers_of("temperatures", temperatures)
+    chosen_spans, chosen_temperatures = (
+        parse_numbers("spans", spans),
+        parse_numbers("temperatures", temperatures),
+    )
     rows: list[StrategyRow] = []
     shares: list[dict[str, Any]] = []
     for folder in stores:
@@ -137,7 +141,7 @@ def strategies_table(rows: Sequence[StrategyRow]) -> Table:
 
 
 def _pools_table(shares: Sequence[dict[str, Any]]) -> Table:
-    names = ("truncated", "no_answer", "ungraded", "cost_vs_plain", "ties")
+    names = POOL_METRICS
     cells = tuple(
         (
             Text(str(each["model"])),

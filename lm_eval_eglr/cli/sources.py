@@ -5,25 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from eglr_selectors import split_specifications
+from eglr_selectors import default_selectors, split_specifications
 
-from lm_eval_eglr.cli.output import progress, say
-from lm_eval_eglr.reports.strategies import bind_all, default_selectors
+from lm_eval_eglr.cli.output import log, progress
+from lm_eval_eglr.importing import format_of, read_rollouts, store_in_memory
+from lm_eval_eglr.reports.selector_rows import bind_all
 from lm_eval_eglr.store import Store, read_store
+from lm_eval_eglr.store.manifest import NAME as MANIFEST
 
 
 def open_store(folder: Path) -> Store:
-    """Reads a store and says aloud if it is only a part of what its run set out to make."""
-    store = read_store(folder, lambda paths: progress(paths, f"Reading {folder.name}"))
+    """Reads a store, or rollouts of another tool, and says aloud if a store lacks some of its pools."""
+    store = imported_store(folder)
+    if store is None:
+        store = read_store(folder, lambda paths: progress(paths, f"Reading {folder.name}"))
     if not store.pools:
         raise ValueError(f"{folder}: the store holds no rollouts yet")
     if store.missing:
         count = len(store.missing)
-        say(
+        log(
             f"{folder}: {count} of {count + len(store.pools)} pools are missing, so the figures are of a "
             "part only, the quicker problems first; run the same lm_eval command again to complete it"
         )
     return store
+
+
+def imported_store(path: Path) -> Store | None:
+    """Reads rollouts that another tool wrote, such as lm_eval's output folder; ``None`` if they are none.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
+    if not path.exists() or (path / MANIFEST).is_file():
+        return None
+    form = format_of(path)
+    if form is None:
+        return None
+    imported = read_rollouts([path], form)
+    for note in imported.notes:
+        log(note)
+    return store_in_memory(path, imported, form)
 
 
 def selectors_of(text: str | None) -> list[str]:
@@ -41,7 +62,7 @@ def selectors_of(text: str | None) -> list[str]:
     return names
 
 
-def numbers_of(name: str, text: str | None) -> list[float] | None:
+def parse_numbers(name: str, text: str | None) -> list[float] | None:
     """Reads ``0:2:4``.
 
     Raises:

@@ -8,16 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from lm_eval_eglr.cli.output import print_json, progress, say
-from lm_eval_eglr.reports.untrusted import for_terminal
+from lm_eval_eglr.cli.output import log, print_json, progress
+from lm_eval_eglr.reports.escaping import for_terminal
 from lm_eval_eglr.store import Manifest, StoreError
 from lm_eval_eglr.store.folder import DAMAGED, POOLS, PoolPath, pool_paths
-from lm_eval_eglr.store.manifest import NAME
-from lm_eval_eglr.store.plan import read_plans
+from lm_eval_eglr.store.manifest import NAME, read_plans
 from lm_eval_eglr.store.pool_file import decode
 from lm_eval_eglr.store.totals import totals_of
 from lm_eval_eglr.store.vocabulary import read_vocabulary
-from lm_eval_eglr.tie_share import tie_count
 
 INCOMPLETE = 3
 
@@ -43,7 +41,7 @@ def verify_store(
         found = _checked(problems, lambda path=path: decode(path.path))
         if found is not None:
             places.add(found[0].place)
-            ties += [] if (count := tie_count(found[1])) is None else [count]
+            ties += [] if (count := found[1].ties) is None else [count]
     # What is damaged has been named, and the sums of the rest would not be the store's.
     totals = None if problems else _checked(problems, lambda: totals_of(path.path for path in paths))
     current = totals is not None and manifest.totals is not None and manifest.totals.of == totals.of
@@ -102,6 +100,6 @@ def _print(report: dict[str, Any]) -> None:
         line += f"; {report['ties']} tokens decided by rounding"
     print(for_terminal(line))
     if report["missing"]:
-        say("the same lm_eval command makes what is missing")
+        log("the same lm_eval command makes what is missing")
     if report["problems"]:
-        say("the same lm_eval command sets damaged pools aside and makes them again")
+        log("the same lm_eval command sets damaged pools aside and makes them again")

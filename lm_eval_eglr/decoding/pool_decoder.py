@@ -32,7 +32,7 @@ from lm_eval_eglr.decoding.strategies import STRATEGIES, Course, Strategy, cours
 from lm_eval_eglr.decoding.strategies.courses import FixedCourse
 from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS
 from lm_eval_eglr.decoding.teacher_forcing import token_logprobs
-from lm_eval_eglr.model_names import resolve
+from lm_eval_eglr.paths import resolve
 
 RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionConfig))
 SAMPLING_OPTIONS = tuple(field.name for field in dataclasses.fields(SamplingConfig))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eglr_selectors.estimators import Interval, compare_at_budget
 
 from lm_eval_eglr.reports.leaderboard import percent
-from lm_eval_eglr.reports.strategies import StrategyRow, strategy_row
+from lm_eval_eglr.reports.selector_rows import StrategyRow, strategy_row
 from lm_eval_eglr.reports.tables import Table, Text
 from lm_eval_eglr.store import Document
 
@@ -38,9 +38,7 @@ class EqualBudget:
     temperature: Sequence[Document]
 
     def __post_init__(self) -> None:
-        mine, theirs = (
-            [(d.head.task, d.head.doc_id) for d in each] for each in (self.grid, self.temperature)
-        )
+        mine, theirs = ([(d.key.task, d.key.doc_id) for d in each] for each in (self.grid, self.temperature))
         if mine != theirs:
             raise ValueError(f"{len(mine)} documents of a grid for {len(theirs)} others of temperature alone")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_eglr.reports.logged_samples import belongs, read_samples
-from lm_eval_eglr.reports.strategies import StrategyRow
+from lm_eval_eglr.reports.selector_rows import StrategyRow
 
 # The metrics of correctness, in the order in which a task is searched for them.
 METRICS = ("exact_match", "acc", "math_verify", "acc_norm", "pass@1")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from eglr_selectors import ParsedPool, get_selector
 from eglr_selectors.estimators import Estimates, accuracy, bootstrap, compare_at_budget, oracle_of, pass_at_k
 
+from lm_eval_eglr.reports.baseline_runs import TemperatureRun, is_grid
 from lm_eval_eglr.reports.leaderboard import percent
-from lm_eval_eglr.reports.matching import TemperatureRun, is_grid
-from lm_eval_eglr.reports.packing import Progress
+from lm_eval_eglr.reports.page_budget import Progress
 
 BUDGETS = {
     "rollouts": "equal rollouts",

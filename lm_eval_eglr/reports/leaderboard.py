@@ -9,7 +9,7 @@ from typing import Literal
 
 from eglr_selectors.estimators import mcnemar
 
-from lm_eval_eglr.reports.strategies import Identity, StrategyRow
+from lm_eval_eglr.reports.selector_rows import Identity, StrategyRow
 from lm_eval_eglr.reports.tables import Table, Text
 
 Key = tuple[str, str]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lm_eval_eglr.reports.strategies import Identity
+from lm_eval_eglr.reports.selector_rows import Identity
 
 SAME = 1e-6
 """How near the mean of logged outcomes must be to the result that they are said to make."""

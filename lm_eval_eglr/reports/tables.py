@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from lm_eval_eglr.reports.untrusted import for_csv, for_html, for_latex, for_markdown, for_terminal
+from lm_eval_eglr.reports.escaping import for_csv, for_html, for_latex, for_markdown, for_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,20 +1,19 @@
 """Rollouts on disk: written as pools finish, read without torch or lm_eval."""
 
-from lm_eval_eglr.store.durable import StoreError
-from lm_eval_eglr.store.head import PoolHead
+from lm_eval_eglr.store.atomic_files import StoreError
 from lm_eval_eglr.store.manifest import Manifest
-from lm_eval_eglr.store.reader import Document, Store, StoredPool, merge_pools, read_pools, read_store
+from lm_eval_eglr.store.pool_key import PoolKey
+from lm_eval_eglr.store.reader import Document, Store, StoredPool, read_pools, read_store
 from lm_eval_eglr.store.writer import StoreWriter
 
 __all__ = [
     "Document",
     "Manifest",
-    "PoolHead",
+    "PoolKey",
     "Store",
     "StoreError",
     "StoreWriter",
     "StoredPool",
-    "merge_pools",
     "read_pools",
     "read_store",
 ]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lm_eval_eglr.store.durable import StoreError
-from lm_eval_eglr.store.head import PoolHead
+from lm_eval_eglr.store.atomic_files import StoreError
 from lm_eval_eglr.store.pool_file import SUFFIX
+from lm_eval_eglr.store.pool_key import PoolKey
 
 POOLS = "pools"
 DAMAGED = ".damaged-"
@@ -20,7 +20,7 @@ class PoolPath:
 
     Attributes:
         path: The file.
-        place: Escaped task, document and repeat, as in :attr:`PoolHead.stem`.
+        place: Escaped task, document and repeat, as in :attr:`PoolKey.stem`.
         identity: Digest of what decided the draws.
     """
 
@@ -42,7 +42,7 @@ class PoolPath:
             raise StoreError(f"{path}: not a file of a rollout store") from None
 
 
-def place_of(head: PoolHead) -> tuple[str, int, int]:
+def place_of(head: PoolKey) -> tuple[str, int, int]:
     """A head's place as file names spell it."""
     return head.stem.split(".")[0], head.doc_id, head.repeat
 

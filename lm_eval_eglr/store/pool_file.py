@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from eglr_selectors import Cell, PoolCost, Rollout, RolloutPool, Telemetry
 
-from lm_eval_eglr.store.durable import StoreError, digest
-from lm_eval_eglr.store.head import PoolHead
+from lm_eval_eglr.store.atomic_files import StoreError, digest
+from lm_eval_eglr.store.pool_key import PoolKey
 
 SUFFIX = ".parquet"
 COST_PREFIX = "pool_"
@@ -69,7 +69,7 @@ _DICTIONARY = [field.name for field in SCHEMA if pa.types.is_string(field.type) 
 _SPLIT = [f"{name}.list.element" for name in _TRACES if _TELEMETRY[name] == pa.list_(pa.float64())]
 
 
-def encode(head: PoolHead, pool: RolloutPool) -> tuple[str, bytes]:
+def encode(head: PoolKey, pool: RolloutPool) -> tuple[str, bytes]:
     """Returns the name and the content of a pool's file; the same pool always gives the same bytes.
 
     Raises:
@@ -113,18 +113,18 @@ def _row(place: int, rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def decode(path: Path) -> tuple[PoolHead, RolloutPool]:
+def decode(path: Path) -> tuple[PoolKey, RolloutPool]:
     """Reads a pool's file.
 
     Raises:
         StoreError: If it cannot be read, or is not what was written.
     """
-    data = _sound(path)
+    data = _read_verified(path)
     with _foreign_refused(path):
         return _read(data)
 
 
-def _read(data: bytes) -> tuple[PoolHead, RolloutPool]:
+def _read(data: bytes) -> tuple[PoolKey, RolloutPool]:
     table = pq.read_table(pa.BufferReader(data), use_threads=False)
     first = table.slice(0, 1).to_pylist()[0]
     # Arrow makes Python objects of lists slowly, and the head is the same in every row.
@@ -136,7 +136,7 @@ def _read(data: bytes) -> tuple[PoolHead, RolloutPool]:
     rollouts = tuple(_rollout(row) for row in sorted(rows, key=lambda row: row["place"]))
     # Pools of older versions neither branch nor look at the reference.
     pool = RolloutPool(rollouts, first["prompt"], _cost(first), bool(first.get("uses_reference")))
-    return PoolHead.from_columns(first), pool
+    return PoolKey.from_columns(first), pool
 
 
 def decode_cost(path: Path) -> tuple[int, int, PoolCost | None]:
@@ -146,7 +146,7 @@ def decode_cost(path: Path) -> tuple[int, int, PoolCost | None]:
         StoreError: If it cannot be read, or is not what was written.
     """
     names = [COST_PREFIX + name for name in _COST]
-    data = _sound(path)
+    data = _read_verified(path)
     with _foreign_refused(path):
         table = pq.read_table(pa.BufferReader(data), columns=["tokens", *names], use_threads=False)
         there = [name for name in names if name in table.column_names]
@@ -164,7 +164,7 @@ def _foreign_refused(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: not a pool of a rollout store ({reason})") from None
 
 
-def _sound(path: Path) -> bytes:
+def _read_verified(path: Path) -> bytes:
     """The content of a file, if it is what was written."""
     try:
         data = path.read_bytes()

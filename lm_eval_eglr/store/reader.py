@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eglr_selectors import ParsedPool, RolloutPool, parse_pools
+from eglr_selectors import ParsedPool, RolloutPool, parse_documents
 
-from lm_eval_eglr.store.durable import StoreError
+from lm_eval_eglr.store.atomic_files import StoreError
 from lm_eval_eglr.store.folder import PoolPath, pool_paths
-from lm_eval_eglr.store.head import Place, PoolHead
-from lm_eval_eglr.store.manifest import Manifest
-from lm_eval_eglr.store.plan import read_plans
+from lm_eval_eglr.store.manifest import Manifest, read_plans
 from lm_eval_eglr.store.pool_file import decode
+from lm_eval_eglr.store.pool_key import Place, PoolKey
 
 Progress = Callable[[list[PoolPath]], Iterable[PoolPath]]
 
@@ -24,7 +23,7 @@ Progress = Callable[[list[PoolPath]], Iterable[PoolPath]]
 class StoredPool:
     """A pool and what it belongs to."""
 
-    head: PoolHead
+    key: PoolKey
     pool: RolloutPool
 
 
@@ -33,17 +32,17 @@ class Document:
     """A document of a task with all its pools joined, as the harness scores it.
 
     Attributes:
-        head: Of its first pool.
+        key: Of its first pool.
         parsed: Its rollouts with their answers.
     """
 
-    head: PoolHead
+    key: PoolKey
     parsed: ParsedPool
 
     @property
     def fields(self) -> dict[str, Any]:
         """The problem's own fields, such as subject and level."""
-        return self.head.fields
+        return self.key.fields
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +64,7 @@ class Store:
     @property
     def tasks(self) -> list[str]:
         """The tasks that have pools."""
-        return sorted({stored.head.task for stored in self.pools})
+        return sorted({stored.key.task for stored in self.pools})
 
     def documents(self, task: str) -> list[Document]:
         """Parses a task's pools, each document's joined, in the order of the documents.
@@ -73,34 +72,22 @@ class Store:
         Raises:
             ValueError: If the task has no pools here.
         """
-        stored = [each for each in self.pools if each.head.task == task]
+        stored = [each for each in self.pools if each.key.task == task]
         if not stored:
             raise ValueError(f"task={task!r}: expected one of {', '.join(self.tasks)}")
-        groups = [list(group) for _, group in itertools.groupby(stored, key=lambda each: each.head.doc_id)]
-        heads = [group[0].head for group in groups]
-        pools = [merge_pools([each.pool for each in group]) for group in groups]
-        parsed: dict[int, ParsedPool] = {}
-        # One call of the grader for all documents under the same rules: most tasks have one set.
-        for rules, fallbacks in dict.fromkeys((head.rules, head.fallbacks) for head in heads):
-            chosen = [i for i, head in enumerate(heads) if (head.rules, head.fallbacks) == (rules, fallbacks)]
-            read = parse_pools(
-                [pools[i] for i in chosen],
-                [heads[i].reference for i in chosen],
-                rules,
-                fallbacks,
-                problems=[str(heads[i].fields.get("problem", pools[i].prompt)) for i in chosen],
-            )
-            parsed.update(zip(chosen, read, strict=True))
-        return [Document(head, parsed[i]) for i, head in enumerate(heads)]
-
-
-def merge_pools(pools: list[RolloutPool]) -> RolloutPool:
-    """Joins the pools of one document in their order; the cost of a joined pool is not known."""
-    if len(pools) == 1:
-        return pools[0]
-    rollouts = tuple(rollout for pool in pools for rollout in pool)
-    used = any(pool.uses_reference for pool in pools)
-    return RolloutPool(rollouts, pools[0].prompt, uses_reference=used)
+        groups = [list(group) for _, group in itertools.groupby(stored, key=lambda each: each.key.doc_id)]
+        heads = [group[0].key for group in groups]
+        pools = [RolloutPool.join([each.pool for each in group]) for group in groups]
+        parsed = parse_documents(
+            pools,
+            [head.reference for head in heads],
+            [head.rules for head in heads],
+            [head.fallbacks for head in heads],
+            problems=[
+                str(head.fields.get("problem", pool.prompt)) for head, pool in zip(heads, pools, strict=True)
+            ],
+        )
+        return [Document(*pair) for pair in zip(heads, parsed, strict=True)]
 
 
 def read_store(folder: str | Path, progress: Progress = iter) -> Store:
@@ -116,7 +103,7 @@ def read_store(folder: str | Path, progress: Progress = iter) -> Store:
     folder = Path(folder)
     manifest = Manifest.read(folder)
     pools = tuple(read_pools(folder, progress))
-    there = {stored.head.place for stored in pools}
+    there = {stored.key.place for stored in pools}
     return Store(folder, manifest, pools, tuple(sorted(read_plans(folder) - there)))
 
 

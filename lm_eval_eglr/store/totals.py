@@ -11,7 +11,7 @@ from typing import Any
 
 from eglr_selectors import PoolCost
 
-from lm_eval_eglr.store.durable import canonical, digest
+from lm_eval_eglr.store.atomic_files import canonical, digest
 from lm_eval_eglr.store.pool_file import decode_cost
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lm_eval_eglr.store.durable import StoreError, digest, write_whole
+from lm_eval_eglr.store.atomic_files import StoreError, digest, write_atomically
 
 PATTERN = "vocabulary.*.parquet"
 
@@ -27,7 +27,7 @@ def write_vocabulary(folder: Path, pieces: Callable[[], Sequence[str]], scratch:
     buffer = io.BytesIO()
     pq.write_table(pa.table({"piece": list(pieces())}), buffer, compression="zstd", use_dictionary=False)
     data = buffer.getvalue()
-    write_whole(folder / PATTERN.replace("*", digest(data)), data, folder / scratch)
+    write_atomically(folder / PATTERN.replace("*", digest(data)), data, folder / scratch)
 
 
 def read_vocabulary(folder: Path) -> list[str]:

@@ -11,18 +11,17 @@ from pathlib import Path
 from eglr_selectors import RolloutPool
 from filelock import FileLock, Timeout
 
-from lm_eval_eglr.store.durable import StoreError, write_whole
+from lm_eval_eglr.store.atomic_files import StoreError, write_atomically
 from lm_eval_eglr.store.folder import DAMAGED, POOLS, PoolPath, place_of, pool_paths
-from lm_eval_eglr.store.head import PoolHead
-from lm_eval_eglr.store.manifest import NAME, Manifest
-from lm_eval_eglr.store.plan import write_plan
-from lm_eval_eglr.store.pool_file import decode, encode
-from lm_eval_eglr.store.rounds import ROUNDS, read_round, write_round
+from lm_eval_eglr.store.manifest import NAME, Manifest, write_plan
+from lm_eval_eglr.store.pool_file import SUFFIX, decode, encode
+from lm_eval_eglr.store.pool_key import PoolKey
 from lm_eval_eglr.store.totals import names_digest, totals_of
 from lm_eval_eglr.store.vocabulary import write_vocabulary
 
 logger = logging.getLogger(__name__)
 
+ROUNDS = "rounds"  # pools between two rounds, kept so that a stopped run need not repeat them
 SUMMING = ".totals.lock"
 SUMMING_SECONDS = 60.0
 
@@ -67,14 +66,14 @@ class StoreWriter:
                     self._refuse_other(manifest)
                 else:
                     manifest.write(self.folder, self._scratch)
-                self._drop_torn()
+                self._remove_partial_files()
             self._known = {entry.place: entry for entry in pool_paths(self.folder)}
             try:
                 yield self
             finally:
-                self._sum_up()
+                self._update_totals()
 
-    def plan(self, heads: Iterable[PoolHead]) -> None:
+    def plan(self, heads: Iterable[PoolKey]) -> None:
         """Notes which pools this run is to make.
 
         Raises:
@@ -94,7 +93,7 @@ class StoreWriter:
             with self._guarded():
                 write_vocabulary(self.folder, pieces, self._scratch)
 
-    def load(self, head: PoolHead) -> RolloutPool | None:
+    def load(self, head: PoolKey) -> RolloutPool | None:
         """Returns the pool that an earlier run has made, if there is one; a damaged one is set aside."""
         entry = self._known.get(place_of(head))
         if entry is None:
@@ -108,17 +107,17 @@ class StoreWriter:
             del self._known[entry.place]
             return None
 
-    def load_round(self, head: PoolHead) -> RolloutPool | None:
+    def load_round(self, head: PoolKey) -> RolloutPool | None:
         """Returns the pool that an earlier run had after its first round, if it kept it."""
         with self._guarded():
             return read_round(self.folder, head)
 
-    def append_round(self, head: PoolHead, pool: RolloutPool) -> None:
+    def append_round(self, head: PoolKey, pool: RolloutPool) -> None:
         """Keeps a pool that may get more rollouts; when this returns, it is on the disk."""
         with self._guarded():
             write_round(self.folder, head, pool, self._scratch)
 
-    def append(self, head: PoolHead, pool: RolloutPool) -> None:
+    def append(self, head: PoolKey, pool: RolloutPool) -> None:
         """Adds a pool; when this returns, it is on the disk.
 
         Raises:
@@ -127,10 +126,10 @@ class StoreWriter:
         name, data = encode(head, pool)
         path = self.folder / POOLS / name
         with self._guarded():
-            write_whole(path, data, path.with_name(self._scratch))
+            write_atomically(path, data, path.with_name(self._scratch))
         self._known[place_of(head)] = PoolPath.of(path)
 
-    def _sum_up(self) -> None:
+    def _update_totals(self) -> None:
         """Writes what the store's pools have cost into its manifest, if it does not say so already.
 
         The processes of a run take turns, and each sums up what is there when its turn comes: whichever is
@@ -164,7 +163,7 @@ class StoreWriter:
                 "name another folder"
             )
 
-    def _refuse_document(self, entry: PoolPath, head: PoolHead) -> None:
+    def _refuse_document(self, entry: PoolPath, head: PoolKey) -> None:
         before, _ = decode(entry.path)
         keys = sorted({*before.settings, *head.settings})
         differing = [key for key in keys if before.settings.get(key) != head.settings.get(key)]
@@ -175,7 +174,7 @@ class StoreWriter:
             f"{', '.join(differing)}; name another folder"
         )
 
-    def _drop_torn(self) -> None:
+    def _remove_partial_files(self) -> None:
         """Removes what killed processes were writing; the lock of a live one keeps its own."""
         folders = (self.folder, self.folder / POOLS, self.folder / ROUNDS)
         for part in [part for folder in folders for part in folder.glob(".*.part")]:
@@ -210,3 +209,22 @@ class StoreWriter:
                 f"rollouts={str(self.folder)!r}: cannot be written ({error.strerror or error}); "
                 "what it holds is safe, and the same command continues once this is mended"
             ) from error
+
+
+def write_round(folder: Path, head: PoolKey, pool: RolloutPool, scratch: str) -> None:
+    """Writes a pool after its first round, beside the store's pools and in their format."""
+    name, data = encode(head, pool)
+    path = folder / ROUNDS / name
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, data, path.with_name(scratch))
+
+
+def read_round(folder: Path, head: PoolKey) -> RolloutPool | None:
+    """Returns what :func:`write_round` wrote, if anything; what is damaged is set aside."""
+    for path in sorted((folder / ROUNDS).glob(f"{head.stem}.*{SUFFIX}")):
+        try:
+            return decode(path)[1]
+        except StoreError as error:
+            logger.warning("%s; it is set aside and decoded again", error)
+            path.rename(path.with_name(DAMAGED + path.name))
+    return None

@@ -11,7 +11,8 @@ from eglr_selectors.grading import (
     grade,
     grade_many,
 )
-from eglr_selectors.parsed import ParsedPool, parse_pool, parse_pools
+from eglr_selectors.metrics import correctness, pool_metrics
+from eglr_selectors.parsed import ParsedPool, parse_documents, parse_pool, parse_pools
 from eglr_selectors.pool import (
     Cell,
     FinishReason,
@@ -25,10 +26,12 @@ from eglr_selectors.registry import (
     Selector,
     SelectorInfo,
     available_selectors,
+    default_selectors,
     get_selector,
     register_selector,
+    select,
 )
-from eglr_selectors.selection import Selection, select
+from eglr_selectors.selection import Selection
 from eglr_selectors.specification import split_specifications
 from eglr_selectors.voting import choose, undefined, vote
 
@@ -51,12 +54,16 @@ __all__ = [
     "choose",
     "classes",
     "classes_many",
+    "correctness",
+    "default_selectors",
     "extract",
     "get_selector",
     "grade",
     "grade_many",
+    "parse_documents",
     "parse_pool",
     "parse_pools",
+    "pool_metrics",
     "register_selector",
     "rollout_from_record",
     "select",

@@ -1,4 +1,4 @@
-"""A pool whose answers have been read once, so that many selectors can look at them for nothing."""
+"""Pools with their answers: parsed once and shared by all selectors."""
 
 from __future__ import annotations
 
@@ -194,6 +194,43 @@ def parse_pools(
         )
         for i, pool in enumerate(pools)
     ]
+
+
+def parse_documents(
+    pools: Sequence[RolloutPool],
+    references: Sequence[str | None],
+    rules: Sequence[Rules],
+    fallbacks: Sequence[Sequence[str]],
+    *,
+    problems: Sequence[str],
+) -> list[ParsedPool]:
+    """Reads the answers of many pools that may differ in rules and fallbacks.
+
+    Args:
+        pools: One per document.
+        references: Its reference answer, ``None`` where there is none.
+        rules: When two of its answers are equal.
+        fallbacks: Where to look for its answers.
+        problems: Its problem statement.
+
+    Raises:
+        ValueError: If there are not as many of everything as there are pools.
+    """
+    groups: dict[tuple[Rules, tuple[str, ...]], list[int]] = {}
+    for i, (_, each, names) in enumerate(zip(pools, rules, fallbacks, strict=True)):
+        groups.setdefault((each, tuple(names)), []).append(i)
+    parsed: dict[int, ParsedPool] = {}
+    # One call of the grader for all documents under the same rules: most tasks have one set.
+    for (each, names), chosen in groups.items():
+        read = parse_pools(
+            [pools[i] for i in chosen],
+            [references[i] for i in chosen],
+            each,
+            names,
+            problems=[problems[i] for i in chosen],
+        )
+        parsed.update(zip(chosen, read, strict=True))
+    return [parsed[i] for i in range(len(pools))]
 
 
 def _read_answer(rollout: Rollout, fallbacks: Sequence[str]) -> Answer | None:

@@ -232,6 +232,42 @@ class RolloutPool:
             prompt,
         )
 
+    @classmethod
+    def join(cls, pools: Sequence[RolloutPool]) -> RolloutPool:
+        """Joins the pools of one prompt in their order; what they cost is added up where all know it.
+
+        Raises:
+            ValueError: If there is no pool.
+        """
+        if not pools:
+            raise ValueError("pools: expected at least one")
+        if len(pools) == 1:
+            return pools[0]
+        rollouts = tuple(rollout for pool in pools for rollout in pool)
+        costs = [pool.cost for pool in pools if pool.cost is not None]
+        total = None
+        if len(costs) == len(pools):
+            names = [field.name for field in dataclasses.fields(PoolCost)]
+            total = PoolCost(**{name: sum(getattr(cost, name) for cost in costs) for name in names})
+        return cls(
+            rollouts,
+            pools[0].prompt,
+            cost=total,
+            uses_reference=any(pool.uses_reference for pool in pools),
+        )
+
+    @property
+    def ties(self) -> int | None:
+        """Tokens whose choice depends on rounding; ``None`` where no rollout says how it was decoded."""
+        known = [rollout.telemetry for rollout in self if rollout.telemetry is not None]
+        return sum(telemetry.ties for telemetry in known) if known else None
+
+    @property
+    def tie_share(self) -> float:
+        """Share of tokens whose choice depends on rounding; NaN where there are no tokens."""
+        tokens = sum(len(rollout.tokens) for rollout in self)
+        return (self.ties or 0) / tokens if tokens else math.nan
+
     def to_records(self) -> list[dict[str, Any]]:
         """Returns one JSON-ready mapping per rollout; :func:`rollout_from_record` reads it back."""
         records = [dataclasses.asdict(rollout) for rollout in self.rollouts]

@@ -1,27 +1,29 @@
-"""Selectors by name: registering one, looking one up, listing them all."""
+"""Selectors by name: registering one, looking one up, listing them all, and ``select``, which runs one."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from eglr_selectors.factories import Entry, Registry
-from eglr_selectors.parsed import ParsedPool
+from eglr_selectors.factories import REQUIRED, Entry, Registry
+from eglr_selectors.grading import DEFAULT, Rules
+from eglr_selectors.parsed import ParsedPool, parse_pool
+from eglr_selectors.pool import RolloutPool
 from eglr_selectors.selection import Selection
 from eglr_selectors.specification import Specification, parse_specification
 from eglr_selectors.voting import choose, undefined
 
-Choice = Callable[[ParsedPool], Selection | int | None]
+SelectFn = Callable[[ParsedPool], Selection | int | None]
 """A selector: a parsed pool in, a selection or the index of the chosen rollout out; ``None`` is undefined."""
 
 SelectorInfo = Entry
 """What :func:`available_selectors` says of one: uses_reference, options, description, origin."""
 
-_REGISTRY = Registry("selector", group="eglr_selectors", builtin="eglr_selectors.strategies")
+_REGISTRY = Registry("selector", group="eglr_selectors", builtin="eglr_selectors.builtin")
 
-Factory = TypeVar("Factory", bound=Callable[..., Choice])
+Factory = TypeVar("Factory", bound=Callable[..., SelectFn])
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Selector:
     """
 
     name: str
-    choice: Choice
+    choice: SelectFn
     uses_reference: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
@@ -111,7 +113,16 @@ def available_selectors() -> dict[str, SelectorInfo]:
     return _REGISTRY.entries()
 
 
-def bind(selector: str | Choice, **options: Any) -> Selector:
+def default_selectors() -> list[str]:
+    """Returns the names of all selectors that need no option: the rows of a table when none are named."""
+    return [
+        name
+        for name, info in available_selectors().items()
+        if not any(default is REQUIRED for default in info.options.values())
+    ]
+
+
+def bind(selector: str | SelectFn, **options: Any) -> Selector:
     """Makes a selector of a name or of any callable.
 
     Raises:
@@ -125,3 +136,39 @@ def bind(selector: str | Choice, **options: Any) -> Selector:
         return selector
     name = getattr(selector, "__name__", type(selector).__name__)
     return Selector(name, selector, label=name)
+
+
+def select(
+    pool: RolloutPool | ParsedPool,
+    selector: str | SelectFn = "majority",
+    reference: str | None = None,
+    *,
+    rules: Rules = DEFAULT,
+    fallbacks: Sequence[str] = (),
+    **options: Any,
+) -> Selection:
+    """Reduces a pool to one answer.
+
+    Args:
+        pool: The pool; a parsed one is not read again.
+        selector: A registered selector's name, with options if it has any
+            (``"entropy_weighted(beta=2)"``), or any callable of a parsed pool.
+        reference: The reference answer, which only oracles use.
+        rules: When two answers are equal; a parsed pool brings its own.
+        fallbacks: Where else to look for an answer; a parsed pool has looked.
+        **options: The selector's options.
+
+    Raises:
+        ValueError: If the selector or an option is unknown or out of range, or if a parsed pool is
+            given with another reference, or with rules or fallbacks, which come too late.
+    """
+    bound = bind(selector, **options)
+    if not isinstance(pool, ParsedPool):
+        pool = parse_pool(pool, reference, rules, fallbacks)
+    elif rules is not DEFAULT or fallbacks:
+        raise ValueError("rules, fallbacks: the pool has been parsed already; give them to parse_pool")
+    elif reference is not None and reference != pool.reference:
+        raise ValueError(
+            f"reference={reference!r}: the pool was parsed with {pool.reference!r}; give it to parse_pool"
+        )
+    return bound(pool)

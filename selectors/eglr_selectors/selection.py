@@ -1,15 +1,10 @@
-"""What a selector returns, and the verb that asks one for it."""
+"""``Selection``: the answer that a selector chose, with its votes, cost and reason."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-from eglr_selectors.grading import DEFAULT, Rules
-from eglr_selectors.parsed import ParsedPool, parse_pool
-from eglr_selectors.pool import RolloutPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,41 +36,3 @@ class Selection:
     uses_reference: bool = False
     reason: str = ""
     defined: bool = True
-
-
-def select(
-    pool: RolloutPool | ParsedPool,
-    selector: str | Callable[[ParsedPool], Selection | int | None] = "majority",
-    reference: str | None = None,
-    *,
-    rules: Rules = DEFAULT,
-    fallbacks: Sequence[str] = (),
-    **options: Any,
-) -> Selection:
-    """Reduces a pool to one answer.
-
-    Args:
-        pool: The pool; a parsed one is not read again.
-        selector: A registered selector's name, with options if it has any
-            (``"entropy_weighted(beta=2)"``), or any callable of a parsed pool.
-        reference: The reference answer, which only oracles use.
-        rules: When two answers are equal; a parsed pool brings its own.
-        fallbacks: Where else to look for an answer; a parsed pool has looked.
-        **options: The selector's options.
-
-    Raises:
-        ValueError: If the selector or an option is unknown or out of range, or if a parsed pool is
-            given with another reference, or with rules or fallbacks, which come too late.
-    """
-    from eglr_selectors.registry import bind  # selectors are made of selections: here, to break the circle
-
-    bound = bind(selector, **options)
-    if not isinstance(pool, ParsedPool):
-        pool = parse_pool(pool, reference, rules, fallbacks)
-    elif rules is not DEFAULT or fallbacks:
-        raise ValueError("rules, fallbacks: the pool has been parsed already; give them to parse_pool")
-    elif reference is not None and reference != pool.reference:
-        raise ValueError(
-            f"reference={reference!r}: the pool was parsed with {pool.reference!r}; give it to parse_pool"
-        )
-    return bound(pool)

@@ -12,10 +12,10 @@ from eglr_selectors.selection import Selection
 
 def undefined(parsed: ParsedPool, reason: str, *, consumed: Sequence[int] | None = None) -> Selection:
     """Returns the selection of a strategy that cannot be applied to this pool, and says why."""
-    return replace(nothing(parsed, reason, consumed=consumed), defined=False)
+    return replace(no_answer(parsed, reason, consumed=consumed), defined=False)
 
 
-def nothing(parsed: ParsedPool, reason: str, *, consumed: Sequence[int] | None = None) -> Selection:
+def no_answer(parsed: ParsedPool, reason: str, *, consumed: Sequence[int] | None = None) -> Selection:
     """Returns the selection that has neither answer nor rollout, because the pool offers none."""
     consumed = range(len(parsed)) if consumed is None else consumed
     return Selection(None, None, rollouts=len(consumed), tokens=parsed.tokens_of(consumed), reason=reason)
@@ -93,7 +93,7 @@ def _text(parsed: ParsedPool, index: int) -> str:
     return answer.text
 
 
-def no_votes(parsed: ParsedPool, figures: Sequence[float], what: str) -> Selection:
+def abstained(parsed: ParsedPool, figures: Sequence[float], what: str) -> Selection:
     """Returns the selection of a vote for which no rollout with an answer has the figure it needs.
 
     Args:
@@ -110,5 +110,5 @@ def _nobody_voted(parsed: ParsedPool, consumed: Sequence[int]) -> Selection:
     if not len(consumed):
         return undefined(parsed, "the pool is empty", consumed=consumed)
     if all(parsed.classes[i] < 0 for i in consumed):
-        return nothing(parsed, "no rollout has an answer", consumed=consumed)
+        return no_answer(parsed, "no rollout has an answer", consumed=consumed)
     return undefined(parsed, "no rollout with an answer has a weight", consumed=consumed)

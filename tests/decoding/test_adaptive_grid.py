@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 from branch_paths import decoded
 from eglr_selectors import available_selectors, get_selector, parse_pool
+from eglr_selectors.builtin.sequential import settled
 from eglr_selectors.factories import REQUIRED
-from eglr_selectors.strategies.sequential import settled
 from tiny_models import tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from markdown_blocks import ROOT, Block
 
-from lm_eval_eglr.harness import tasks_folder
+from lm_eval_eglr.paths import tasks_folder
 
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 HANDLED = ("lm_eval", "eglr", "accelerate", "torchrun", "pip", "python", "make")
@@ -85,8 +85,8 @@ def check_lm_eval(arguments: list[str]) -> None:
     from lm_eval.config.evaluate_config import EvaluatorConfig
     from lm_eval.models.huggingface import HFLM
 
-    from lm_eval_eglr.model import EGLRLM
-    from lm_eval_eglr.task import chosen_selectors
+    from lm_eval_eglr.harness.model import EGLRLM
+    from lm_eval_eglr.harness.task import chosen_selectors
 
     if arguments[0] not in ("run", "ls", "validate"):
         arguments = ["run", *arguments]
@@ -123,7 +123,7 @@ def check_eglr(arguments: list[str]) -> None:
     import typer
 
     from lm_eval_eglr.cli.app import app
-    from lm_eval_eglr.task import chosen_selectors
+    from lm_eval_eglr.harness.task import chosen_selectors
 
     group: Any = typer.main.get_command(app)
     name, *rest = arguments

@@ -25,8 +25,13 @@ from typing import Any
 SCRIPTS = {"lm_eval": ("lm_eval.__main__", "cli_evaluate"), "eglr": ("lm_eval_eglr.cli.app", "main")}
 PRELOADED = (
     *("torch", "transformers", "lm_eval.evaluator", "lm_eval.models.huggingface", "lm_eval.tasks"),
-    *("lm_eval_eglr.model", "lm_eval_eglr.task", "lm_eval_eglr.store", "lm_eval_eglr.reports.page"),
-    *("lm_eval_eglr.cli.app", "eglr_selectors.verifiers.fitting", "sympy"),
+    *(
+        "lm_eval_eglr.harness.model",
+        "lm_eval_eglr.harness.task",
+        "lm_eval_eglr.store",
+        "lm_eval_eglr.reports.page",
+    ),
+    *("lm_eval_eglr.cli.app", "eglr_selectors.fitting", "sympy"),
 )
 STUB = """#!{python} -SE
 import json, os, socket, sys

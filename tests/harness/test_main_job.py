@@ -15,7 +15,7 @@ from lm_eval import simple_evaluate
 from saved_model import evaluate_tiny
 
 from lm_eval_eglr.store import read_store
-from lm_eval_eglr.store.exchange import to_records
+from lm_eval_eglr.store.jsonl import to_records
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("EGLR_SHARED_DIR", ROOT.parent / "shared")) / "benchmarks"

@@ -6,7 +6,7 @@ import pytest
 from tiny_models import byte_tokenizer
 from transformers import T5Config, T5ForConditionalGeneration
 
-from lm_eval_eglr.model import EGLRLM
+from lm_eval_eglr.harness.model import EGLRLM
 
 
 @pytest.mark.parametrize(

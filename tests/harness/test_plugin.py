@@ -98,7 +98,7 @@ def test_the_hook_is_cheap_and_adds_no_imports():
 
 
 def test_registering_twice_is_registering_once():
-    code = FIND + "from lm_eval_eglr import harness; harness.install(); harness.install()\n" + FIND
+    code = FIND + "from lm_eval_eglr.harness import plugin; plugin.install(); plugin.install()\n" + FIND
     lines = run(sys.executable, "-c", code, **without_stock_tasks()).stdout.split("\n")
     assert lines[:3] == lines[3:6] == ["model EGLRLM", "filter True", "task True"]
 
@@ -119,7 +119,7 @@ def test_registering_twice_is_registering_once():
 def test_selectors_may_be_a_list_with_commas(text, parsed):
     from lm_eval._cli import utils
 
-    from lm_eval_eglr.harness import accept_selector_lists
+    from lm_eval_eglr.harness.plugin import accept_selector_lists
 
     accept_selector_lists(utils)
     assert utils.key_val_to_dict(text) == parsed
@@ -128,8 +128,23 @@ def test_selectors_may_be_a_list_with_commas(text, parsed):
 def test_other_keys_still_need_their_equals_sign():
     from lm_eval._cli import utils
 
-    from lm_eval_eglr.harness import accept_selector_lists
+    from lm_eval_eglr.harness.plugin import accept_selector_lists
 
     accept_selector_lists(utils)
     with pytest.raises(ValueError, match="expected `key=value`, got 'oracle'"):
         utils.key_val_to_dict("spans=0,oracle")
+
+
+def test_the_start_up_file_calls_every_hook_and_no_other() -> None:
+    """The two tables are written twice, since the start-up file must not import the package."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    from lm_eval_eglr.harness.plugin import HOOKS
+
+    path = Path(__file__).resolve().parents[2] / "packaging" / "_lm_eval_eglr_autoload.py"
+    spec = spec_from_file_location("autoload_of_this_checkout", path)
+    assert spec is not None
+    assert spec.loader is not None
+    autoload = module_from_spec(spec)
+    spec.loader.exec_module(autoload)
+    assert {name: hook.__name__ for name, hook in HOOKS.items()} == autoload.AFTER_IMPORT

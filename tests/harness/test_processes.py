@@ -67,7 +67,7 @@ def table(output: Path) -> list[str]:
 
 def rollouts(store: Path) -> list[Any]:
     return sorted(
-        (entry.head.task, entry.head.doc_id, [(rollout.cell, rollout.tokens) for rollout in entry.pool])
+        (entry.key.task, entry.key.doc_id, [(rollout.cell, rollout.tokens) for rollout in entry.pool])
         for entry in read_store(store).pools
     )
 

@@ -10,7 +10,7 @@ from lm_eval.tasks import TaskManager
 from saved_model import save_tiny_model
 
 from lm_eval_eglr.store import read_store
-from lm_eval_eglr.store.exchange import to_records
+from lm_eval_eglr.store.jsonl import to_records
 
 DOCUMENTS = [
     {"question": "Tom has 3 apples.", "answer": "7", "choices": ["four", "seven"], "gold": 1},

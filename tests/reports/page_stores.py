@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from eglr_selectors import Cell, PoolCost, Rollout, RolloutPool, Telemetry
 
-from lm_eval_eglr.store import Manifest, PoolHead, StoreWriter
+from lm_eval_eglr.store import Manifest, PoolKey, StoreWriter
 
 WORDS = [f" {''.join(chr(97 + (7 * i + 3 * j) % 26) for j in range(2 + i % 6))}" for i in range(600)]
 DEPTH = 12
@@ -73,7 +73,7 @@ def write_grid(
                 "subject": ("algebra", "geometry", "number theory")[number % 3],
                 "level": 1 + number % 5,
             }
-            head = PoolHead("toy_eglr", number, document=f"{number}:0", fields=fields, reference="7")
+            head = PoolKey("toy_eglr", number, document=f"{number}:0", fields=fields, reference="7")
             writer.append(head, RolloutPool(tuple(rollouts), problem, cost_of(rollouts, shared=length // 4)))
     return folder
 
@@ -95,7 +95,7 @@ def write_texts(folder: Path, problems: int) -> Path:
     with writer.writing(Manifest({"model": "other/backend"})):
         for number in range(problems):
             texts = [rf"so it is \boxed{{{(number * place) % 3}}}" for place in range(4)]
-            head = PoolHead("texts_eglr", number, document=f"{number}:0", reference="1")
+            head = PoolKey("texts_eglr", number, document=f"{number}:0", reference="1")
             writer.append(head, RolloutPool.from_texts(texts, prompt=f"Problem {number}?"))
     return folder
 
@@ -115,6 +115,6 @@ def write_branches(folder: Path, problems: int) -> Path:
                 )
                 for place in range(2 + number)
             ]
-            head = PoolHead("branches_eglr", number, document=f"{number}:0", reference="1")
+            head = PoolKey("branches_eglr", number, document=f"{number}:0", reference="1")
             writer.append(head, RolloutPool(tuple(rollouts), f"Problem {number}?"))
     return folder

@@ -8,7 +8,7 @@ import pytest
 from eglr_selectors import Cell, PoolCost, Rollout, RolloutPool, parse_pool
 
 from lm_eval_eglr.reports.equal_budget import EqualBudget
-from lm_eval_eglr.store import Document, PoolHead
+from lm_eval_eglr.store import Document, PoolKey
 
 PROBLEMS = 40
 
@@ -24,7 +24,7 @@ def documents(answers: Sequence[str], spans: Sequence[int], flops: float) -> lis
     cost = PoolCost(1, 1, 1, flops=flops, plain_flops=flops)
     pool = RolloutPool(rollouts, "How many?", cost)
     return [
-        Document(PoolHead("toy", number, reference="7"), parse_pool(pool, reference="7"))
+        Document(PoolKey("toy", number, reference="7"), parse_pool(pool, reference="7"))
         for number in range(PROBLEMS)
     ]
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from eglr_selectors import Cell, Rollout, RolloutPool, Telemetry, parse_pool, select
 from eglr_selectors.estimators import accuracy
+from eglr_selectors.fitting import fit_verifier
 from eglr_selectors.parsed import ParsedPool
-from eglr_selectors.verifiers import LearnedVerifier, fit_verifier
+from eglr_selectors.verifiers import LearnedVerifier
 from eglr_selectors.verifiers.features import FEATURES, features
 from pool_builders import boxed, grid_pool, texts_pool
 

@@ -25,8 +25,8 @@ import tqdm
 import tqdm.auto
 from stored_runs import run_tiny
 
-import lm_eval_eglr.model
-import lm_eval_eglr.task  # noqa: F401  # both take seconds to import, which the forked ones need not
+import lm_eval_eglr.harness.model
+import lm_eval_eglr.harness.task  # noqa: F401  # both take seconds to import, which the forked ones need not
 
 FORK = multiprocessing.get_context("fork")
 

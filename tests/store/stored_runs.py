@@ -9,7 +9,7 @@ from typing import Any
 
 from eglr_selectors import Cell, PoolCost, Rollout, RolloutPool, Telemetry
 
-from lm_eval_eglr.store import Manifest, PoolHead, StoreWriter
+from lm_eval_eglr.store import Manifest, PoolKey, StoreWriter
 
 SPANS, TEMPERATURES = (0, 2), (0.0, 0.7, 0.7)
 MANIFEST = Manifest({"model": "tiny", "seed": 0, "dtype": "float32"}, {"python": "3"})
@@ -50,9 +50,9 @@ def small_pool(answers: list[str | None], number: int = 0, wrap: str = "so it is
     return RolloutPool(tuple(rollouts), f"Problem {number}?", PoolCost(5, 39, 30, 60, 10, 40, 1e6, 2e6))
 
 
-def small_head(number: int, task: str = "toy", **changes: Any) -> PoolHead:
+def small_head(number: int, task: str = "toy", **changes: Any) -> PoolKey:
     """The head of problem ``number``."""
-    return PoolHead(
+    return PoolKey(
         **{
             "task": task,
             "doc_id": number,
@@ -118,7 +118,7 @@ def make_tiny(folder: Path, problems: int = 4, max_gen_toks: int = 24) -> None:
     (folder / "tasks" / "toy.jsonl").write_text("\n".join(lines) + "\n")
     (folder / "tasks" / "toy_eglr.yaml").write_text(
         "task: toy_eglr\n"
-        "class: !function lm_eval_eglr.task.EGLRTask\n"
+        "class: !function lm_eval_eglr.harness.task.EGLRTask\n"
         f"dataset_kwargs: {{file: toy.jsonl, rows: {problems}}}\n"
         "test_split: test\noutput_type: generate_until\n"
         'doc_to_text: "{{problem}} Answer:"\ndoc_to_target: answer\n'
@@ -133,10 +133,10 @@ def run_tiny(folder: Path, rollouts: Path, limit: int | None = None, **model_arg
     import torch
     from lm_eval.tasks import TaskManager
 
-    from lm_eval_eglr import harness
+    from lm_eval_eglr.harness import plugin
 
     torch.set_num_threads(1)
-    harness.install()
+    plugin.install()
     arguments = {
         "pretrained": str(folder / "model"),
         "rollouts": str(rollouts),

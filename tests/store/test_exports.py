@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from lm_eval_eglr.calibration import calibrate
 from lm_eval_eglr.cli.app import app
 from lm_eval_eglr.store import StoreError, StoreWriter, read_store
-from lm_eval_eglr.store.exchange import import_jsonl
+from lm_eval_eglr.store.jsonl import import_jsonl
 from lm_eval_eglr.store.training import group_advantages
 
 
@@ -44,7 +44,7 @@ def test_exported_and_imported_a_store_is_the_same(tmp_path: Path) -> None:
 
 
 def test_training_rows_have_rewards_and_group_relative_advantages(tmp_path: Path) -> None:
-    telemetry = Telemetry(token_logprobs=(-0.5, -0.25))
+    telemetry = Telemetry(token_logprobs=(-0.9, -0.8), token_sampling_logprobs=(-0.5, -0.25))
     pool = RolloutPool(
         (
             Rollout(r"\boxed{1}", Cell(), "stop", (3, 4), telemetry),

@@ -159,7 +159,7 @@ def test_documents_that_break_leave_the_others_alone(
     found = contents(tmp_path / "store")
     same = [name for name, data in found.items() if whole[0].get(name) == data]
     assert [name.split(".")[1] for name in sorted(same)] == [f"{n:06d}" for n in (0, 2, 4, 5)]
-    pools = {stored.head.doc_id: stored.pool for stored in read_store(tmp_path / "store").pools}
+    pools = {stored.key.doc_id: stored.pool for stored in read_store(tmp_path / "store").pools}
     assert {rollout.finish_reason for rollout in pools[3]} == {"error"}
     assert {rollout.finish_reason for rollout in pools[1]} <= {"stop", "length"}
 

@@ -24,11 +24,11 @@ from typer.testing import CliRunner
 from lm_eval_eglr.cli.app import app
 from lm_eval_eglr.cli.export import write_export
 from lm_eval_eglr.reports.leaderboard import leaderboard, leaderboard_table
-from lm_eval_eglr.reports.strategies import strategy_row
+from lm_eval_eglr.reports.selector_rows import strategy_row
 from lm_eval_eglr.reports.tables import render
-from lm_eval_eglr.store import Manifest, PoolHead, StoreWriter, read_store
-from lm_eval_eglr.store.durable import digest, seal
-from lm_eval_eglr.store.exchange import import_jsonl
+from lm_eval_eglr.store import Manifest, PoolKey, StoreWriter, read_store
+from lm_eval_eglr.store.atomic_files import digest, with_checksum
+from lm_eval_eglr.store.jsonl import import_jsonl
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -182,7 +182,7 @@ def test_names_become_safe_file_names(hostile_store: Path) -> None:
     assert all(not name.startswith(".") for name in names)
     assert sorted(path.name for path in hostile_store.parent.iterdir()) == ["store"]
     for task in ("a/b", "a\\b", "con", "a" * 500, "\x00", "é"):
-        assert re.fullmatch(r"[A-Za-z0-9_.%-]{1,160}", PoolHead(task, 1).stem)
+        assert re.fullmatch(r"[A-Za-z0-9_.%-]{1,160}", PoolKey(task, 1).stem)
 
 
 def nested(folder: Path) -> list[tuple[Callable[[], object], str]]:
@@ -209,7 +209,7 @@ def test_lines_of_any_depth_are_refused(tmp_path: Path) -> None:
     (tmp_path / "deep.jsonl").write_text(DEEP)
     with pytest.raises(ValueError, match="line 1"):
         import_jsonl(tmp_path / "deep.jsonl", tmp_path / "again", Manifest())
-    from lm_eval_eglr.dataset import read_jsonl
+    from lm_eval_eglr.problems.dataset import read_jsonl
 
     with pytest.raises(ValueError, match="line 1: not JSON"):
         read_jsonl(tmp_path / "deep.jsonl")
@@ -219,9 +219,11 @@ def test_a_pool_whose_columns_are_wrong_is_damaged(tmp_path: Path) -> None:
     """A stranger's file with a right checksum and wrong content is named, not a traceback."""
     store = write_small(tmp_path / "store")
     shutil.copytree(store, tmp_path / "other")
-    (store / "manifest.json").write_bytes(seal({"format": "eglr-rollouts", "version": 1, "fingerprint": 3}))
+    (store / "manifest.json").write_bytes(
+        with_checksum({"format": "eglr-rollouts", "version": 1, "fingerprint": 3})
+    )
     assert "manifest.json: expected a fingerprint" in run("select", store, code=1)
-    (tmp_path / "other" / "plan.0.json").write_bytes(seal({"pools": {"toy": [[1]]}}))
+    (tmp_path / "other" / "plan.0.json").write_bytes(with_checksum({"pools": {"toy": [[1]]}}))
     assert "not a plan of a rollout store" in run("select", tmp_path / "other", code=1)
     for data in (b"PAR1", pq_bytes({"task": ["toy"]}), pq_bytes({"tokens": [1]})):
         for path in (tmp_path / "other" / "pools").iterdir():
@@ -244,7 +246,7 @@ def test_a_models_own_code_does_not_run(loaded: str, tmp_path: Path) -> None:
     from stored_runs import make_tiny
 
     from lm_eval_eglr.decoding import PoolDecoder
-    from lm_eval_eglr.model import EGLRLM
+    from lm_eval_eglr.harness.model import EGLRLM
 
     make_tiny(tmp_path)
     folder = tmp_path / "model"

@@ -15,11 +15,12 @@ from typing import Any
 
 import pandas
 import pytest
+from eglr_selectors import default_selectors
 from stored_runs import ANSWERS, make_tiny, run_tiny, small_head, small_pool, write_small
 from typer.testing import CliRunner
 
 from lm_eval_eglr.cli.app import app, main
-from lm_eval_eglr.reports.strategies import default_selectors, pool_shares, restrict, strategy_row
+from lm_eval_eglr.reports.selector_rows import pool_shares, restrict, strategy_row
 from lm_eval_eglr.store import Manifest, StoreWriter, read_store
 
 EVIL = "=cmd()|'<script>alert(1)</script>\x1b[31m"

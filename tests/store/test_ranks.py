@@ -10,7 +10,7 @@ import pytest
 from forked_run import run_ranks
 from stored_runs import contents, make_tiny
 
-from lm_eval_eglr.harness import check_runs
+from lm_eval_eglr.harness.plugin import check_runs
 from lm_eval_eglr.store import read_store
 
 PROBLEMS = 5

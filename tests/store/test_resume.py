@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from stored_runs import contents, run_tiny
 
-from lm_eval_eglr.store import StoreError, StoreWriter, read_store
-from lm_eval_eglr.store import durable as durable_module
+from lm_eval_eglr.store import StoreError, StoreWriter, atomic_files, read_store
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +60,17 @@ def test_another_seed_is_refused(tiny: Path, whole: Path) -> None:
 
 
 def test_the_store_holds_what_offline_scoring_needs(whole: Path) -> None:
-    head = read_store(whole).pools[1].head
-    assert (head.reference, head.rules.form, head.fallbacks) == ("2", "number", ("last_number",))
-    assert head.fields["problem"] == "What is 1 + 1?"
-    assert head.fields["level"] == 1
+    key = read_store(whole).pools[1].key
+    assert (key.reference, key.rules.form, key.fallbacks) == ("2", "number", ("last_number",))
+    assert key.fields["problem"] == "What is 1 + 1?"
+    assert key.fields["level"] == 1
 
 
 def test_a_disk_that_fills_up_during_a_run_leaves_a_store_that_resumes(
     tiny: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = tiny / "full"
-    sync, calls = durable_module.os.fsync, 0
+    sync, calls = atomic_files.os.fsync, 0
 
     def filling(descriptor: int) -> None:
         nonlocal calls
@@ -80,7 +79,7 @@ def test_a_disk_that_fills_up_during_a_run_leaves_a_store_that_resumes(
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(descriptor)
 
-    monkeypatch.setattr(durable_module.os, "fsync", filling)
+    monkeypatch.setattr(atomic_files.os, "fsync", filling)
     with pytest.raises(StoreError, match=r"No space left on device.*the same command continues"):
         run_tiny(tiny, full)
     monkeypatch.undo()

@@ -10,15 +10,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from eglr_selectors import Cell, Rollout, RolloutPool, rollout_from_record
+from eglr_selectors import Cell, Rollout, RolloutPool, default_selectors, rollout_from_record
 from stored_runs import MANIFEST, contents, run_tiny, small_head, small_pool
 
 from lm_eval_eglr.reports.leaderboard import leaderboard
 from lm_eval_eglr.reports.page import run_of
-from lm_eval_eglr.reports.strategies import default_selectors, strategy_row
-from lm_eval_eglr.store import StoreError, StoreWriter, read_store
-from lm_eval_eglr.store import rounds as rounds_module
-from lm_eval_eglr.store.durable import digest
+from lm_eval_eglr.reports.selector_rows import strategy_row
+from lm_eval_eglr.store import StoreError, StoreWriter, read_store, writer
+from lm_eval_eglr.store.atomic_files import digest
 from lm_eval_eglr.store.pool_file import decode, encode
 
 PLAIN: dict[str, Any] = {"spans": None, "temperatures": None, "entropy_threshold": None}
@@ -106,7 +105,7 @@ def test_a_run_stopped_in_its_second_round_goes_on(
         run(tiny, stopped, STRATEGIES[name])
     monkeypatch.undo()
     assert len(contents(stopped)) == finished
-    write = rounds_module.write_round
+    write = writer.write_round
     monkeypatch.setattr(
         "lm_eval_eglr.store.writer.write_round",
         lambda folder, head, *rest: (kept.append(head.doc_id), write(folder, head, *rest)),

@@ -15,8 +15,7 @@ import pytest
 from eglr_selectors import RolloutPool, Telemetry
 from stored_runs import ANSWERS, MANIFEST, small_head, small_pool, write_small
 
-from lm_eval_eglr.store import Manifest, StoreError, StoreWriter, read_store
-from lm_eval_eglr.store import durable as durable_module
+from lm_eval_eglr.store import Manifest, StoreError, StoreWriter, atomic_files, read_store
 from lm_eval_eglr.store.pool_file import encode
 
 
@@ -32,8 +31,8 @@ def test_pools_come_back_as_they_were(tmp_path: Path) -> None:
         writer.append(small_head(0), small_pool(ANSWERS[0]))
         writer.append(small_head(1, reference=None), odd)
     first, second = read_store(tmp_path).pools
-    assert (first.head, first.pool) == (small_head(0), small_pool(ANSWERS[0]))
-    assert (second.head, second.pool.cost) == (small_head(1, reference=None), None)
+    assert (first.key, first.pool) == (small_head(0), small_pool(ANSWERS[0]))
+    assert (second.key, second.pool.cost) == (small_head(1, reference=None), None)
     assert [r.text for r in second.pool] == [r.text for r in odd]
     assert second.pool[0] == odd[0]
     assert second.pool[2] == odd[2]
@@ -153,7 +152,7 @@ def test_a_full_disk_is_one_line_and_leaves_a_good_store(
         raise OSError(28, "No space left on device")
 
     with writer.writing(MANIFEST):
-        monkeypatch.setattr(durable_module.os, "fsync", full)
+        monkeypatch.setattr(atomic_files.os, "fsync", full)
         with pytest.raises(StoreError, match=r"cannot be written \(No space left on device\)") as caught:
             writer.append(small_head(2), small_pool(ANSWERS[2], 2))
         monkeypatch.undo()

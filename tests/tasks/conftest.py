@@ -38,7 +38,7 @@ def load() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def tasks() -> Path:
     """The folder of task definitions."""
-    from lm_eval_eglr.harness import tasks_folder
+    from lm_eval_eglr.paths import tasks_folder
 
     return tasks_folder()
 

@@ -9,6 +9,6 @@ def task_manager(**metadata: Any) -> Any:
     """lm_eval's task manager over our tasks only; its own twelve thousand take ten seconds to scan."""
     from lm_eval.tasks import TaskManager
 
-    from lm_eval_eglr.harness import tasks_folder
+    from lm_eval_eglr.paths import tasks_folder
 
     return TaskManager(include_path=str(tasks_folder()), include_defaults=False, metadata=metadata)

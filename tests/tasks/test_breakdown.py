@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from lm_eval_eglr.breakdown import breakdown, main
+from lm_eval_eglr.cli.app import app
+from lm_eval_eglr.reports.breakdown import breakdown
 
 
 def sample(subject: str, level: int, selector: str, score: float) -> dict[str, Any]:
@@ -46,32 +48,30 @@ def test_levels_are_ordered_as_numbers() -> None:
     assert list(breakdown(SAMPLES, "level")) == ["2", "10", "all"]
 
 
-def test_the_command_prints_each_column_that_there_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def run(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["breakdown", *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_the_command_prints_each_column_that_there_is(tmp_path: Path) -> None:
     path = tmp_path / "samples_math500_eglr_now.jsonl"
     path.write_text("".join(json.dumps(each) + "\n" for each in SAMPLES), encoding="utf-8")
-    assert main([str(path)]) == 0
-    printed = capsys.readouterr().out
+    printed = run(path)
     assert "| subject | problems | majority | greedy |" in printed
     assert "| Geometry | 1 | 1.0000 | 0.0000 |" in printed
     assert "| all | 3 | 0.6667 | nan |" in printed
     assert "| level | problems |" in printed
-    assert main([str(path), "--by", "fault"]) == 1
-    assert "--by fault: no sample has" in capsys.readouterr().err
-    assert main([str(path), str(path)]) == 1
-    assert "again; name the files of one run" in capsys.readouterr().err
+    assert "by='fault': no sample has" in run(path, "--by", "fault", code=2)
+    assert "by='colour': expected one of subject, level, fault" in run(path, "--by", "colour", code=2)
+    assert "again; name the files of one run" in run(path, path, code=2)
 
 
 @pytest.mark.parametrize(
     ("text", "message"), [("{", "line 1: not JSON"), ("[]", "line 1: not a sample that lm_eval logged")]
 )
-def test_other_files_are_refused_in_one_line(
-    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_files_are_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     path.write_text(text, encoding="utf-8")
-    assert main([str(path)]) == 1
-    assert message in capsys.readouterr().err
-    assert main([str(tmp_path / "none.jsonl")]) == 1
-    assert "no such file" in capsys.readouterr().err
+    assert message in run(path, code=2)
+    assert "no such file" in run(tmp_path / "none.jsonl", code=2)

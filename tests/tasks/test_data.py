@@ -13,9 +13,9 @@ import pytest
 from lm_eval.tasks import TaskManager
 from our_tasks import task_manager
 
-from lm_eval_eglr.dataset import FOLDER_VARIABLE, load_problems
-from lm_eval_eglr.repairs import Repair, repair_rows
-from lm_eval_eglr.source import Source
+from lm_eval_eglr.problems.dataset import FOLDER_VARIABLE, load_problems
+from lm_eval_eglr.problems.repairs import Repair, repair_rows
+from lm_eval_eglr.problems.source import Source
 
 PLAIN = Source("set.jsonl", 2, hub="owner/set")
 ROWS = [{"id": "a", "problem": "1 + 1?", "answer": "2"}, {"id": 7, "problem": "2 + 2?", "answer": 4}]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from examples_of_demo import GENERATOR
 
-from lm_eval_eglr.harness import tasks_folder
+from lm_eval_eglr.paths import tasks_folder
 
 FILES = {"demo_eglr.jsonl": (500, "test"), "demo_validation.jsonl": (100, "validation")}
 IN_WORDS = {"twice": "2", "half": "2", "Half": "2", "doubles": "2"}

@@ -16,9 +16,9 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.model import EGLRLM
-from lm_eval_eglr.model_names import DEMO_FOLDER, resolve
-from lm_eval_eglr.prompts import zero_shot_prompt
+from lm_eval_eglr.harness.model import EGLRLM
+from lm_eval_eglr.paths import DEMO_FOLDER, resolve
+from lm_eval_eglr.problems.prompts import zero_shot_prompt
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_demo_is_ours_and_a_folder_has_a_path(tmp_path: Path, monkeypatch, caplo
 
 
 def test_the_store_of_a_run_names_it_demo(tmp_path: Path) -> None:
-    from lm_eval_eglr.fingerprint import manifest_of
+    from lm_eval_eglr.harness.fingerprint import manifest_of
 
     model = EGLRLM("demo", device="cpu", rollouts=str(tmp_path))
     assert model._manifest.model == "demo"

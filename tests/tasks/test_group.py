@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from our_tasks import task_manager
 
-from lm_eval_eglr.source import Source
+from lm_eval_eglr.problems.source import Source
 
 SIZES = {"math500": 5, "gsm8k": 4, "aime24": 2, "amc23": 3, "minerva_math": 2, "olympiadbench": 4}
 
@@ -51,7 +51,7 @@ def results(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ]
         return datasets.Dataset.from_list(rows)
 
-    monkeypatch.setattr("lm_eval_eglr.task.load_problems", problems)
+    monkeypatch.setattr("lm_eval_eglr.harness.task.load_problems", problems)
     return simple_evaluate(
         model=Parrot(),
         tasks=["eglr_math"],

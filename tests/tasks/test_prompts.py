@@ -13,9 +13,9 @@ import pytest
 from eglr_selectors import Rules, extract, grade
 from our_tasks import task_manager
 
-from lm_eval_eglr.harness import check_runs
-from lm_eval_eglr.model import EGLRLM
-from lm_eval_eglr.prompts import STOP, prompt_hash
+from lm_eval_eglr.harness.model import EGLRLM
+from lm_eval_eglr.harness.plugin import check_runs
+from lm_eval_eglr.problems.prompts import STOP, prompt_hash
 
 BENCHMARKS = ("math500", "gsm8k", "aime24", "aime25", "amc23", "minerva_math", "olympiadbench", "svamp")
 Load = Callable[..., Any]
@@ -26,7 +26,9 @@ PROBLEM = "How many sides has a square?"
 def one_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every benchmark has one problem, so that no data are needed."""
     row = {"id": "0", "problem": PROBLEM, "answer": "4"}
-    monkeypatch.setattr("lm_eval_eglr.task.load_problems", lambda *a: datasets.Dataset.from_list([row]))
+    monkeypatch.setattr(
+        "lm_eval_eglr.harness.task.load_problems", lambda *a: datasets.Dataset.from_list([row])
+    )
 
 
 def chat(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_eglr.harness import tasks_folder
+from lm_eval_eglr.paths import tasks_folder
 
 FOLDERS = sorted(path.parent for path in tasks_folder().glob("*/*.yaml"))
 

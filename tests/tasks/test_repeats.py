@@ -11,7 +11,7 @@ import pytest
 from eglr_selectors import RolloutPool, Rules, get_selector, select
 from our_tasks import task_manager
 
-from lm_eval_eglr.task import chosen_selectors
+from lm_eval_eglr.harness.task import chosen_selectors
 
 REPEATS = 5
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from our_tasks import task_manager
 
-from lm_eval_eglr.model import EGLRLM
+from lm_eval_eglr.harness.model import EGLRLM
 
 
 def run(model: Any, metadata: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:

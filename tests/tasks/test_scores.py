@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from eglr_selectors import Rollout, RolloutPool, Rules
 
-from lm_eval_eglr.filters import PoolReader, SelectFilter, WholePool
-from lm_eval_eglr.response import PoolResponse
-from lm_eval_eglr.scores import Scores, score
+from lm_eval_eglr.harness.filters import PoolReader, SelectFilter, WholePool
+from lm_eval_eglr.harness.instances import PoolResponse
+from lm_eval_eglr.harness.scores import Scores, score
 
 ENDED = Rollout(r"\boxed{4}", finish_reason="stop")
 CUT = Rollout("It is", finish_reason="length")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lm_eval_eglr.harness import tasks_folder
+from lm_eval_eglr.paths import tasks_folder
 
 Ran = Callable[[], bool]
 
@@ -56,7 +56,7 @@ def test_a_problem_is_text_and_no_template(tmp_path: Path) -> None:
     row = {"id": "1", "problem": problem, "answer": "{{ 6 * 7 }}"}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     (tmp_path / "rows_eglr.yaml").write_text(
-        "task: rows_eglr\nclass: !function lm_eval_eglr.task.EGLRTask\n"
+        "task: rows_eglr\nclass: !function lm_eval_eglr.harness.task.EGLRTask\n"
         "dataset_kwargs: {file: rows.jsonl, rows: 1}\ntest_split: test\noutput_type: generate_until\n"
         'doc_to_text: "{{problem}} Answer:"\ndoc_to_target: answer\n'
         "generation_kwargs: {until: [], do_sample: false, max_gen_toks: 4}\n"

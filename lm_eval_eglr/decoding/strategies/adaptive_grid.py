@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from eglr_selectors import ParsedPool
+from eglr_selectors.builtin.sequential import settled
 from eglr_selectors.pool import Cell, RolloutPool
-from eglr_selectors.strategies.sequential import settled
 
 from lm_eval_eglr.decoding.costs import CostModel
 from lm_eval_eglr.decoding.rows import Request

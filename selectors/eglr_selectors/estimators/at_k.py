@@ -14,13 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln
 
-from eglr_selectors.estimators.estimates import Estimates, exactly, gather, unknown
-from eglr_selectors.estimators.scoring import score_selection
+from eglr_selectors.estimators.estimates import Estimates, exactly, gather, score_selection, unknown
 from eglr_selectors.options import check_count
 from eglr_selectors.parsed import ParsedPool
-from eglr_selectors.registry import Choice, bind
-from eglr_selectors.strategies.best_of_n import scores_for
-from eglr_selectors.verifiers import VerifierLike, get_verifier
+from eglr_selectors.registry import SelectFn, bind
+from eglr_selectors.scores import scores_for
+from eglr_selectors.verifiers.registry import VerifierLike, get_verifier
 
 Row = tuple[float, float, str]
 
@@ -81,7 +80,7 @@ def best_of_k(pools: Iterable[ParsedPool], k: int, verifier: VerifierLike | None
 
 
 def selector_at_k(
-    pools: Iterable[ParsedPool], selector: str | Choice, k: int, *, samples: int = 1000, seed: int = 0
+    pools: Iterable[ParsedPool], selector: str | SelectFn, k: int, *, samples: int = 1000, seed: int = 0
 ) -> Estimates:
     """Returns the chance that a selector is right on k rollouts, kept in grid order.
 

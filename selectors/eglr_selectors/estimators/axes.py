@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
-from eglr_selectors.estimators.estimates import Estimates
-from eglr_selectors.estimators.scoring import accuracy
+from eglr_selectors.estimators.estimates import Estimates, accuracy
 from eglr_selectors.parsed import ParsedPool
 from eglr_selectors.registry import get_selector
 

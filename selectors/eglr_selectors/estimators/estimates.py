@@ -1,12 +1,17 @@
-"""Figures per problem, with what is not known of them."""
+"""Figures per problem, with what is not known of them: accuracy of selectors, and any estimate over k."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from eglr_selectors.metrics import selection_outcome
+from eglr_selectors.parsed import ParsedPool
+from eglr_selectors.registry import SelectFn, bind
+from eglr_selectors.selection import Selection
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,3 +65,49 @@ def exactly(value: float) -> tuple[float, float, str]:
 def unknown(reason: str) -> tuple[float, float, str]:
     """Returns the row of an undefined figure."""
     return math.nan, math.nan, reason
+
+
+def accuracy(pools: Iterable[ParsedPool], selector: str | SelectFn) -> Estimates:
+    """Returns 1 where the selector's answer is correct, 0 where it is wrong or there is none.
+
+    It is undefined where the selector is, although there are answers (telemetry or a cell is missing),
+    and where the chosen answer could not be graded.
+    """
+    bound = bind(selector)
+    return gather(score_selection(parsed, bound(parsed)) for parsed in pools)
+
+
+def accuracies(pools: Sequence[ParsedPool], selectors: Iterable[str | SelectFn]) -> dict[str, Estimates]:
+    """Returns :func:`accuracy` of several selectors, by their labels."""
+    bound = [bind(selector) for selector in selectors]
+    return {selector.label: accuracy(pools, selector) for selector in bound}
+
+
+def score_selection(parsed: ParsedPool, selection: Selection) -> tuple[float, float, str]:
+    """Returns (1.0, 0.0 or NaN; 0; the reason of NaN) for one selection from a pool with its reference."""
+    outcome = selection_outcome(parsed, selection)
+    if outcome == "undefined":
+        return unknown(selection.reason)
+    if outcome == "no_reference":
+        return unknown("there is no reference")
+    if outcome == "ungraded":
+        return unknown("the chosen answer could not be graded")
+    return exactly(outcome == "correct")
+
+
+def curve(
+    estimator: Callable[[Sequence[ParsedPool], int], Estimates],
+    pools: Sequence[ParsedPool],
+    ks: Iterable[int] | None = None,
+) -> dict[int, Estimates]:
+    """Returns an estimator's figures for several k.
+
+    Args:
+        estimator: Of pools and k: :func:`pass_at_k`, :func:`maj_at_k`, :func:`best_of_k`.
+        pools: The pools.
+        ks: The values of k; by default the powers of two up to the smallest pool, and its size.
+    """
+    if ks is None:
+        smallest = min((len(parsed) for parsed in pools), default=0)
+        ks = sorted({*(2**i for i in range(smallest.bit_length())), smallest} - {0})
+    return {k: estimator(pools, k) for k in ks}

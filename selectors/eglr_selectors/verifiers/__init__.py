@@ -1,6 +1,5 @@
 """Verifiers: what gives every rollout of a problem a score. Heavy ones load when they first score."""
 
-from eglr_selectors.verifiers.fitting import fit_verifier
 from eglr_selectors.verifiers.learned import FitReport, LearnedVerifier
 from eglr_selectors.verifiers.process_reward_model import ProcessRewardModel
 from eglr_selectors.verifiers.registry import (
@@ -23,8 +22,22 @@ __all__ = [
     "VerifierInfo",
     "VerifierLike",
     "available_verifiers",
-    "fit_verifier",
     "get_verifier",
     "register_verifier",
     "scores_of",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name != "fit_verifier":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+    import warnings
+
+    # Fitting needs selectors, which need verifiers: it lives above both.
+    warnings.warn(
+        "eglr_selectors.verifiers.fit_verifier has moved to eglr_selectors.fitting",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return importlib.import_module("eglr_selectors.fitting").fit_verifier

@@ -1,0 +1,76 @@
+"""Stores as plain JSON lines and back: the same pools, for other tools and other machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from eglr_selectors import PoolCost, RolloutPool, rollout_from_record
+
+from lm_eval_eglr.store.atomic_files import StoreError
+from lm_eval_eglr.store.manifest import Manifest
+from lm_eval_eglr.store.pool_key import PoolKey
+from lm_eval_eglr.store.reader import StoredPool
+from lm_eval_eglr.store.writer import StoreWriter
+
+NEEDED = {"task", "doc_id", "repeat", "place", "prompt", "cost", "text", "cell"}
+
+
+def to_records(pools: Iterable[StoredPool]) -> Iterator[dict[str, Any]]:
+    """Yields one record per rollout, with its place in the pool and its pool's head, prompt and cost."""
+    for stored in pools:
+        cost = None if stored.pool.cost is None else dataclasses.asdict(stored.pool.cost)
+        shared = {**stored.key.to_columns(), "prompt": stored.pool.prompt, "cost": cost}
+        if stored.pool.uses_reference:
+            shared["uses_reference"] = True
+        for place, record in enumerate(stored.pool.to_records()):
+            yield {**shared, "place": place, **record}
+
+
+def read_jsonl(path: Path) -> Iterator[StoredPool]:
+    """Yields the pools of exported lines, in the order of the file.
+
+    Raises:
+        StoreError: If a line is no record of a rollout.
+    """
+    with path.open(encoding="utf-8") as file:
+        for _, lines in groupby(_records(path, file), key=lambda r: (r["task"], r["doc_id"], r["repeat"])):
+            records = sorted(lines, key=lambda record: int(record["place"]))
+            first = records[0]
+            cost = None if first["cost"] is None else PoolCost(**first["cost"])
+            rollouts = tuple(rollout_from_record(record) for record in records)
+            used = bool(first.get("uses_reference"))
+            yield StoredPool(PoolKey.from_columns(first), RolloutPool(rollouts, first["prompt"], cost, used))
+
+
+def import_jsonl(path: Path, folder: Path, manifest: Manifest) -> int:
+    """Makes a store of exported lines; returns the number of its pools.
+
+    Raises:
+        StoreError: If a line is no record of a rollout, or the folder holds other rollouts.
+    """
+    writer = StoreWriter(folder)
+    count = 0
+    with writer.writing(manifest):
+        for stored in read_jsonl(path):
+            writer.plan([stored.key])
+            writer.append(stored.key, stored.pool)
+            count += 1
+    return count
+
+
+def _records(path: Path, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict) or not record.keys() >= NEEDED:
+            raise StoreError(
+                f"{path}, line {number}: not a rollout as `eglr export --format jsonl` writes it"
+            )
+        yield record
