@@ -17,6 +17,7 @@ from lm_eval_eglr.harness.filters import PoolReader, SelectFilter, WholePool
 from lm_eval_eglr.harness.instances import PoolRequest, PoolResponse
 from lm_eval_eglr.harness.processes import placeholders
 from lm_eval_eglr.harness.scores import METRICS, score
+from lm_eval_eglr.harness.table_rows import undefined_rows, warn_of_equal_repeats
 from lm_eval_eglr.problems.dataset import load_problems
 from lm_eval_eglr.problems.prompts import COMPLETION, STOP, completion_prompt, prompt_hash
 from lm_eval_eglr.problems.source import Source
@@ -47,6 +48,9 @@ class EGLRTask(ConfigurableTask):
         fallbacks = _names(metadata.get("fallbacks", ()))
         extract("", fallbacks=fallbacks)  # refuses an unknown name now, not after the model has run
         self._reader = PoolReader("answer", Rules.named(metadata.get("rules", "math")), fallbacks)
+        # A row that was asked for stays; one of all selectors that is defined nowhere would only say NaN.
+        self._keeps_undefined = metadata.get("selectors") is not None
+        self._several_processes = False
         names = chosen_selectors(metadata.get("selectors"))
         super().__init__(config=options, **kwargs)
         self._filters = [self._pipeline(name) for name in names]
@@ -93,6 +97,7 @@ class EGLRTask(ConfigurableTask):
             )
         shared = {key: kwargs.get(key) for key in ("limit", "samples")}
         rank, world_size = kwargs.get("rank", 0), kwargs.get("world_size", 1)
+        self._several_processes = world_size > 1
         mine = self.doc_iterator(rank=rank, world_size=world_size, **shared)
         if rank == 0 or next(mine, None) is not None:
             super().build_all_requests(**kwargs)
@@ -146,7 +151,7 @@ class EGLRTask(ConfigurableTask):
         )
 
     def apply_filters(self) -> list[Instance] | None:
-        """Drops what lm_eval repeated to even out the processes, then runs the pipelines.
+        """Drops what lm_eval repeated to even out the processes, runs the pipelines, drops rows of only NaN.
 
         Every row is marked whose pools the reference had a say in, whatever its selector looks at.
         """
@@ -157,7 +162,12 @@ class EGLRTask(ConfigurableTask):
         if any(pool is not None and pool.uses_reference for pool in pools):
             for pipeline in self._filters:
                 pipeline.name = pipeline.name.removesuffix(USES_REFERENCE) + USES_REFERENCE
+        warn_of_equal_repeats(self.task_name, self._instances or ())
         filtered: list[Instance] | None = super().apply_filters()
+        if not self._keeps_undefined:
+            for name in undefined_rows(self._instances or (), self._several_processes):
+                for instance in self._instances or ():
+                    instance.filtered_resps.pop(name, None)
         return filtered
 
     def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:

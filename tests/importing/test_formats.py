@@ -1,4 +1,4 @@
-"""Each format: a file that its tool wrote becomes the pools that are in it, and what is not understood is named.
+"""Each format: a file that its tool wrote becomes the pools in it, and what is not understood is named.
 
 The files were written by lm_eval 0.4.13 with the demo model, Inspect 0.3.285 with its mock model, lighteval
 0.13.0 with the demo model, and search-and-learn at 6f81cac with a stub for the model and its reward.

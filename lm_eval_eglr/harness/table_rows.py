@@ -1,0 +1,57 @@
+"""What a task looks at when all responses are there: rows of only NaN, repeats that are all equal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from lm_eval.api.instance import Instance
+
+from lm_eval_eglr.harness.filters import SelectedText
+from lm_eval_eglr.harness.instances import PoolResponse
+from lm_eval_eglr.harness.processes import gather
+
+logger = logging.getLogger(__name__)
+
+LOOKED_AT = 5
+"""Problems whose repeats are compared."""
+
+
+def undefined_rows(instances: Sequence[Instance], several_processes: bool) -> set[str]:
+    """Names of the filters whose selector is defined on no document.
+
+    Args:
+        instances: Of one task, filtered.
+        several_processes: Whether other processes have more documents of the task; all must call this.
+    """
+    defined: dict[str, bool] = {}
+    for instance in instances:
+        for name, filtered in instance.filtered_resps.items():
+            is_defined = not isinstance(filtered, SelectedText) or filtered.selection.defined
+            defined[name] = defined.get(name, False) or is_defined
+    everywhere = list(defined.items())
+    if several_processes:
+        everywhere = gather(everywhere)
+    known = {name for name, is_defined in everywhere if is_defined}
+    return {name for name, _ in everywhere} - known
+
+
+def warn_of_equal_repeats(task: str, instances: Sequence[Instance]) -> None:
+    """Says if a backend gave each of the first problems the same text every time, as with one seed for all.
+
+    Responses that are whole pools are left alone: of them only the selected texts would be compared.
+    """
+    repeated = [instance.resps for instance in instances if _are_single_texts(instance.resps)][:LOOKED_AT]
+    if repeated and all(len({str(text) for text in texts}) == 1 for texts in repeated):
+        logger.warning(
+            "%s: all %d texts of each of the first %d problems are equal; if they were sampled, the backend "
+            "sent the same seed with every request, as local-chat-completions does: --gen_kwargs seed=None",
+            task,
+            len(repeated[0]),
+            len(repeated),
+        )
+
+
+def _are_single_texts(responses: Sequence[str]) -> bool:
+    pools = [response.pool for response in responses if isinstance(response, PoolResponse)]
+    return len(responses) > 1 and all(pool is None or len(pool) == 1 for pool in pools)
