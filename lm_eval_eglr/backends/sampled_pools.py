@@ -16,6 +16,7 @@ from eglr_selectors import Cell, Rollout, RolloutPool
 from lm_eval.api.instance import Instance
 from lm_eval.models.utils import postprocess_generated_text
 
+from lm_eval_eglr.decoding.config import check_number
 from lm_eval_eglr.decoding.grid import Items, grid_cells, parse_temperatures
 from lm_eval_eglr.harness.instances import PoolRequest, PoolResponse, keys_of
 from lm_eval_eglr.harness.recording import recording
@@ -69,14 +70,11 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         parse_temperatures(self.temperatures)
-        if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):
-            raise ValueError(f"seed={self.seed!r}: expected an integer or None")
-        for name, low, high in (("top_p", 0, 1), ("min_p", 0, 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-                raise ValueError(f"{name}={value!r}: expected a number from {low} to {high}")
-        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 0:
-            raise ValueError(f"top_k={self.top_k!r}: expected an integer >= 0")
+        if self.seed is not None:
+            check_number("seed", self.seed, 0, integer=True)
+        check_number("top_p", self.top_p, 0, 1, open_low=True)
+        check_number("top_k", self.top_k, 0, integer=True)
+        check_number("min_p", self.min_p, 0, 1)
         if not isinstance(self.trace, bool):
             raise ValueError(f"trace={self.trace!r}: expected True or False")
 

@@ -14,7 +14,7 @@ from typing import Any
 import requests as http
 from eglr_selectors import Rollout
 from lm_eval.api.instance import Instance
-from lm_eval.models.openai_completions import LocalCompletionsAPI
+from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs
 from tqdm import tqdm
 
@@ -25,6 +25,8 @@ from lm_eval_eglr.backends.sampled_pools import (
     SamplingOptions,
     cut_after_thinking,
 )
+from lm_eval_eglr.decoding.config import check_number
+from lm_eval_eglr.decoding.grid import Items
 from lm_eval_eglr.importing.openai_responses import rollout_of
 
 logger = logging.getLogger(__name__)
@@ -38,18 +40,18 @@ class ChatText(str):
     """The messages of a chat as JSON: its template is the server's affair."""
 
 
-class ServerPools(SampledPools, LocalCompletionsAPI):  # type: ignore[misc]
+class ServerPools(SampledPools, LM):
     """Pools of plain samples from ``/v1/chat/completions`` or ``/v1/completions``, one request per rollout.
 
-    vLLM returns token ids, too; then pages show tokens and costs count them. With ``/v1/completions`` and a
-    tokenizer, loglikelihood tasks run as with ``local-completions``.
+    vLLM returns token ids, too; then pages show tokens and costs count them. Loglikelihood tasks are left to
+    ``local-completions``.
     """
 
     def __init__(
         self,
         base_url: str,
         model: str | None = None,
-        temperatures: Any = None,
+        temperatures: Items | None = None,
         rollouts: str | None = None,
         seed: int | None = 0,
         top_p: float = 1.0,
@@ -57,10 +59,16 @@ class ServerPools(SampledPools, LocalCompletionsAPI):  # type: ignore[misc]
         min_p: float = 0.0,
         trace: bool = True,
         logprobs: int = LOGPROBS,
+        max_gen_toks: int = 2048,
         num_concurrent: int = 64,
-        tokenizer_backend: str | None = None,
+        max_retries: int = 5,
+        timeout: float = 1800,
+        header: dict[str, str] | None = None,
+        verify_certificate: bool | str = True,
         think_end_token: str | None = None,
-        **kwargs: Any,
+        batch_size: Any = None,
+        max_batch_size: Any = None,
+        device: Any = None,
     ) -> None:
         """Asks the server which models it has.
 
@@ -76,34 +84,42 @@ class ServerPools(SampledPools, LocalCompletionsAPI):  # type: ignore[misc]
             trace: Whether the log-probability and confidence of every token are kept, not only their means.
             logprobs: Likeliest tokens asked for at every token: confidence needs 20, the mean log-probability
                 1; 0 asks for none, for servers that refuse.
+            max_gen_toks: Longest text, tokens, where a task does not say.
             num_concurrent: Requests that are under way at a time.
-            tokenizer_backend: As of ``local-completions``; only loglikelihood tasks need one.
+            max_retries: Tries of a request whose failure may pass.
+            timeout: Longest wait for a response, seconds.
+            header: Of every request; by default the key in ``OPENAI_API_KEY``.
+            verify_certificate: Whether to check the server's certificate, or a file of certificates.
             think_end_token: Ends the thinking part of a text; a task that takes one text gets what follows.
-            **kwargs: Everything else that ``local-completions`` takes.
+            batch_size: lm_eval hands it to every model; here ``num_concurrent`` takes its place.
+            max_batch_size: Likewise.
+            device: Likewise.
 
         Raises:
             ValueError: For a bad value.
         """
+        super().__init__()
         options = SamplingOptions(temperatures, seed, top_p, top_k, min_p, trace)
-        if not base_url.rstrip("/").endswith((CHAT, COMPLETIONS)):
+        self._url = base_url.rstrip("/")
+        if not self._url.endswith((CHAT, COMPLETIONS)):
             raise ValueError(
                 f"base_url={base_url!r}: expected an address that ends with {CHAT} or {COMPLETIONS}"
             )
-        if isinstance(logprobs, bool) or not isinstance(logprobs, int) or not 0 <= logprobs <= LOGPROBS:
-            raise ValueError(f"logprobs={logprobs!r}: expected an integer from 0 to {LOGPROBS}")
-        if not isinstance(num_concurrent, int) or num_concurrent < 1:
-            raise ValueError(f"num_concurrent={num_concurrent!r}: expected an integer >= 1")
-        base_url = base_url.rstrip("/")
-        self._chat = base_url.endswith(CHAT)
-        super().__init__(
-            base_url=base_url,
-            model=model or "unknown",
-            tokenizer_backend=tokenizer_backend,
-            num_concurrent=num_concurrent,
-            **kwargs,
-        )
+        check_number("logprobs", logprobs, 0, LOGPROBS, integer=True)
+        for name, value in (
+            ("max_gen_toks", max_gen_toks),
+            ("num_concurrent", num_concurrent),
+            ("max_retries", max_retries),
+        ):
+            check_number(name, value, 1, integer=True)
+        check_number("timeout", timeout, 0, open_low=True)
+        self._chat = self._url.endswith(CHAT)
         self.think_end_token = think_end_token
-        self._logprobs = logprobs
+        self._logprobs, self._max_gen_toks = logprobs, max_gen_toks
+        self._concurrent, self._max_retries, self._timeout = num_concurrent, max_retries, timeout
+        key = os.environ.get("OPENAI_API_KEY", "")
+        self._header = header or ({"Authorization": f"Bearer {key}"} if key else {})
+        self._verify = verify_certificate
         self._local = threading.local()
         served = self._served_models()
         self._is_vllm = any(each.get("owned_by") == "vllm" for each in served)
@@ -111,33 +127,32 @@ class ServerPools(SampledPools, LocalCompletionsAPI):  # type: ignore[misc]
             names = [str(each.get("id")) for each in served]
             if len(names) != 1:
                 raise ValueError(f"model: the server has {', '.join(names) or 'no list of models'}; name one")
-            self.model = names[0]
-        self._set_up(options, rollouts, {"model": self.model, "backend": "server", "chat": self._chat})
+            model = names[0]
+        self._model = str(model)
+        self._set_up(options, rollouts, {"model": self._model, "backend": "server", "chat": self._chat})
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What lm_eval names its cache of requests after: the server applies the template."""
+        return f"server-eglr {self._model}"
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """The messages, to which the server applies its template; else the tokenizer's text."""
-        if self._chat:
-            return ChatText(json.dumps(chat_history, ensure_ascii=False))
-        if self.tokenizer is None:
-            raise ValueError(
-                "apply_chat_template: /v1/completions takes no messages; expected "
-                "base_url=.../v1/chat/completions, or tokenizer_backend=huggingface,tokenizer=NAME"
-            )
-        text: str = self.tokenizer.apply_chat_template(
-            chat_history,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
-        return text
+        """The messages, to which the server applies its template.
+
+        Raises:
+            ValueError: If the address is that of completions, which take no messages.
+        """
+        if not self._chat:
+            raise ValueError(f"base_url={self._url!r}: expected .../v1{CHAT} for --apply_chat_template")
+        return ChatText(json.dumps(chat_history, ensure_ascii=False))
 
     def loglikelihood(self, requests: list[Instance], **kwargs: Any) -> Any:
-        """As ``local-completions``; a chat has no log-probabilities of given texts."""
-        if self._chat:
-            raise ValueError(f"base_url={self.base_url!r}: loglikelihood tasks need /v1/completions")
-        return super().loglikelihood(requests, **kwargs)
+        """Refuses: those tasks need no pools."""
+        raise ValueError("server-eglr only generates; for loglikelihood tasks take --model local-completions")
+
+    loglikelihood_rolling = loglikelihood
 
     def _draw(
         self, draws: Sequence[Draw], requests: Sequence[Instance], disable_tqdm: bool
@@ -156,8 +171,8 @@ class ServerPools(SampledPools, LocalCompletionsAPI):  # type: ignore[misc]
         response = self._post(payload)
         choices = response.get("choices")
         if not isinstance(choices, list) or not choices:
-            raise ValueError(f"{self.base_url}: a response without choices")
-        rollout = rollout_of(choices[0], draw.cell, self.base_url, self._options.trace)
+            raise ValueError(f"{self._url}: a response without choices")
+        rollout = rollout_of(choices[0], draw.cell, self._url, self._options.trace)
         return cut_after_thinking(rollout, until, self.think_end_token)
 
     def _payload(self, draw: Draw, request: Instance) -> tuple[dict[str, Any], list[str]]:
@@ -167,7 +182,7 @@ class ServerPools(SampledPools, LocalCompletionsAPI):  # type: ignore[misc]
         for name in ("do_sample", "temperature"):
             options.pop(name, None)
         payload: dict[str, Any] = {
-            "model": self.model,
+            "model": self._model,
             "max_tokens": options.pop("max_gen_toks"),
             "temperature": draw.cell.temperature,
             "top_p": self._options.top_p,
@@ -199,12 +214,12 @@ class ServerPools(SampledPools, LocalCompletionsAPI):  # type: ignore[misc]
             ValueError: If the server refuses the request, or does not answer it in ``max_retries`` tries.
         """
         reason = ""
-        for attempt in range(max(1, self.max_retries)):
+        for attempt in range(self._max_retries):
             if attempt:
                 time.sleep(min(2.0**attempt, 30.0) / 2)
             try:
                 response = self._session().post(
-                    self.base_url, json=payload, headers=self.header, timeout=self.timeout
+                    self._url, json=payload, headers=self._header, timeout=self._timeout
                 )
             except (http.ConnectionError, http.Timeout) as error:
                 reason = type(error).__name__
@@ -215,27 +230,22 @@ class ServerPools(SampledPools, LocalCompletionsAPI):  # type: ignore[misc]
             reason = f"{response.status_code} {' '.join(response.text.split())[:400]}"
             if response.status_code not in AGAIN:
                 break
-        raise ValueError(f"{self.base_url}: {reason}; what was decoded before is kept in rollouts=DIR")
+        raise ValueError(f"{self._url}: {reason}; what was decoded before is kept in rollouts=DIR")
 
     def _session(self) -> http.Session:
         """A session of the thread's own: requests' are not made for several threads."""
         if not hasattr(self._local, "session"):
             self._local.session = http.Session()
-            self._local.session.verify = self.verify_certificate and (self.ca_cert_path or True)
+            self._local.session.verify = self._verify
         session: http.Session = self._local.session
         return session
 
     def _served_models(self) -> list[dict[str, Any]]:
         """The server's list of models; empty if it has none."""
-        root = self.base_url.removesuffix(CHAT if self._chat else COMPLETIONS)
+        root = self._url.removesuffix(CHAT if self._chat else COMPLETIONS)
         try:
-            response = self._session().get(f"{root}/models", headers=self.header, timeout=10)
+            response = self._session().get(f"{root}/models", headers=self._header, timeout=10)
             found = response.json().get("data") if response.ok else None
         except (http.RequestException, ValueError, AttributeError):
             found = None
         return [each for each in found or [] if isinstance(each, dict)]
-
-    @property
-    def api_key(self) -> str:
-        """From the environment, as of ``local-completions``."""
-        return os.environ.get("OPENAI_API_KEY", "")

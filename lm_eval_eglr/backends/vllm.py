@@ -50,7 +50,7 @@ class _Prompt:
     until: list[str]
 
 
-class VLLMPools(SampledPools, VLLM):  # type: ignore[misc]
+class VLLMPools(SampledPools, VLLM):
     """lm_eval's ``vllm`` whose ``generate_until`` decodes pools of plain samples.
 
     Every argument of ``vllm`` keeps its meaning, and loglikelihood tasks run as with it.
