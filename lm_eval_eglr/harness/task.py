@@ -27,6 +27,7 @@ from lm_eval_eglr.harness.instances import PoolRequest, PoolResponse
 from lm_eval_eglr.harness.processes import placeholders
 from lm_eval_eglr.harness.row_order import POOL, USES_REFERENCE
 from lm_eval_eglr.harness.scores import METRICS, score
+from lm_eval_eglr.harness.equal_repeats import warn_of_equal_repeats
 from lm_eval_eglr.problems.dataset import load_problems
 from lm_eval_eglr.problems.prompts import COMPLETION, STOP, completion_prompt, prompt_hash
 from lm_eval_eglr.problems.source import Source
@@ -174,6 +175,7 @@ class EGLRTask(ConfigurableTask):
         if any(pool is not None and pool.uses_reference for pool in pools):
             for pipeline in self._filters:
                 pipeline.name = pipeline.name.removesuffix(USES_REFERENCE) + USES_REFERENCE
+        warn_of_equal_repeats(self.task_name, self._instances or ())
         filtered: list[Instance] | None = super().apply_filters()
         keep_all_texts(self._instances or (), self._reader)
         return filtered
