@@ -6,6 +6,7 @@ from eglr_selectors.estimators.budgets import BudgetComparison, compare_at_budge
 from eglr_selectors.estimators.costs import Cost, UnitCosts, cost_of, unit_costs
 from eglr_selectors.estimators.estimates import Estimates, accuracies, accuracy, curve, score_selection
 from eglr_selectors.estimators.majority_at_k import maj_at_k
+from eglr_selectors.estimators.named import FigureAtK, figure_at_k
 from eglr_selectors.estimators.resampling import Interval, McNemar, bootstrap, mcnemar, paired_bootstrap
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "BudgetComparison",
     "Cost",
     "Estimates",
+    "FigureAtK",
     "Interval",
     "McNemar",
     "UnitCosts",
@@ -24,6 +26,7 @@ __all__ = [
     "cost_of",
     "curve",
     "decompose",
+    "figure_at_k",
     "maj_at_k",
     "mcnemar",
     "oracle_of",
