@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from eglr_selectors import Rules, default_selectors, extract, get_selector, split_specifications
+from eglr_selectors.estimators import figure_at_k
 from lm_eval.api.filter import FilterEnsemble
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from lm_eval_eglr.harness.filters import PoolReader, SelectFilter, WholePool
+from lm_eval_eglr.harness.filters import FigureFilter, PoolReader, SelectFilter, WholePool
 from lm_eval_eglr.harness.instances import PoolRequest, PoolResponse
 from lm_eval_eglr.harness.processes import placeholders
 from lm_eval_eglr.harness.scores import METRICS, score
@@ -53,9 +54,11 @@ class EGLRTask(ConfigurableTask):
         self._filters.append(FilterEnsemble("pool", [functools.partial(WholePool, self._reader)]))
 
     def _pipeline(self, name: str) -> FilterEnsemble:
-        selector = get_selector(name)
+        figure = figure_at_k(name)
+        selector = figure or get_selector(name)
         label = f"{name}{USES_REFERENCE}" if selector.uses_reference else name
-        return FilterEnsemble(label, [functools.partial(SelectFilter, name, self._reader)])
+        kind = SelectFilter if figure is None else FigureFilter
+        return FilterEnsemble(label, [functools.partial(kind, name, self._reader)])
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Loads the problems; see :func:`lm_eval_eglr.problems.dataset.load_problems`."""
@@ -168,7 +171,7 @@ class EGLRTask(ConfigurableTask):
 
 
 def chosen_selectors(value: Any) -> list[str]:
-    """The selectors that ``--metadata selectors=...`` names, as ``majority,oracle`` or a list; else all.
+    """The rows that ``--metadata selectors=...`` names, as ``majority,pass@4`` or a list; else all selectors.
 
     Raises:
         ValueError: If one is unknown or its options are wrong.
@@ -180,7 +183,7 @@ def chosen_selectors(value: Any) -> list[str]:
     if not names:
         raise ValueError(f"selectors={value!r}: expected at least one name")
     for name in names:
-        get_selector(name)
+        figure_at_k(name) or get_selector(name)
     return names
 
 
