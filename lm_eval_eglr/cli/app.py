@@ -13,15 +13,18 @@ from typing import Annotated, Any
 import typer
 
 from lm_eval_eglr.cli import (
+    axes,
     breakdown,
     calibrate,
     compare,
     demo,
     export,
     fit_verifier,
+    import_rollouts,
     ls,
     report,
     select,
+    study,
     verify_store,
 )
 from lm_eval_eglr.cli.output import log
@@ -64,6 +67,9 @@ COMMANDS = {
             "eglr compare runs/grid results/demo --baseline runs/grid/majority",
         ),
     ),
+    "axes": Command(
+        axes.axes, ("eglr axes runs/grid runs/temperature", "eglr axes runs --table budgets,verdict")
+    ),
     "report": Command(
         report.report,
         ("eglr report runs/grid runs/temperature -o report.html", "eglr report runs/grid --figures figures"),
@@ -71,9 +77,17 @@ COMMANDS = {
     "breakdown": Command(
         breakdown.breakdown, ("eglr breakdown results/demo/samples_math500_eglr_2026-*.jsonl --by level",)
     ),
+    "study": Command(study.study, ("eglr study demo --tasks demo_eglr --limit 50 --out study",)),
     "export": Command(
         export.export,
         ("eglr export runs/grid", "eglr export runs/grid --format parquet -o rollouts.parquet"),
+    ),
+    "import": Command(
+        import_rollouts.import_rollouts,
+        (
+            "eglr import results/demo -o runs/imported",
+            "eglr import batch_output.jsonl --requests batch.jsonl -o runs/api",
+        ),
     ),
     "calibrate": Command(
         calibrate.calibrate,

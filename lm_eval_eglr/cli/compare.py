@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +16,15 @@ from lm_eval_eglr.cli.output import log, print_json, progress, say
 from lm_eval_eglr.cli.select import SelectorOption, SizesOption
 from lm_eval_eglr.cli.sources import (
     find_sources,
+    imported_store,
     names_of,
     open_store,
     parse_sizes,
     selectors_of,
     without_undefined,
 )
+from lm_eval_eglr.importing import format_of
+from lm_eval_eglr.importing.lm_eval_output import Run, runs_in
 from lm_eval_eglr.reports.baseline_runs import temperature_run
 from lm_eval_eglr.reports.equal_budget import EqualBudget
 from lm_eval_eglr.reports.harness_results import read_results
@@ -29,6 +33,7 @@ from lm_eval_eglr.reports.leaderboard_table import leaderboard_table
 from lm_eval_eglr.reports.selector_rows import StrategyRow, strategy_row
 from lm_eval_eglr.reports.tables import TEXT_FORMATS, csv_of, print_rich, render
 from lm_eval_eglr.store import Document, Store
+from lm_eval_eglr.store.manifest import NAME as MANIFEST
 
 FORMATS = ("rich", *TEXT_FORMATS, "json")
 
@@ -38,7 +43,8 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="SOURCE",
-            help="Rollout stores, results JSON of plain lm_eval, or folders of either.",
+            help="Rollout stores, results JSON or output folders of plain lm_eval, rollouts of other tools, "
+            "or folders of stores.",
         ),
     ],
     selector: SelectorOption = None,
@@ -77,7 +83,7 @@ def compare(
     called = names_of(find_sources(sources))
     read = [_read(path, name, names, wanted, selector is not None) for path, name in called.items()]
     rows = [row for each in read for row in each.rows]
-    _check_found(rows, wanted, read, names if selector is not None else None)
+    _check_found(rows, wanted, names if selector is not None else None)
     by_name = {name: path for path, name in called.items()}
     if baseline is None and len(called) > 1:
         baseline = next(iter(called.values()))
@@ -118,31 +124,55 @@ class Read:
         rows: Its rows.
         store: The store, if it is one.
         documents: The store's documents by task.
-        strategies: Every row that a results file has.
     """
 
     name: str
     rows: list[StrategyRow]
     store: Store | None
     documents: dict[str, list[Document]]
-    strategies: list[str]
 
 
 def _read(path: Path, name: str, names: list[str], wanted: list[str] | None, named: bool) -> Read:
-    if path.is_file():
-        return _read_file(path, name, names if named else None, wanted)
-    store = open_store(path)
+    chosen = names if named else None
+    if path.is_file() and path.suffix == ".json" and format_of(path) is None:
+        return Read(name, _results_rows(path, name, chosen, wanted), None, {})
+    if path.is_dir() and not (path / MANIFEST).is_file():
+        for run in runs_in(path):
+            if run.folder == path:
+                return _run_rows(run, name, names, chosen, wanted)
+    return _store_rows(open_store(path), name, names, wanted)
+
+
+def _run_rows(
+    run: Run, name: str, names: list[str], chosen: list[str] | None, wanted: list[str] | None
+) -> Read:
+    """A run of plain lm_eval: selectors where it logged several samples per problem, else its results."""
+    store = imported_store(run.folder) if run.samples else None
+    found = Read(name, [], None, {})
+    if store is not None:
+        sampled = {stored.key.task for stored in store.pools if len(stored.pool) > 1}
+        tasks = [task for task in store.tasks if task in sampled and (wanted is None or task in wanted)]
+        found = _store_rows(store, name, names, tasks)
+    if run.results is not None:
+        rows = _results_rows(run.results, name, chosen, wanted)
+        found = replace(found, rows=found.rows + [row for row in rows if row.task not in found.documents])
+    return found
+
+
+def _store_rows(store: Store, name: str, names: list[str], wanted: list[str] | None) -> Read:
     tasks = [task for task in store.tasks if wanted is None or task in wanted]
     tables = {task: store.documents(task) for task in tasks}
     pairs = [(task, strategy) for task in tasks for strategy in names]
     rows = [
         strategy_row(store.manifest.model, task, tables[task], strategy, store=name)
-        for task, strategy in progress(pairs, f"Selecting from {path.name}")
+        for task, strategy in progress(pairs, f"Selecting from {name}")
     ]
-    return Read(name, rows, store, tables, names)
+    return Read(name, rows, store, tables)
 
 
-def _read_file(path: Path, name: str, names: list[str] | None, wanted: list[str] | None) -> Read:
+def _results_rows(
+    path: Path, name: str, names: list[str] | None, wanted: list[str] | None
+) -> list[StrategyRow]:
     """Rows of a results file. ``--selector`` chooses among ours; rows of plain lm_eval know no selectors."""
     results = read_results(path)
     if wanted is not None:
@@ -151,26 +181,23 @@ def _read_file(path: Path, name: str, names: list[str] | None, wanted: list[str]
         if results.left_out:
             log(f"{path}: without {', '.join(results.left_out)}, which have no metric of correctness")
         rows = [row for row in results.rows if row.task not in results.groups] or results.rows
-    there = list(dict.fromkeys(row.strategy for row in rows))
     known = {*available_selectors(), *COUNTED}
-    ours = {row for row in there if row.partition("(")[0].partition("@")[0] in known}
+    ours = {row.strategy for row in rows if re.split(r"[(@]", row.strategy)[0] in known}
     if names is not None and ours:
+        there = ", ".join(dict.fromkeys(row.strategy for row in rows))
         rows = [row for row in rows if row.strategy in names or row.strategy not in ours]
         if not rows:
-            log(f"{path}: has no row {', '.join(names)}; it has {', '.join(there)}")
-    return Read(name, [replace(row, store=name) for row in rows], None, {}, there)
+            log(f"{path}: has no row {', '.join(names)}; it has {there}")
+    return [replace(row, store=name) for row in rows]
 
 
-def _check_found(
-    rows: Sequence[StrategyRow], wanted: list[str] | None, read: Sequence[Read], names: list[str] | None
-) -> None:
+def _check_found(rows: Sequence[StrategyRow], wanted: list[str] | None, names: list[str] | None) -> None:
     found = {row.task for row in rows}
     for name in wanted or ():
         if name not in found:
             raise ValueError(f"task={name!r}: none of the sources has it")
     if not rows:
-        there = dict.fromkeys(name for each in read for name in each.strategies)
-        raise ValueError(f"selector={','.join(names or ())!r}: the sources have {', '.join(there)}")
+        raise ValueError(f"selector={','.join(names or ())!r}: none of the sources has such a row")
 
 
 def _equal_budgets(read: Sequence[Read]) -> dict[tuple[str, str], EqualBudget]:

@@ -9,64 +9,54 @@ from eglr_selectors import default_selectors, split_specifications
 from eglr_selectors.estimators.named import names_at
 
 from lm_eval_eglr.cli.output import log, progress
+from lm_eval_eglr.importing import format_of, read_rollouts, store_in_memory
+from lm_eval_eglr.importing.lm_eval_output import runs_in
 from lm_eval_eglr.reports.selector_rows import StrategyRow, bind_all
 from lm_eval_eglr.store import Store, read_store
-from lm_eval_eglr.store.manifest import NAME
+from lm_eval_eglr.store.manifest import NAME as MANIFEST
 
 DEPTH = 4
 """How many folders below the one that was named a store may lie."""
 
 RESULTS = "results_*.json"
-"""Files that lm_eval writes below its ``--output_path``."""
+"""What lm_eval calls its results files: by date alone."""
 
 
-def find_stores(folders: Iterable[Path]) -> list[Path]:
+def find_stores(paths: Iterable[Path]) -> list[Path]:
     """Returns the stores that were named, and those below a folder that is none itself.
 
-    What holds no store is returned as it is: reading it says what is wrong.
+    What holds no store is returned as it is: it may be rollouts of another tool, and reading it says so.
     """
     found: dict[Path, None] = {}
-    for folder in folders:
-        found |= dict.fromkeys(_below(folder, NAME) or [folder])
+    for path in paths:
+        found |= dict.fromkeys(_stores_below(path) or [path])
     return list(found)
 
 
 def find_sources(paths: Iterable[Path]) -> list[Path]:
-    """Returns stores and results files: what was named, and what lies below a folder.
-
-    Below lm_eval's output folder that is the newest results file of each model.
+    """Returns what is to be compared: what was named, the stores below a folder, lm_eval's output folders.
 
     Raises:
-        ValueError: If a path is not there, or a folder holds neither.
+        ValueError: If a path is not there.
     """
     found: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: there is no such file or folder")
-        if path.is_file():
-            found[path] = None
-            continue
-        below = _below(path, NAME) or _newest(_below(path, RESULTS))
-        if not below:
-            raise ValueError(f"{path}: expected a store, or a folder of stores or of lm_eval's results")
-        found |= dict.fromkeys(below)
+        below = _stores_below(path)
+        if path.is_dir() and not below:
+            below = [run.folder for run in runs_in(path)]
+        found |= dict.fromkeys(below or [path])
     return list(found)
 
 
-def _below(folder: Path, name: str) -> list[Path]:
-    """Stores (their folders) or files of this name, the nearest first."""
+def _stores_below(folder: Path) -> list[Path]:
+    """The stores in the nearest folders that hold any: the folder itself, or some of those below it."""
     for depth in range(DEPTH):
-        found = sorted(folder.glob("/".join(["*"] * depth + [name])))
+        found = sorted(folder.glob("/".join(["*"] * depth + [MANIFEST])))
         if found:
-            return [path.parent if name == NAME else path for path in found]
+            return [path.parent for path in found]
     return []
-
-
-def _newest(files: Sequence[Path]) -> list[Path]:
-    newest = {path.parent: path for path in sorted(files)}  # their names bear the date
-    if len(newest) < len(files):
-        log(f"{len(files) - len(newest)} older results files are left out; name a file to have it")
-    return list(newest.values())
 
 
 def names_of(paths: Sequence[Path]) -> dict[Path, str]:
@@ -91,8 +81,10 @@ def _parts(path: Path) -> tuple[str, ...]:
 
 
 def open_store(folder: Path) -> Store:
-    """Reads a store and says aloud if it is only a part of what its run set out to make."""
-    store = read_store(folder, lambda paths: progress(paths, f"Reading {folder.name}"))
+    """Reads a store, or rollouts of another tool, and says aloud if a store lacks some of its pools."""
+    store = imported_store(folder)
+    if store is None:
+        store = read_store(folder, lambda paths: progress(paths, f"Reading {folder.name}"))
     if not store.pools:
         raise ValueError(f"{folder}: the store holds no rollouts yet")
     if store.missing:
@@ -102,6 +94,23 @@ def open_store(folder: Path) -> Store:
             "part only, the quicker problems first; run the same lm_eval command again to complete it"
         )
     return store
+
+
+def imported_store(path: Path) -> Store | None:
+    """Reads rollouts that another tool wrote, such as lm_eval's output folder; ``None`` if they are none.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
+    if not path.exists() or (path / MANIFEST).is_file():
+        return None
+    form = format_of(path)
+    if form is None:
+        return None
+    imported = read_rollouts([path], form)
+    for note in imported.notes:
+        log(note)
+    return store_in_memory(path, imported, form)
 
 
 def selectors_of(text: str | None, ks: Sequence[int] = ()) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
-from eglr_selectors.estimators import mcnemar
+from eglr_selectors.estimators import holm, mcnemar
 
 from lm_eval_eglr.reports.selector_rows import Identity, StrategyRow, mean_stderr
 
@@ -239,21 +239,6 @@ def _tests(
     return {
         place: replace(test, adjusted=p) for (place, test), p in zip(tests.items(), adjusted, strict=True)
     }
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values corrected for their number: Holm 1979, A simple sequentially rejective procedure.
-
-    The chance that any true hypothesis is rejected at a corrected p < 0.05 is below 0.05. NaN stays NaN and
-    is not counted.
-    """
-    known = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
-    adjusted = [math.nan] * len(p_values)
-    largest = 0.0
-    for rank, (p, i) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - rank) * p))
-        adjusted[i] = largest
-    return adjusted
 
 
 def _paired(mine: StrategyRow, theirs: StrategyRow, against: Key) -> Significance | None:

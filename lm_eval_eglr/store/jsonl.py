@@ -31,6 +31,22 @@ def to_records(pools: Iterable[StoredPool]) -> Iterator[dict[str, Any]]:
             yield {**shared, "place": place, **record}
 
 
+def read_jsonl(path: Path) -> Iterator[StoredPool]:
+    """Yields the pools of exported lines, in the order of the file.
+
+    Raises:
+        StoreError: If a line is no record of a rollout.
+    """
+    with path.open(encoding="utf-8") as file:
+        for _, lines in groupby(_records(path, file), key=lambda r: (r["task"], r["doc_id"], r["repeat"])):
+            records = sorted(lines, key=lambda record: int(record["place"]))
+            first = records[0]
+            cost = None if first["cost"] is None else PoolCost(**first["cost"])
+            rollouts = tuple(rollout_from_record(record) for record in records)
+            used = bool(first.get("uses_reference"))
+            yield StoredPool(PoolKey.from_columns(first), RolloutPool(rollouts, first["prompt"], cost, used))
+
+
 def import_jsonl(path: Path, folder: Path, manifest: Manifest) -> int:
     """Makes a store of exported lines; returns the number of its pools.
 
@@ -39,16 +55,10 @@ def import_jsonl(path: Path, folder: Path, manifest: Manifest) -> int:
     """
     writer = StoreWriter(folder)
     count = 0
-    with writer.writing(manifest), path.open(encoding="utf-8") as file:
-        for _, lines in groupby(_records(path, file), key=lambda r: (r["task"], r["doc_id"], r["repeat"])):
-            records = sorted(lines, key=lambda record: int(record["place"]))
-            first = records[0]
-            cost = None if first["cost"] is None else PoolCost(**first["cost"])
-            rollouts = tuple(rollout_from_record(record) for record in records)
-            head = PoolKey.from_columns(first)
-            writer.plan([head])
-            used = bool(first.get("uses_reference"))
-            writer.append(head, RolloutPool(rollouts, first["prompt"], cost, used))
+    with writer.writing(manifest):
+        for stored in read_jsonl(path):
+            writer.plan([stored.key])
+            writer.append(stored.key, stored.pool)
             count += 1
     return count
 

@@ -234,7 +234,7 @@ class RolloutPool:
 
     @classmethod
     def join(cls, pools: Sequence[RolloutPool]) -> RolloutPool:
-        """Joins the pools of one prompt in their order; the cost of several together is not known.
+        """Joins the pools of one prompt in their order; what they cost is added up where all know it.
 
         Raises:
             ValueError: If there is no pool.
@@ -244,7 +244,17 @@ class RolloutPool:
         if len(pools) == 1:
             return pools[0]
         rollouts = tuple(rollout for pool in pools for rollout in pool)
-        return cls(rollouts, pools[0].prompt, uses_reference=any(pool.uses_reference for pool in pools))
+        costs = [pool.cost for pool in pools if pool.cost is not None]
+        total = None
+        if len(costs) == len(pools):
+            names = [field.name for field in dataclasses.fields(PoolCost)]
+            total = PoolCost(**{name: sum(getattr(cost, name) for cost in costs) for name in names})
+        return cls(
+            rollouts,
+            pools[0].prompt,
+            cost=total,
+            uses_reference=any(pool.uses_reference for pool in pools),
+        )
 
     @property
     def ties(self) -> int | None:

@@ -44,7 +44,7 @@ def test_exported_and_imported_a_store_is_the_same(tmp_path: Path) -> None:
 
 
 def test_training_rows_have_rewards_and_group_relative_advantages(tmp_path: Path) -> None:
-    telemetry = Telemetry(token_logprobs=(-0.5, -0.25))
+    telemetry = Telemetry(token_logprobs=(-0.9, -0.8), token_sampling_logprobs=(-0.5, -0.25))
     pool = RolloutPool(
         (
             Rollout(r"\boxed{1}", Cell(), "stop", (3, 4), telemetry),

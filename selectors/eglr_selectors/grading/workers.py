@@ -89,18 +89,18 @@ class _Worker:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def forget(self) -> None:
+    def detach(self) -> None:
         """Closes the pipes and leaves the process alone: it belongs to another process after a fork."""
         self.stdin.close()
         self.stdout.close()
 
     def end(self) -> None:
         self.process.kill()
-        self.forget()
+        self.detach()
         self.process.wait()
 
     @property
-    def worn(self) -> bool:
+    def should_recycle(self) -> bool:
         return self.served >= JOBS_PER_WORKER or self.peak > RECYCLE_BYTES
 
     def _write(self, record: object) -> None:
@@ -122,17 +122,17 @@ class WorkerPool:
         """Compares (gold, answer) pairs; a job whose worker dies is tried once more, then given up."""
         if not jobs:
             return []
-        crew = self._lend(len(jobs))
+        workers = self._acquire(len(jobs))
         try:
-            return _run(jobs, crew)
+            return _run(jobs, workers)
         finally:
             # After an exception, a worker may still be at a job whose reply nobody would read.
-            for worker in crew:
-                if worker is not None and (worker.job is not None or worker.worn):
+            for worker in workers:
+                if worker is not None and (worker.job is not None or worker.should_recycle):
                     worker.end()
             with self._free:
-                self._lent -= len(crew)
-                self._idle += [w for w in crew if w is not None and w.process.returncode is None]
+                self._lent -= len(workers)
+                self._idle += [w for w in workers if w is not None and w.process.returncode is None]
                 self._free.notify_all()
 
     def close(self) -> None:
@@ -142,12 +142,12 @@ class WorkerPool:
         for worker in idle:
             worker.end()
 
-    def forget(self) -> None:
+    def detach(self) -> None:
         """Drops workers that belong to the process this one was forked from."""
         for worker in self._idle:
-            worker.forget()
+            worker.detach()
 
-    def _lend(self, jobs: int) -> list[_Worker | None]:
+    def _acquire(self, jobs: int) -> list[_Worker | None]:
         """Waits for one place at least; ``None`` is a place whose worker is still to be started."""
         wanted = min(self.size, 1 + jobs // JOBS_WORTH_A_WORKER)
         with self._free:
@@ -157,27 +157,27 @@ class WorkerPool:
             return [self._idle.pop() if self._idle else None for _ in range(places)]
 
 
-def _run(jobs: Sequence[tuple[str, str]], crew: list[_Worker | None]) -> list[Reply]:
+def _run(jobs: Sequence[tuple[str, str]], workers: list[_Worker | None]) -> list[Reply]:
     replies: list[Reply | None] = [None] * len(jobs)
     waiting = deque(range(len(jobs)))
     tries = [0] * len(jobs)
     failed_starts = 0
     with selectors.DefaultSelector() as poll:
-        for place, worker in enumerate(crew):
+        for place, worker in enumerate(workers):
             if worker is not None:
                 poll.register(worker.stdout, selectors.EVENT_READ, place)
 
         def drop(place: int) -> None:
-            worker = crew[place]
+            worker = workers[place]
             assert worker is not None
             poll.unregister(worker.stdout)
             worker.end()
-            crew[place] = None
+            workers[place] = None
 
-        def lose(place: int, reason: str) -> None:
+        def fail_job(place: int, reason: str) -> None:
             """Ends a worker that died or has to; its job is tried once more."""
             nonlocal failed_starts
-            worker = crew[place]
+            worker = workers[place]
             assert worker is not None
             job, ready = worker.job, worker.ready
             drop(place)
@@ -189,14 +189,14 @@ def _run(jobs: Sequence[tuple[str, str]], crew: list[_Worker | None]) -> list[Re
             elif not ready:
                 failed_starts += 1
 
-        while waiting or any(worker is not None and worker.job is not None for worker in crew):
+        while waiting or any(worker is not None and worker.job is not None for worker in workers):
             if failed_starts > 2:
                 return [reply or Reply(None, "no worker could be started") for reply in replies]
-            for place, worker in enumerate(crew):
+            for place, worker in enumerate(workers):
                 if not waiting:
                     break
                 if worker is None:
-                    worker = crew[place] = _Worker()
+                    worker = workers[place] = _Worker()
                     poll.register(worker.stdout, selectors.EVENT_READ, place)
                 elif worker.process.poll() is not None and worker.job is None and worker.ready:
                     drop(place)  # it died while idle, which is no fault of the next job
@@ -205,15 +205,15 @@ def _run(jobs: Sequence[tuple[str, str]], crew: list[_Worker | None]) -> list[Re
                     tries[job] += 1
                     worker.start_job(job, *jobs[job])
             now = time.monotonic()
-            active = [w for w in crew if w is not None and (w.job is not None or not w.ready)]
+            active = [w for w in workers if w is not None and (w.job is not None or not w.ready)]
             timeout = max(0.0, min((w.deadline for w in active), default=now) - now)
             for key, _ in poll.select(timeout):
-                worker = crew[key.data]
+                worker = workers[key.data]
                 assert worker is not None
                 try:
                     records = worker.read()
                 except (EOFError, OSError, ValueError):
-                    lose(key.data, "the worker died")
+                    fail_job(key.data, "the worker died")
                     continue
                 for record in records:
                     if "failed" in record:
@@ -228,17 +228,17 @@ def _run(jobs: Sequence[tuple[str, str]], crew: list[_Worker | None]) -> list[Re
                     worker.job = None
                     worker.served += 1
                     worker.peak = record["bytes"]
-                    if worker.worn:
+                    if worker.should_recycle:
                         drop(key.data)
                         break
             now = time.monotonic()
-            for place, worker in enumerate(crew):
+            for place, worker in enumerate(workers):
                 if (
                     worker is not None
                     and now > worker.deadline
                     and (worker.job is not None or not worker.ready)
                 ):
-                    lose(place, "time")
+                    fail_job(place, "time")
     return [reply or Reply(None, "lost") for reply in replies]
 
 
@@ -265,7 +265,7 @@ def close_workers() -> None:
 def _after_fork() -> None:
     global _pool, _pool_lock
     if _pool is not None:
-        _pool.forget()
+        _pool.detach()
     _pool, _pool_lock = None, threading.Lock()
 
 

@@ -40,7 +40,7 @@ def balanced(text: str) -> bool:
     return level == 0 and text.count("|") % 2 == 0
 
 
-def hazard(text: str) -> str:
+def guard(text: str) -> str:
     """Returns what makes a text too dangerous for sympy; empty if nothing is known to."""
     if len(text) > MAX_LENGTH:
         return "too long"

@@ -19,6 +19,7 @@ _READ = math_verify.LatexExtractionConfig(
 _SET = (sympy.Set,)
 _TUPLE = (sympy.Tuple,)
 _MATRIX = (sympy.MatrixBase, sympy.MatrixExpr)
+_SERIES = (sympy.Sum, sympy.Product, sympy.Integral)
 _DIGITS = 60
 
 
@@ -29,6 +30,10 @@ def equal(gold: str, answer: str) -> tuple[bool, str]:
         return False, "not read by math-verify"
     if left.has(sympy.nan, sympy.zoo) or right.has(sympy.nan, sympy.zoo):
         return False, "undefined value"
+    if left.has(*_SERIES) or right.has(*_SERIES):
+        same = _same_number(left, right)
+        if same is not None:
+            return same, "equal to 30 digits" if same else "different numbers"
     # math-verify is not symmetric; asking both ways makes classes independent of the order.
     for first, second in ((left, right), (right, left)):
         if not math_verify.verify(
@@ -51,6 +56,24 @@ def _parsed(text: str) -> sympy.Basic | None:
         return None
     floats = {number: sympy.Rational(str(number)) for number in first.atoms(sympy.Float)}
     return first.xreplace(floats) if floats else first
+
+
+def _same_number(left: sympy.Basic, right: sympy.Basic) -> bool | None:
+    """Compares constants with sums, products or integrals by value, which is found sooner than a form.
+
+    Returns:
+        Whether they agree to 30 digits; ``None`` if that cannot be told, or symbols are left.
+    """
+    if left.free_symbols or right.free_symbols:
+        return None
+    try:
+        values = [sympy.N(side, 40) for side in (left, right)]
+    except (ValueError, TypeError, ArithmeticError, AttributeError, NotImplementedError):
+        return None
+    if not all(value.is_Number and value.is_finite for value in values):
+        return None
+    difference = abs(values[0] - values[1]) / max(1, *(abs(value) for value in values))
+    return True if difference < 1e-30 else False if difference > 1e-12 else None
 
 
 def _raise_resource_errors(text: str) -> None:
