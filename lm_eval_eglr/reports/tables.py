@@ -251,7 +251,8 @@ def _latex(table: Table, caption: str, label: str) -> str:
     lines += [r"\bottomrule", r"\end{tabular}"]
     if table.notes:
         lines += [r"\par\smallskip\footnotesize"]
-        lines += [f"{for_latex(note)}\\\\" for note in table.notes[:-1]] + [for_latex(table.notes[-1])]
+        # Not \\\\, which would take a note that begins with a bracket for its option.
+        lines += [rf"{for_latex(note)}\par" for note in table.notes]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
