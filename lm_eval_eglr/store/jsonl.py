@@ -41,16 +41,26 @@ def import_jsonl(path: Path, folder: Path, manifest: Manifest) -> int:
     count = 0
     with writer.writing(manifest), path.open(encoding="utf-8") as file:
         for _, lines in groupby(_records(path, file), key=lambda r: (r["task"], r["doc_id"], r["repeat"])):
-            records = sorted(lines, key=lambda record: int(record["place"]))
-            first = records[0]
-            cost = None if first["cost"] is None else PoolCost(**first["cost"])
-            rollouts = tuple(rollout_from_record(record) for record in records)
-            head = PoolKey.from_columns(first)
+            head, pool = _pool(path, list(lines))
             writer.plan([head])
-            used = bool(first.get("uses_reference"))
-            writer.append(head, RolloutPool(rollouts, first["prompt"], cost, used))
+            writer.append(head, pool)
             count += 1
     return count
+
+
+def _pool(path: Path, records: list[dict[str, Any]]) -> tuple[PoolKey, RolloutPool]:
+    """The pool of these lines; types are checked where it is written, for whoever made it."""
+    try:
+        records = sorted(records, key=lambda record: int(record["place"]))
+        first = records[0]
+        cost = None if first["cost"] is None else PoolCost(**first["cost"])
+        rollouts = tuple(rollout_from_record(record) for record in records)
+        used = bool(first.get("uses_reference"))
+        return PoolKey.from_columns(first), RolloutPool(rollouts, first["prompt"], cost, used)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        whose = f"document {records[0]['doc_id']!r} of {records[0]['task']!r}"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise StoreError(f"{path}: {whose:.200}: not a pool of a rollout store ({reason})") from None
 
 
 def _records(path: Path, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
