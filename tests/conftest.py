@@ -46,8 +46,10 @@ SLOWEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {Path(__file__).parent / name: place for place, name in enumerate(SLOWEST)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(SLOWEST)}
+    gone = [str(path) for path in ranks if not path.is_file()]
+    assert not gone, f"SLOWEST names files that are not there: {', '.join(gone)}"
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @pytest.fixture(scope="session")

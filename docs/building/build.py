@@ -45,7 +45,7 @@ SECTIONS = {
         "reference/estimators",
         "reference/store",
     ),
-    "More": ("faq", "contributing", "changelog"),
+    "More": ("faq", "contributing", "security", "changelog"),
 }
 
 # Where the navigation wants fewer words than the page's own title.

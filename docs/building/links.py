@@ -17,6 +17,7 @@ def pages() -> dict[str, str]:
         "README.md": "index.md",
         "CHANGELOG.md": "changelog.md",
         "CONTRIBUTING.md": "contributing.md",
+        "SECURITY.md": "security.md",
         "selectors/README.md": "grading.md",
         "tasks/README.md": "tasks/index.md",
         "examples/demo_model/README.md": "demo_model.md",

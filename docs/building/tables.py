@@ -2,26 +2,32 @@
 
 ``<!-- table: arguments -->`` in a page is followed by the arguments of hf-eglr, ``<!-- table: hf -->`` by
 those of lm_eval's ``hf`` that keep their meaning, ``<!-- table: commands -->`` by those of ``eglr``.
-``python docs/building/tables.py`` writes the first into the README, where GitHub shows it.
+``python docs/building/tables.py`` writes the first into its page, where the repository shows it.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import griffe
 
 ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "README.md"
+ARGUMENTS = ROOT / "docs" / "reference" / "arguments.md"
 MARK = re.compile(r"<!-- table: (\w+) -->\n(?:\n?(?:\|.*\n)+)?")
 ROLE = re.compile(r":\w+:`~?([\w.]+)`")
 
 
-def filled(markdown: str) -> str:
-    """The page with every table made anew."""
-    return MARK.sub(lambda match: f"<!-- table: {match[1]} -->\n\n{TABLES[match[1]]()}\n", markdown)
+def filled(markdown: str, names: Iterable[str] | None = None) -> str:
+    """The page with its tables made anew: those that are named, or all."""
+    wanted = TABLES.keys() if names is None else names
+
+    def table(match: re.Match[str]) -> str:
+        return f"<!-- table: {match[1]} -->\n\n{TABLES[match[1]]()}\n" if match[1] in wanted else match[0]
+
+    return MARK.sub(table, markdown)
 
 
 def arguments_table() -> str:
@@ -30,7 +36,7 @@ def arguments_table() -> str:
     Nothing is imported: the source is read.
     """
     package = griffe.load("lm_eval_eglr", search_paths=[ROOT, ROOT / "selectors"])
-    model = package["model.EGLRLM.__init__"]
+    model = package["harness.model.EGLRLM.__init__"]
     rows = []
     meanings = _described(model.docstring, "parameters")
     for parameter in model.parameters:
@@ -109,4 +115,4 @@ def _shown(source: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    ARGUMENTS.write_text(filled(ARGUMENTS.read_text(encoding="utf-8"), ["arguments"]), encoding="utf-8")

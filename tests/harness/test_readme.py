@@ -1,4 +1,4 @@
-"""The README's Python blocks run, and its tables are those of the code."""
+"""The README's notebook block, which no page test can run, and the table of arguments."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-from eglr_selectors import RolloutPool, available_selectors, get_selector, parse_pool
 
 from lm_eval_eglr.decoding import RecursionConfig, SamplingConfig
 from lm_eval_eglr.decoding.grid import DEFAULT_SPANS, DEFAULT_TEMPERATURES, SHALLOW_SPANS
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARGUMENTS = (ROOT / "docs" / "reference" / "arguments.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -28,18 +29,10 @@ def test_the_notebook_block_runs(tiny_folder):
     assert len(names["pool"]) == 3 * 4
 
 
-def test_the_selector_of_six_lines_works_and_is_listed(own_registrations):
-    exec(compile(block("register_selector"), "README", "exec"), {})
-    assert available_selectors()["shortest"].description == "The shortest rollout that has an answer."
-    pool = parse_pool(RolloutPool.from_texts([r"long \boxed{1}", "none", r"\boxed{2}"]))
-    assert get_selector("shortest")(pool).answer == "2"
-    assert get_selector("shortest")(parse_pool(RolloutPool.from_texts(["none"]))).index is None
-
-
 @pytest.mark.parametrize("config", [RecursionConfig, SamplingConfig])
 def test_the_table_of_arguments_has_the_defaults_of_the_code(config):
     rows: dict[str, str] = {}
-    for line in README.splitlines():
+    for line in ARGUMENTS.splitlines():
         if line.startswith("| `"):
             first, second, *_ = (cell.strip() for cell in line.strip("|").split("|"))
             names = re.findall(r"`(\w+)`", first)
@@ -50,4 +43,4 @@ def test_the_table_of_arguments_has_the_defaults_of_the_code(config):
         default = field.default
         assert rows[field.name] == (default if isinstance(default, str) else f"{default:g}"), field.name
     assert (rows["spans"], rows["temperatures"]) == (DEFAULT_SPANS, DEFAULT_TEMPERATURES)
-    assert f"`{SHALLOW_SPANS}`" in README
+    assert f"`{SHALLOW_SPANS}`" in ARGUMENTS
