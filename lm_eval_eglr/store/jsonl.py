@@ -17,6 +17,19 @@ from lm_eval_eglr.store.pool_key import PoolKey
 from lm_eval_eglr.store.reader import StoredPool
 from lm_eval_eglr.store.writer import StoreWriter
 
+OF_THE_POOL = (
+    *(
+        "document",
+        "settings",
+        "fields",
+        "reference",
+        "rules",
+        "fallbacks",
+        "prompt",
+        "cost",
+        "uses_reference",
+    ),
+)
 NEEDED = {"task", "doc_id", "repeat", "place", "prompt", "cost", "text", "cell"}
 
 
@@ -53,6 +66,9 @@ def _pool(path: Path, records: list[dict[str, Any]]) -> tuple[PoolKey, RolloutPo
     try:
         records = sorted(records, key=lambda record: int(record["place"]))
         first = records[0]
+        for record in records:
+            if any(record.get(name) != first.get(name) for name in OF_THE_POOL):
+                raise ValueError("its lines differ in what they say of the whole pool")
         cost = None if first["cost"] is None else PoolCost(**first["cost"])
         rollouts = tuple(rollout_from_record(record) for record in records)
         used = bool(first.get("uses_reference"))
