@@ -22,6 +22,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_eglr.harness.config_files import YAML_PATH
+from lm_eval_eglr.harness.equal_repeats import warn_of_equal_repeats
 from lm_eval_eglr.harness.filters import (
     FigureFilter,
     PoolReader,
@@ -35,7 +36,6 @@ from lm_eval_eglr.harness.instances import PoolRequest, PoolResponse
 from lm_eval_eglr.harness.processes import placeholders
 from lm_eval_eglr.harness.row_order import POOL, USES_REFERENCE
 from lm_eval_eglr.harness.scores import METRICS, score
-from lm_eval_eglr.harness.equal_repeats import warn_of_equal_repeats
 from lm_eval_eglr.problems.dataset import load_problems
 from lm_eval_eglr.problems.prompts import COMPLETION, STOP, completion_prompt, prompt_hash
 from lm_eval_eglr.problems.source import Source

@@ -164,6 +164,8 @@ class PoolCost:
         flops: Estimated floating-point operations, from the parameter counts of layers and head.
         plain_flops: The same for plain sampling of these rollouts: one prefill, nothing else shared, no
             recursion. ``flops / plain_flops`` is what the grid costs over temperature alone.
+        flops_per_layer_token: Operations of one layer application; 0 if not known, as in older pools.
+        flops_per_head_evaluation: Operations of one final norm and unembedding; 0 if not known.
     """
 
     prompt_tokens: int = 0
@@ -174,6 +176,8 @@ class PoolCost:
     head_evaluations: int = 0
     flops: float = 0.0
     plain_flops: float = 0.0
+    flops_per_layer_token: float = 0.0
+    flops_per_head_evaluation: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
