@@ -86,7 +86,8 @@ class Telemetry:
         token_changes: 1 for each of the ``changed_tokens``, 0 for other tokens.
         token_sampling_logprobs: Log-probability of each token under the distribution that it was really drawn
             from, nats: recursed, tempered, truncated and renormalised. 0 where nothing was drawn: in a greedy
-            cell, and at the token with which a branch parts from its parent. Empty in pools of older versions.
+            cell, and at the token with which a branch parts from its parent. Empty in pools of older
+            versions.
     """
 
     mean_entropy: float = math.nan
