@@ -44,6 +44,15 @@ def refuse_base_60(path: Path) -> None:
                     )
 
 
+def model_of(path: str | None) -> str | None:
+    """The model that a file for ``--config`` names; ``None`` if it cannot be told."""
+    try:
+        config = yaml.safe_load(Path(path or "").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    return str(config.get("model")) if isinstance(config, dict) else None
+
+
 def _scalars(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
     if isinstance(node, yaml.ScalarNode):
         yield node
