@@ -64,7 +64,7 @@ def one_line_errors(arguments: argparse.Namespace, our_models: tuple[str, ...]) 
     except KeyboardInterrupt as error:
         if debugging() or not ours:
             raise
-        if not getattr(error, "__notes__", None):  # else the store has said it
+        if not error.args:  # else the store has said it
             kept = "rollouts" in (getattr(arguments, "model_args", None) or {})
             print(
                 "interrupted: the same command continues with what is missing"

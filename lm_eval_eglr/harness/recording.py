@@ -90,7 +90,7 @@ def recording(
         try:
             yield record
         except KeyboardInterrupt as interruption:
-            interruption.add_note("the store has said how to go on")
+            interruption.args = ("the store has said how to go on",)
             logger.warning(
                 "interrupted: %s holds %d pools; the same command continues with the missing ones",
                 writer.folder,
