@@ -93,7 +93,7 @@ def test_rows_come_as_they_are_read(command: Command) -> None:
     assert rows[len(rows) - len(oracles) :] == oracles == sorted(oracles)
     assert len(oracles) == sum(each.uses_reference for each in info.values())
     assert "weighted_vote" not in rows  # it needs scores, which plain rollouts have not
-    assert "selector weighted_vote is undefined on 2 of 2 documents, so it has no row" in done.err
+    assert "selector weighted_vote is undefined on 2 of 2 documents (no rollout " in done.err
     metrics = [metric for row, metric in done.rows if row == "pool"]
     assert metrics == ["truncated", "no_answer", "ungraded", "cost_vs_plain", "ties"]
     assert [metric for _, metric in done.rows][-len(metrics) :] == metrics
@@ -104,7 +104,8 @@ def test_an_undefined_selector_that_was_asked_for_is_warned_of(command: Command)
     done = command(f"{DEMO} {FAST} --metadata selectors=weighted_vote,greedy")
     (line,) = [line for line in done.err.splitlines() if "weighted_vote is undefined" in line]
     assert " WARNING " in line
-    assert [row for row, metric in done.rows if metric == "exact_match"] == ["greedy"]
+    assert [row for row, metric in done.rows if metric == "exact_match"] == ["greedy", "weighted_vote"]
+    assert done.out.count("NaN") == 2
 
 
 def test_tables_of_others_are_left_alone() -> None:
@@ -140,7 +141,10 @@ def test_a_selector_that_raises_costs_its_own_row(command: Command, own_registra
     rows = [row for row, metric in done.rows if metric == "exact_match"]
     assert {"greedy", "majority", "oracle (uses reference)"} <= set(rows)
     assert not {"fails_on_one", "cannot_be_made"} & set(rows)
-    assert "selector fails_on_one raised on 1 of 2 documents, so it has no row (first: document " in done.err
+    assert (
+        "selector fails_on_one raised on 1 of 2 documents, where it is undefined (first: document "
+        in done.err
+    )
     assert "ZeroDivisionError: no weight" in done.err
     assert "cannot_be_made has no row: selector cannot_be_made: KeyError: 'gone'" in done.err
     refused = command(f"{DEMO} {FAST} --metadata selectors=cannot_be_made")

@@ -132,8 +132,10 @@ def test_the_filter_in_a_task_of_ones_own_selects_from_a_pool(
     arguments = f"{RUN} --model_args pretrained=demo,spans=0,temperatures=0:1x3 --tasks mine/plain.yaml"
     done = command(f"{arguments} --log_samples --output_path out")
     assert done.code == 0, done.err
-    assert [row for row, _ in done.rows] == ["maj", "whole", "orc (uses reference)"]
+    assert [row for row, _ in done.rows] == ["maj", "scored", "whole", "orc (uses reference)"]
     assert "selector weighted_vote is undefined on 3 of 3 documents" in done.err
+    (scored,) = [line for line in done.out.splitlines() if "|scored" in line]
+    assert scored.count("NaN") == 2
     found = samples(tmp_path / "out", "plain_puzzles")
     assert all(len(sample["resps"][0]) == 4 for sample in found)
 
