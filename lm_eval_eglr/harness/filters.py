@@ -164,7 +164,7 @@ class SelectFilter(Filter):
         if failed:
             document, first = failed[0]
             logger.warning(
-                "selector %s raised on %d of %d documents and is undefined there (first: document %s: %s: %s)",
+                "selector %s raised on %d of %d documents and is undefined there (first: %s: %s: %s)",
                 self.selector.label,
                 len(failed),
                 len(selected),
