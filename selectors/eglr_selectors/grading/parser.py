@@ -374,6 +374,19 @@ FORMS: tuple[tuple[str, Callable[[Parser, str, int], ParsedAnswer | None]], ...]
 """What a text may be, in the order in which it is tried; the first form that fits is the answer's."""
 
 
+def form_of(text: str, lone_letters: bool = False) -> str:
+    """Returns the name of the form that an answer is parsed as, for an explanation."""
+    if _PLAIN.fullmatch(text.strip()):
+        return "plain number"
+    parser = Parser(lone_letters)
+    found = taken_apart(without_front(normalize(text.strip()).replace(r"\approx ", "= ")))
+    if found is None:
+        return "a text that denies what it says"
+    if not found.content or len(found.content) > MAX_LENGTH:
+        return "nothing"
+    return next(name for name, form in FORMS if form(parser, found.content, 0) is not None)
+
+
 def _names_formula(text: str) -> bool:
     """Whether a text without markup names a letter or applies a function: theta, sinx, oo, floor(x)."""
     return is_named(text) or (_CALL.match(text) is not None and text.endswith(")"))

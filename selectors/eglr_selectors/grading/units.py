@@ -192,6 +192,8 @@ def _physical(text: str, marked: bool, upright: frozenset[str] | None) -> Unit |
                 sign = 1
         elif power and last is not None:
             exponent = int(re.sub(r"[^-\d]", "", power))
+            if exponent == 0:
+                return None
             if "^" not in power and not marked:
                 return None
             powers, size = _times(powers, size, last, last_sign * (exponent - 1))
