@@ -16,6 +16,7 @@ from eglr_selectors import (
     parse_documents,
     undefined,
 )
+from eglr_selectors.estimators import figure_at_k
 from eglr_selectors.grading import DEFAULT
 from eglr_selectors.options import check_name
 from lm_eval.api.filter import Filter
@@ -232,6 +233,43 @@ def keep_all_texts(instances: Sequence[Instance], reader: PoolReader) -> None:
     parsed = reader.parsed([each.resps for each in instances], [each.doc for each in instances])
     for instance, pool in zip(instances, parsed, strict=True):
         instance.resps = [rollout.text for rollout in pool]
+
+
+class FigureText(FilteredText):
+    """What a figure such as ``pass@4`` says of a document.
+
+    Attributes:
+        value: The mean over all subsets of the document's rollouts; NaN if it is undefined.
+    """
+
+    value: float
+
+
+class FigureFilter(Filter):
+    """Computes a figure such as ``pass@4`` or ``maj@16`` of every document.
+
+    Args:
+        name: The figure, see :func:`eglr_selectors.estimators.figure_at_k`.
+        reader: Shared with the other filters of a task.
+    """
+
+    def __init__(self, name: str, reader: PoolReader) -> None:
+        super().__init__()
+        figure = figure_at_k(name)
+        if figure is None:
+            raise ValueError(f"{name!r}: expected a figure such as pass@4")
+        self.figure = figure
+        self.reader = reader
+
+    def apply(self, resps: Iterable[Any], docs: list[dict[str, Any]]) -> list[FigureText]:
+        """Returns the figure of each document as text, with its value."""
+        pools = self.reader.parsed(list(resps), docs)
+        filtered = []
+        for parsed, value in zip(pools, self.figure(pools).values, strict=True):
+            text = FigureText(f"{value:.4f}")
+            text.parsed, text.value = parsed, float(value)
+            filtered.append(text)
+        return filtered
 
 
 class WholePool(Filter):

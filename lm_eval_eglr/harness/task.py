@@ -16,12 +16,21 @@ from eglr_selectors import (
     get_selector,
     split_specifications,
 )
+from eglr_selectors.estimators import FigureAtK, figure_at_k
 from lm_eval.api.filter import FilterEnsemble
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_eglr.harness.config_files import YAML_PATH
-from lm_eval_eglr.harness.filters import PoolReader, SelectFilter, WholePool, drop_repeated, keep_all_texts
+from lm_eval_eglr.harness.equal_repeats import warn_of_equal_repeats
+from lm_eval_eglr.harness.filters import (
+    FigureFilter,
+    PoolReader,
+    SelectFilter,
+    WholePool,
+    drop_repeated,
+    keep_all_texts,
+)
 from lm_eval_eglr.harness.generation import with_one_length
 from lm_eval_eglr.harness.instances import PoolRequest, PoolResponse
 from lm_eval_eglr.harness.processes import placeholders
@@ -69,8 +78,10 @@ class EGLRTask(ConfigurableTask):
         self._filters.append(FilterEnsemble(POOL, [functools.partial(WholePool, self._reader)]))
 
     def _pipeline(self, name: str) -> FilterEnsemble:
-        selector = get_selector(name)
-        label = f"{name}{USES_REFERENCE}" if selector.uses_reference else name
+        made = _make(name)
+        label = f"{name}{USES_REFERENCE}" if made.uses_reference else name
+        if isinstance(made, FigureAtK):
+            return FilterEnsemble(label, [functools.partial(FigureFilter, name, self._reader)])
         return FilterEnsemble(
             label,
             [
@@ -174,6 +185,7 @@ class EGLRTask(ConfigurableTask):
         if any(pool is not None and pool.uses_reference for pool in pools):
             for pipeline in self._filters:
                 pipeline.name = pipeline.name.removesuffix(USES_REFERENCE) + USES_REFERENCE
+        warn_of_equal_repeats(self.task_name, self._instances or ())
         filtered: list[Instance] | None = super().apply_filters()
         keep_all_texts(self._instances or (), self._reader)
         return filtered
@@ -190,7 +202,7 @@ class EGLRTask(ConfigurableTask):
 
 
 def chosen_selectors(value: Any) -> list[str]:
-    """The selectors that ``--metadata selectors=...`` names, as ``majority,oracle`` or a list; else all.
+    """The rows that ``--metadata selectors=...`` names, as ``majority,pass@4`` or a list; else all selectors.
 
     Raises:
         ValueError: If one is unknown or its options are wrong.
@@ -206,14 +218,14 @@ def chosen_selectors(value: Any) -> list[str]:
     return names
 
 
-def _make(name: str) -> Selector:
-    """Makes a selector.
+def _make(name: str) -> Selector | FigureAtK:
+    """Makes a selector, or a figure such as ``pass@4``.
 
     Raises:
         ValueError: If it is unknown, its options are wrong, or its factory raises.
     """
     try:
-        return get_selector(name)
+        return figure_at_k(name) or get_selector(name)
     except ValueError:
         raise
     except Exception as error:  # a selector is anyone's code
