@@ -98,6 +98,6 @@ def _appended(gold: str, chance: random.Random) -> str | None:
         return None
     if "(" in gold and "text" in gold:
         word = "or 9"  # what stands behind a choice letter may be what the choice says
-    if re.search(r"(?<![\d.])[01]$", gold) or (exact(gold) == 2 and word == "!"):
+    if re.search(r"(?<![\d.])[012]$", gold) or (exact(gold) == 2 and word == "!"):
         return None
     return f"{gold} {word}" if word[0].isalpha() else f"{gold}{word}"

@@ -19,9 +19,9 @@ QUICK = settings(
 _ROWS = [
     row
     for path in CASES.glob("*.jsonl")
-    if path.stem not in ("extraction", "hazards")
+    if path.stem != "hazards"
     for row in read_rows(path)
-    if row["rules"] == "math"
+    if "answer" in row and row["rules"] == "math"
 ]
 CORPUS = sorted({row[side] for row in _ROWS for side in ("gold", "answer")})
 

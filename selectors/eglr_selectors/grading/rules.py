@@ -11,6 +11,7 @@ from eglr_selectors.grading.numeric import approximate
 from eglr_selectors.grading.parsed_answer import (
     Choice,
     Conditional,
+    Congruence,
     Equation,
     Named,
     ParsedAnswer,
@@ -128,6 +129,8 @@ def has_form(parsed: ParsedAnswer, form: Form) -> bool:
         return True
     if isinstance(parsed, Named | Conditional):
         return has_form(parsed.content, form)
+    if isinstance(parsed, Congruence):
+        return form != "text" and len(parsed.residues) == 1
     if isinstance(parsed, Equation):
         return parsed.value is not None and has_form(parsed.value, form)
     if isinstance(parsed, Choice):
