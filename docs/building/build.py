@@ -44,6 +44,7 @@ SECTIONS = {
         "reference/eglr_selectors",
         "reference/estimators",
         "reference/store",
+        "reference/trl",
     ),
     "More": ("faq", "contributing", "security", "changelog"),
 }
