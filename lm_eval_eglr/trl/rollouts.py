@@ -144,7 +144,7 @@ class PoolRollouts:
                     seed=mixed_seed(seed, mode, step, call, occurrence),
                 )
             rollouts.update(zip(places, (pool.rollouts for pool in pools), strict=True))
-        prompt_ids = [decoder.encode(share.prompt)[1] for share in shares]
+        prompt_ids = [decoder.encode(share.prompt) for share in shares]
         return _columns([(prompt_ids[place], each) for place in sorted(rollouts) for each in rollouts[place]])
 
     def bind(self, trainer: Any) -> PoolDecoder:
@@ -200,9 +200,9 @@ class _TemplateDecoder(PoolDecoder):
 
     template_options: dict[str, Any]
 
-    def encode(self, prompt: Prompt) -> tuple[str, list[int]]:
+    def _encode(self, prompt: Prompt) -> tuple[str, list[int]]:
         if isinstance(prompt, str) or not self.template_options:
-            return super().encode(prompt)
+            return super()._encode(prompt)
         text = self.tokenizer.apply_chat_template(
             [dict(message) for message in prompt],
             tokenize=False,
