@@ -183,7 +183,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--weights", choices=["norms", "all"], default="norms", help="what is trained")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--batch", type=int, default=64, help="rollouts a step")
-    parser.add_argument("--learning-rate", type=float, default=1.5e-2)
+    parser.add_argument("--learning-rate", type=float, default=4e-2)
     parser.add_argument("--operations", type=int, default=2, help="of each problem, 2 to 5")
     parser.add_argument("--tokens", type=int, default=48, help="most tokens of a rollout")
     parser.add_argument("--validation", type=int, default=200, help="held-out problems")
