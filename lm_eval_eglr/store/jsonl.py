@@ -17,6 +17,19 @@ from lm_eval_eglr.store.pool_key import PoolKey
 from lm_eval_eglr.store.reader import StoredPool
 from lm_eval_eglr.store.writer import StoreWriter
 
+OF_THE_POOL = (
+    *(
+        "document",
+        "settings",
+        "fields",
+        "reference",
+        "rules",
+        "fallbacks",
+        "prompt",
+        "cost",
+        "uses_reference",
+    ),
+)
 NEEDED = {"task", "doc_id", "repeat", "place", "prompt", "cost", "text", "cell"}
 
 
@@ -31,6 +44,17 @@ def to_records(pools: Iterable[StoredPool]) -> Iterator[dict[str, Any]]:
             yield {**shared, "place": place, **record}
 
 
+def read_jsonl(path: Path) -> Iterator[StoredPool]:
+    """Yields the pools of exported lines, in the order of the file.
+
+    Raises:
+        StoreError: If a line is no record of a rollout.
+    """
+    with path.open(encoding="utf-8") as file:
+        for _, lines in groupby(_records(path, file), key=lambda r: (r["task"], r["doc_id"], r["repeat"])):
+            yield StoredPool(*_pool(path, list(lines)))
+
+
 def import_jsonl(path: Path, folder: Path, manifest: Manifest) -> int:
     """Makes a store of exported lines; returns the number of its pools.
 
@@ -39,18 +63,30 @@ def import_jsonl(path: Path, folder: Path, manifest: Manifest) -> int:
     """
     writer = StoreWriter(folder)
     count = 0
-    with writer.writing(manifest), path.open(encoding="utf-8") as file:
-        for _, lines in groupby(_records(path, file), key=lambda r: (r["task"], r["doc_id"], r["repeat"])):
-            records = sorted(lines, key=lambda record: int(record["place"]))
-            first = records[0]
-            cost = None if first["cost"] is None else PoolCost(**first["cost"])
-            rollouts = tuple(rollout_from_record(record) for record in records)
-            head = PoolKey.from_columns(first)
-            writer.plan([head])
-            used = bool(first.get("uses_reference"))
-            writer.append(head, RolloutPool(rollouts, first["prompt"], cost, used))
+    with writer.writing(manifest):
+        for stored in read_jsonl(path):
+            writer.plan([stored.key])
+            writer.append(stored.key, stored.pool)
             count += 1
     return count
+
+
+def _pool(path: Path, records: list[dict[str, Any]]) -> tuple[PoolKey, RolloutPool]:
+    """The pool of these lines; types are checked where it is written, for whoever made it."""
+    try:
+        records = sorted(records, key=lambda record: int(record["place"]))
+        first = records[0]
+        for record in records:
+            if any(record.get(name) != first.get(name) for name in OF_THE_POOL):
+                raise ValueError("its lines differ in what they say of the whole pool")
+        cost = None if first["cost"] is None else PoolCost(**first["cost"])
+        rollouts = tuple(rollout_from_record(record) for record in records)
+        used = bool(first.get("uses_reference"))
+        return PoolKey.from_columns(first), RolloutPool(rollouts, first["prompt"], cost, used)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        whose = f"document {records[0]['doc_id']!r} of {records[0]['task']!r}"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise StoreError(f"{path}: {whose:.200}: not a pool of a rollout store ({reason})") from None
 
 
 def _records(path: Path, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
