@@ -166,15 +166,16 @@ def _read_task(path: Path, task: str, config: Mapping[str, Any]) -> Iterator[Sto
         if "problem" not in fields and isinstance(doc.get("question"), str):
             fields["problem"] = doc["question"]
         target = sample.get("target")
+        reference = None if target is None else str(target)
         yield imported_pool(
             task,
             int(sample["doc_id"]),
             tuple(Rollout(text, Cell(0, temperature, i)) for i, text in enumerate(texts)),
             prompt=prompt,
-            reference=(None if target is None else str(target)) if ours else reference_of(target),
+            reference=reference if ours else reference_of(target),
             fields=fields,
             settings=settings,
-            rules=rules_of(doc, rules) if ours else rules,
+            rules=rules_of(doc, rules, reference) if ours else rules,
             fallbacks=fallbacks,
         )
 

@@ -9,11 +9,17 @@ from typing import Any
 from eglr_selectors import Rules
 
 
-def rules_of(doc: Mapping[str, Any], rules: Rules, reference_key: str = "answer") -> Rules:
-    """The benchmark's rules, with the absolute ``tolerance`` that a document may have of its own."""
+def rules_of(doc: Mapping[str, Any], rules: Rules, reference: str | None) -> Rules:
+    """The benchmark's rules, with the absolute ``tolerance`` that a document may have of its own.
+
+    Args:
+        doc: The document.
+        rules: Of its benchmark.
+        reference: Its reference answer.
+    """
     tolerance = doc.get("tolerance")
-    if not tolerance:
+    if not tolerance or reference is None:
         return rules
     # A hair more, so that an answer on the edge is inside in floating point too.
-    relative = tolerance / abs(float(doc[reference_key])) * (1 + 1e-9)
+    relative = tolerance / abs(float(reference)) * (1 + 1e-9)
     return replace(rules, relative_tolerance=relative)
