@@ -131,7 +131,7 @@ def test_the_response_cache_gives_back_whole_pools(tiny_folder, tmp_path):
         return defined(evaluate_tiny(tiny_folder, GRID, use_cache=str(tmp_path / "cache")))
 
     first = run()
-    assert "cost_vs_plain,pool" in first
+    assert "cost_vs_shared_plain,pool" in first
     assert run() == first
 
 
