@@ -175,7 +175,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--rollouts", choices=["trl", *GRIDS], default="grid")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batch", type=int, default=64, help="rollouts a step")
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--operations", type=int, default=2, help="of each problem, 2 to 5")

@@ -55,7 +55,7 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     manifest = Manifest.read(folder)
     paths = list(pool_paths(folder))
-    planned = Counter(task for task, _, _ in read_plans(folder))
+    planned = Counter(task for task, _, _ in read_plans(folder).places)
     totals = manifest.totals
     if totals is None or totals.of != names_digest(entry.path.name for entry in paths):
         totals = totals_of(entry.path for entry in paths)

@@ -13,10 +13,10 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
 from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.budget import Key
-from lm_eval_eglr.decoding.memory import rows_that_fit
+from lm_eval_eglr.decoding.model.memory import rows_that_fit
 from lm_eval_eglr.decoding.pool_decoder import DocumentKeys
+from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.decoding.rounds import Assignment
-from lm_eval_eglr.decoding.rows import Request
 from lm_eval_eglr.decoding.stopping import StopRule
 from lm_eval_eglr.decoding.strategies.courses import FixedCourse
 from lm_eval_eglr.harness.generation import check_known, check_length

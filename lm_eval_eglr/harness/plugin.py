@@ -17,7 +17,11 @@ from typing import Any
 from lm_eval_eglr.paths import tasks_folder
 
 # Imported by lm_eval's registries only when the component is asked for.
-MODELS = {"hf-eglr": "lm_eval_eglr.harness.model:EGLRLM"}
+MODELS = {
+    "hf-eglr": "lm_eval_eglr.harness.model:EGLRLM",
+    "vllm-eglr": "lm_eval_eglr.backends.vllm:VLLMPools",
+    "server-eglr": "lm_eval_eglr.backends.server:ServerPools",
+}
 FILTERS = {"eglr_select": "lm_eval_eglr.harness.filters:SelectFilter"}
 
 

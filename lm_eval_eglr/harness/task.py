@@ -22,6 +22,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_eglr.harness.config_files import YAML_PATH
+from lm_eval_eglr.harness.equal_repeats import warn_of_equal_repeats
 from lm_eval_eglr.harness.filters import (
     FigureFilter,
     PoolReader,
@@ -184,6 +185,7 @@ class EGLRTask(ConfigurableTask):
         if any(pool is not None and pool.uses_reference for pool in pools):
             for pipeline in self._filters:
                 pipeline.name = pipeline.name.removesuffix(USES_REFERENCE) + USES_REFERENCE
+        warn_of_equal_repeats(self.task_name, self._instances or ())
         filtered: list[Instance] | None = super().apply_filters()
         keep_all_texts(self._instances or (), self._reader)
         return filtered

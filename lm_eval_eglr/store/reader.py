@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from eglr_selectors import ParsedPool, RolloutPool, parse_documents
 
-from lm_eval_eglr.store.atomic_files import StoreError
-from lm_eval_eglr.store.folder import PoolPath, pool_paths
+from lm_eval_eglr.store.folder import PoolPath, pool_paths, warn_of_strays
 from lm_eval_eglr.store.frame import frame_of
 from lm_eval_eglr.store.manifest import Manifest, read_plans
 from lm_eval_eglr.store.pool_file import decode
@@ -132,7 +131,7 @@ def read_store(folder: str | Path, progress: Progress = iter) -> Store:
     manifest = Manifest.read(folder)
     pools = tuple(read_pools(folder, progress))
     there = {stored.key.place for stored in pools}
-    return Store(folder, manifest, pools, tuple(sorted(read_plans(folder) - there)))
+    return Store(folder, manifest, pools, tuple(sorted(read_plans(folder).places - there)))
 
 
 def read_pools(folder: Path, progress: Progress = iter) -> Iterator[StoredPool]:
@@ -141,8 +140,6 @@ def read_pools(folder: Path, progress: Progress = iter) -> Iterator[StoredPool]:
     Raises:
         StoreError: If one is damaged.
     """
+    warn_of_strays(folder)
     for entry in progress(sorted(pool_paths(folder), key=lambda entry: entry.place)):
-        head, pool = decode(entry.path)
-        if head.identity != entry.identity or not entry.path.name.startswith(head.stem + "."):
-            raise StoreError(f"{entry.path}: damaged, its name is not that of its content")
-        yield StoredPool(head, pool)
+        yield StoredPool(*decode(entry.path))

@@ -64,6 +64,12 @@ def training_rows(store: Store) -> Iterator[TrainingRow]:
                 yield from _group(document)
 
 
+def count_without_draws(store: Store) -> int:
+    """The number of traced rollouts of versions that recorded no log-probabilities of the draw."""
+    traces = (rollout.telemetry for stored in store.pools for rollout in stored.pool)
+    return sum(bool(t and t.token_logprobs and not t.token_sampling_logprobs) for t in traces)
+
+
 def _group(document: Document) -> Iterator[TrainingRow]:
     parsed = document.parsed
     rewards = {i: float(correct) for i, correct in enumerate(parsed.correct) if correct is not None}

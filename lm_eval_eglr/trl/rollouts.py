@@ -270,12 +270,12 @@ def _shares(prompts: Sequence[Prompt], size: int, mode: str, process: int) -> li
         seen[repr(members[0])] += 1
     first = process * len(prompts)
     shares = []
-    place = first
-    while place < first + len(prompts):
-        group, start = divmod(place, size)
-        stop = min(size, start + first + len(prompts) - place)
-        shares.append(_Share(prompts[place - first], start, stop, occurrences[group]))
-        place += stop - start
+    position = first
+    while position < first + len(prompts):
+        group, start = divmod(position, size)
+        stop = min(size, start + first + len(prompts) - position)
+        shares.append(_Share(prompts[position - first], start, stop, occurrences[group]))
+        position += stop - start
     return shares
 
 

@@ -87,6 +87,9 @@ class Telemetry:
         changed_tokens: Tokens that the recursion changed: after the same prefix, the same draw from p_0
             would have given another. ``None`` if not known, as in pools of older versions.
         token_changes: 1 for each of the ``changed_tokens``, 0 for other tokens.
+        token_sampling_logprobs: Log-probability of each token under the distribution that it was really drawn
+            from, nats: recursed, tempered, truncated and renormalised. 0 where nothing was drawn: in a greedy
+            cell, and at the token with which a branch parts from its parent. Empty in pools of older versions.
     """
 
     mean_entropy: float = math.nan
@@ -111,6 +114,7 @@ class Telemetry:
     token_ties: tuple[int, ...] = ()
     changed_tokens: int | None = None
     token_changes: tuple[int, ...] = ()
+    token_sampling_logprobs: tuple[float, ...] = ()
 
     @property
     def converged_share(self) -> float:
@@ -167,6 +171,8 @@ class PoolCost:
         flops: Estimated floating-point operations, from the parameter counts of layers and head.
         plain_flops: The same for plain sampling of these rollouts: one prefill, nothing else shared, no
             recursion. ``flops / plain_flops`` is what the grid costs over temperature alone.
+        flops_per_layer_token: Operations of one layer application; 0 if not known, as in older pools.
+        flops_per_head_evaluation: Operations of one final norm and unembedding; 0 if not known.
     """
 
     prompt_tokens: int = 0
@@ -177,6 +183,8 @@ class PoolCost:
     head_evaluations: int = 0
     flops: float = 0.0
     plain_flops: float = 0.0
+    flops_per_layer_token: float = 0.0
+    flops_per_head_evaluation: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -40,13 +40,26 @@ class UnitCosts:
 
 
 def unit_costs(pools: Iterable[ParsedPool]) -> UnitCosts | None:
-    """Returns the unit costs that the pools' counts and costs imply; ``None`` where they imply none.
+    """Returns what a layer application and a head evaluation cost; ``None`` where the pools do not tell.
 
-    A pool knows two sums in which layers and head stand in different proportion (this project): what it
-    cost, shared, and what plain sampling of its rollouts would have cost, unshared. Their solution is exact.
+    Pools store it. Where none does, as in stores of older versions, it is solved for.
 
     Args:
         pools: Of one model.
+    """
+    pools = list(pools)
+    for parsed in pools:
+        cost = parsed.pool.cost
+        if cost is not None and cost.flops_per_layer_token > 0:
+            return UnitCosts(cost.flops_per_layer_token, cost.flops_per_head_evaluation)
+    return _solved_unit_costs(pools)
+
+
+def _solved_unit_costs(pools: Iterable[ParsedPool]) -> UnitCosts | None:
+    """The unit costs that the pools' counts and costs imply; only for pools that do not store them.
+
+    A pool knows two sums in which layers and head stand in different proportion (this project): what it
+    cost, shared, and what plain sampling of its rollouts would have cost, unshared. Their solution is exact.
     """
     shared, plain = np.zeros(3), np.zeros(3)  # layer tokens, head evaluations, operations
     for parsed in pools:

@@ -16,7 +16,7 @@ from stored_runs import MANIFEST, contents, run_tiny, small_head, small_pool
 from lm_eval_eglr.reports.leaderboard import leaderboard
 from lm_eval_eglr.reports.page import run_of
 from lm_eval_eglr.reports.selector_rows import strategy_row
-from lm_eval_eglr.store import StoreError, StoreWriter, read_store, writer
+from lm_eval_eglr.store import StoreError, StoreWriter, read_store
 from lm_eval_eglr.store.atomic_files import digest
 from lm_eval_eglr.store.pool_file import decode, encode
 
@@ -105,10 +105,11 @@ def test_a_run_stopped_in_its_second_round_goes_on(
         run(tiny, stopped, STRATEGIES[name])
     monkeypatch.undo()
     assert len(contents(stopped)) == finished
-    write = writer.write_round
+    write = StoreWriter.append_round
     monkeypatch.setattr(
-        "lm_eval_eglr.store.writer.write_round",
-        lambda folder, head, *rest: (kept.append(head.doc_id), write(folder, head, *rest)),
+        StoreWriter,
+        "append_round",
+        lambda self, head, pool: (kept.append(head.doc_id), write(self, head, pool)),
     )
     before = {path.name for path in (stopped / "rounds").glob("[!.]*")}
     run(tiny, stopped, STRATEGIES[name])

@@ -55,12 +55,11 @@ _WORDS = re.compile(r"[A-Za-z][A-Za-z .,'’\-!?:;()]*")
 _VALUES_IN_TEXT = re.compile(r"\d|^\s*[A-J](?:\s*(?:,|and\b|,\s*and\b)\s*[A-J])+\s*$")
 _PROSE = re.compile(r"[A-Za-z]{2,}")
 _MATRIX = re.compile(
-    r"\\begin \{(?:[pbB]?matrix|smallmatrix|array)\}\s*(?:\{[lcr| ]*\})?(.*?)\\end \{[A-Za-z]+\}", re.DOTALL
+    r"\\begin \{([pbB]?matrix|smallmatrix|array)\}\s*(?:\{[lcr| ]*\})?(.*?)\\end \{\1\}", re.DOTALL
 )
 _ROWS = re.compile(
-    r"\\begin \{(cases|dcases|rcases|aligned|align|gathered|split|eqnarray)\*?\}(.*?)\\end \{[A-Za-z]+\*?\}"
-    r"|\\\{\s*\\begin \{(?:array|matrix|aligned|gathered)\}\s*(?:\{[lcr| ]*\})?(.*?)"
-    r"\\end \{[A-Za-z]+\}\s*\.?",
+    r"\\begin \{((?:[dr]?cases|aligned|align|gathered|split|eqnarray)\*?)\}(.*?)\\end \{\1\}"
+    r"|\\\{\s*\\begin \{(array|matrix|aligned|gathered)\}\s*(?:\{[lcr| ]*\})?(.*?)\\end \{\3\}\s*\.?",
     re.DOTALL,
 )
 _BRANCH = re.compile(r",?\s*\\text\s*\{[\s,]*(?:if|for|when|otherwise|else)\b|&", re.IGNORECASE)
@@ -192,13 +191,15 @@ class Parser:
         if r"\begin" not in text:
             return None
         if match := _MATRIX.fullmatch(text):
-            return self._matrix(match[1], depth)
+            return self._matrix(match[2], depth)
         if match := _ROWS.fullmatch(text):
-            body = match[2] if match[2] is not None else match[3]
+            body = match[2] if match[2] is not None else match[4]
             rows = [row.strip() for row in _LINE_END.split(body) if row.strip()]
             if len(rows) > MAX_ITEMS:
                 return Opaque(text, never_equal=True)
-            by_cases = (match[1] or "cases").endswith("cases") and any(_BRANCH.search(row) for row in rows)
+            by_cases = (match[1] or "cases").rstrip("*").endswith("cases") and any(
+                _BRANCH.search(row) for row in rows
+            )
             if by_cases and not all("=" in row.split("&")[0] for row in rows):
                 return Group("cases", tuple(self._branch(row, depth) for row in rows))
             parts = [self.parse(row.replace("&", "").strip(" ,;"), depth + 1) for row in rows]
