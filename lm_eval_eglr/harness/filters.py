@@ -152,7 +152,8 @@ class SelectFilter(Filter):
 
         A selector that raises is undefined on that document, which is warned of once.
         """
-        selected, failed = [], []
+        selected: list[SelectedText] = []
+        failed: list[tuple[Any, Exception]] = []
         for parsed, doc in zip(self.reader.parsed(list(resps), docs), docs, strict=True):
             try:
                 selection = self.selector(parsed)
@@ -161,16 +162,16 @@ class SelectFilter(Filter):
                 failed.append((doc.get("id", len(selected)), error))
             selected.append(self._text(parsed, selection))
         if failed:
-            document, error = failed[0]
+            document, first = failed[0]
             logger.warning(
                 "selector %s raised on %d of %d documents, so it has no row (first: document %s: %s: %s)",
                 self.selector.label,
                 len(failed),
                 len(selected),
                 document,
-                type(error).__name__,
-                error,
-                exc_info=error if debugging() else None,
+                type(first).__name__,
+                first,
+                exc_info=first if debugging() else None,
             )
         else:
             self._say_undefined(
