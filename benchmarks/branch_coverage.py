@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 PACKAGES = ("eglr_selectors", "lm_eval_eglr/decoding")
-IN_WORKERS = ("grading/worker.py", "grading/symbolic.py")
+IN_WORKERS = ("grading/worker.py", "grading/math_verify_bridge.py")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What benchmarks of the engine share: a model from the command line, and prompts of GSM8K."""
+"""What benchmarks of the engine share: a model from the command line or a stub, and prompts of GSM8K."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 TEMPERATURE = 0.7
 
@@ -58,3 +65,32 @@ def load_model(options: argparse.Namespace) -> tuple[Any, Any]:
             return AutoModelForCausalLM.from_config(config, dtype=dtype).eval(), tokenizer
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype, **loading)
     return model.to(options.device).eval(), tokenizer
+
+
+def stub_model() -> LlamaForCausalLM:
+    """Two layers of 16: what is measured is everything around the model."""
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+        initializer_range=0.4,
+    )
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config).eval()
+
+
+def stub_tokenizer() -> PreTrainedTokenizerFast:
+    """One character per token."""
+    from tokenizers import Tokenizer, decoders, models
+
+    letters = {chr(48 + number): number for number in range(64)}
+    tokenizer = Tokenizer(models.BPE(letters, []))
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)

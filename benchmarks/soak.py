@@ -19,43 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from models_and_prompts import stub_model, stub_tokenizer
 
 from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.pool_decoder import DocumentKeys
-from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.decoding.stopping import StopRule
 from lm_eval_eglr.store import Manifest, PoolKey, StoreWriter
-
-
-def stub_model() -> LlamaForCausalLM:
-    """Two layers of 16: what is measured is everything around the model."""
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=64,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=0,
-        initializer_range=0.4,
-    )
-    torch.manual_seed(0)
-    return LlamaForCausalLM(config).eval()
-
-
-def stub_tokenizer() -> PreTrainedTokenizerFast:
-    """One character per token."""
-    from tokenizers import Tokenizer, decoders, models
-
-    letters = {chr(48 + number): number for number in range(64)}
-    tokenizer = Tokenizer(models.BPE(letters, []))
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
 def requests(decoder: PoolDecoder, prompts: int, tokens: int) -> Iterator[Request]:

@@ -13,7 +13,7 @@ from lm_eval_eglr.cli.output import check_writable, log
 from lm_eval_eglr.cli.sources import open_store
 from lm_eval_eglr.store import Store
 from lm_eval_eglr.store.jsonl import to_records
-from lm_eval_eglr.store.training import training_rows
+from lm_eval_eglr.store.training import count_without_draws, training_rows
 
 Form = Literal["trl", "jsonl", "parquet"]
 
@@ -48,6 +48,8 @@ def export(
     count = write_export(store, form, path)
     left_out = sum(len(stored.pool) for stored in store.pools) - count
     note = f"; {left_out} have no reward (no reference, or not graded) and were left out" if left_out else ""
+    if form != "jsonl" and (old := count_without_draws(store)):
+        note += f"; {old} were recorded before the log-probabilities of the draw were, and have none"
     log(f"wrote {count} rollouts to {path}{note}")
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Update = Literal["anchored", "damped", "replace"]
-KVPolicy = Literal["keep", "overwrite"]
+from lm_eval_eglr.decoding.updates import UPDATE_RULES
+
 Noise = Literal["shared", "independent"]
 
 
-def check_choice(name: str, value: Any, kind: Any) -> None:
-    """Raises ValueError unless ``value`` is one of the words of the literal type ``kind``."""
-    if value not in get_args(kind):
-        raise ValueError(f"{name}={value!r}: expected one of {', '.join(get_args(kind))}")
+def check_choice(name: str, value: Any, choices: Any) -> None:
+    """Raises ValueError unless ``value`` is one of ``choices``: words, or a literal type of words."""
+    allowed = tuple(choices) if isinstance(choices, Collection) else get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
 
 
 def check_number(
@@ -47,26 +49,22 @@ class RecursionConfig:
         max_recursions: Most iterations K_max at a position; 0 never recurses.
         tolerance: ε, nats: stop when KL(p_k ‖ p_{k-1}) falls below it.
         update: Input rule of an iteration: ``anchored``, ``damped`` or ``replace``; see
-            :mod:`lm_eval_eglr.decoding.recursion`.
+            :mod:`lm_eval_eglr.decoding.updates`.
         strength: α of the rules ``anchored`` and ``damped``, from 0 (the plain model) to 1.
-        kv: ``keep`` leaves the plain pass in the key-value cache; ``overwrite`` replaces the position's
-            entries in the top layers by those of the last iteration.
     """
 
     entropy_threshold: float = 0.5
     max_recursions: int = 4
     tolerance: float = 1e-3
-    update: Update = "anchored"
+    update: str = "anchored"
     strength: float = 0.2
-    kv: KVPolicy = "keep"
 
     def __post_init__(self) -> None:
         check_number("entropy_threshold", self.entropy_threshold, 0)
         check_number("max_recursions", self.max_recursions, 0, integer=True)
         check_number("tolerance", self.tolerance, 0)
-        check_choice("update", self.update, Update)
+        check_choice("update", self.update, UPDATE_RULES)
         check_number("strength", self.strength, 0, 1)
-        check_choice("kv", self.kv, KVPolicy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,61 +1,55 @@
-"""The decode loop: a pool is a trie of rows, each run once, that fork where their cells draw apart.
+"""The decode loop: schedule, run, recurse, draw, commit.
 
-A pass runs the newest token of some rows through all layers, and one iteration of every recursion through
-its top layers beside them: rows are batched over depths, so that the weights are read once for both. A row
-draws once the distributions of all its cells are there.
+A pool is a tree of rows, each run once, that fork where their cells draw apart. A pass runs the newest token of
+some rows through all layers, and one iteration of every recursion through its top layers beside them, so that
+the weights are read once for both. A row draws once the distributions of all its cells are there.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from eglr_selectors.pool import RolloutPool
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_eglr.decoding.attention import RowAttention
-from lm_eval_eglr.decoding.batch import Batch, RunBatch, items_run_alone, run_varying
-from lm_eval_eglr.decoding.branching import branch_out
+from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.costs import CostModel
-from lm_eval_eglr.decoding.cpu_linear import CpuLinear
-from lm_eval_eglr.decoding.demand import Demand
-from lm_eval_eglr.decoding.distributions import Distributions
-from lm_eval_eglr.decoding.drawing import draw_tokens
-from lm_eval_eglr.decoding.items import Item, Items
-from lm_eval_eglr.decoding.layer_stack import LayerStack
-from lm_eval_eglr.decoding.prefill import prefill
-from lm_eval_eglr.decoding.prefixes import Prefixes
-from lm_eval_eglr.decoding.recursion import entropy
-from lm_eval_eglr.decoding.row_cache import RowCache
-from lm_eval_eglr.decoding.rows import Branch, Done, Job, Pending, Place, Request, Row
-from lm_eval_eglr.decoding.shortage import OutOfMemory, is_shortage, release_memory
-from lm_eval_eglr.decoding.slots import place_forks
-from lm_eval_eglr.decoding.step_graphs import StepGraphs, can_capture
-from lm_eval_eglr.decoding.stopping import decode_text
-from lm_eval_eglr.decoding.ties import rounding_of
-from lm_eval_eglr.decoding.token_records import record_tokens
-from lm_eval_eglr.decoding.waiting import Waiting
+from lm_eval_eglr.decoding.model.cpu_linear import CpuLinear
+from lm_eval_eglr.decoding.model.cuda_graphs import make_runner
+from lm_eval_eglr.decoding.model.kv_cache import KVCache
+from lm_eval_eglr.decoding.model.layer_stack import LayerStack
+from lm_eval_eglr.decoding.model.memory import OutOfMemory, is_out_of_memory, release_memory
+from lm_eval_eglr.decoding.model.runner import Batch, MakeRunner, RunBatch, recursions_run_alone
+from lm_eval_eglr.decoding.numerics import rounding_of
+from lm_eval_eglr.decoding.prefill import Prefixes, prefill
+from lm_eval_eglr.decoding.recursion import ActiveRecursions
+from lm_eval_eglr.decoding.request import Job, Request
+from lm_eval_eglr.decoding.sampler import Sampler
+from lm_eval_eglr.decoding.scheduler import Poll, Scheduler
+from lm_eval_eglr.decoding.tree import StepResult, Tree
 
 logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called after each step with the tokens and the rollouts that it finished."""
 
 
 class Engine:
     """Decodes requests into pools with continuous batching.
 
-    Args:
+    Attributes:
         stack: The model.
-        tokenizer: Its tokenizer.
         recursion: The recursion's options.
         max_rows: Most rows alive at once. A request needs as many as it has cells.
-        eos_token_ids: Tokens that end a rollout.
-        share: Whether cells with equal prefixes share a row. The rollouts are the same either way.
-        trace: Whether telemetry keeps its per-token values.
-        cuda_graphs: Whether passes on a CUDA device are captured.
+        end_tokens: Tokens that end a rollout.
+        make_runner: Makes what runs the passes of a run.
+        prefixes: Prompts that are kept for requests to come.
+        tree: The live rows.
     """
 
     def __init__(
@@ -65,53 +59,72 @@ class Engine:
         recursion: RecursionConfig,
         *,
         max_rows: int,
-        eos_token_ids: frozenset[int],
+        end_tokens: frozenset[int],
         share: bool = True,
         trace: bool = False,
+        runner: MakeRunner | None = None,
         cuda_graphs: bool = True,
     ) -> None:
+        """Prepares decoding.
+
+        Args:
+            stack: The model.
+            tokenizer: Its tokenizer.
+            recursion: The recursion's options.
+            max_rows: Most rows alive at once.
+            end_tokens: Tokens that end a rollout.
+            share: Whether cells with equal prefixes share a row. The rollouts are the same either way.
+            trace: Whether telemetry keeps its per-token values.
+            runner: Makes what runs the passes; by default what fits the device.
+            cuda_graphs: Whether passes on a CUDA device are captured.
+        """
         self.stack = stack
-        self.tokenizer = tokenizer
         self.recursion = recursion
         self.max_rows = max_rows
-        self.eos_token_ids = eos_token_ids
-        self.share = share
+        self.end_tokens = end_tokens
         self.trace = trace
-        self.cuda_graphs = cuda_graphs
-        self.prefixes = Prefixes()
-        self._number = 0  # of the run
-        self._begin()
-        self._attention = RowAttention(stack.model)
-        self._rounding = rounding_of(stack.model.dtype)
+        self.make_runner = runner or make_runner(cuda_graphs)
         self.costs = CostModel(stack.depth, stack.layer_parameters(), stack.head_parameters())
+        self.prefixes = Prefixes()
+        self._tokenizer = tokenizer
+        self._share = share
+        self._rounding = rounding_of(stack.model.dtype)
+        self._run = 0
+        self._reset(lambda: None)
 
-    def _begin(self) -> None:
-        """Begins a run; one that was abandoned half-way leaves nothing behind."""
-        self.rows: list[Row] = []
-        self._stepped: list[Row] = []  # the rows of the running step, as it found them
-        self._advancing = False  # whether the running step has begun to change what rows hold
-        self._limit = self.max_rows  # fewer after memory ran out
+    def _reset(self, poll: Poll) -> None:
+        """Resets all run state, also after an abandoned run."""
         self._linear = CpuLinear(self.stack.model)  # packs weights as they are now
+        self._table = CellTable()
+        self._scheduler = Scheduler(poll, self.max_rows, self._share)
+        self.tree = Tree(
+            self._table,
+            self._tokenizer,
+            depth=self.stack.depth,
+            end_tokens=self.end_tokens,
+            share=self._share,
+            trace=self.trace,
+        )
+        self._sampler = Sampler(self._table, self._rounding)
+        self._recursions = ActiveRecursions(self.recursion, self._rounding)
         self._spans: set[int] = set()  # of the requests so far, but for 0
-        self._start_anew(self.max_rows)
-        self._demand = Demand()
-        self.prefixes.clear()
+        self._reset_cache(self.max_rows)
 
-    def _start_anew(self, rows: int) -> None:
+    def _reset_cache(self, rows: int) -> None:
         """Empties the cache, which then has at most so many rows, and with it all that points into it."""
-        self._cache = RowCache(rows)
-        self._items: Items[Row] = Items(self.recursion)
-        self._run_batch: RunBatch = partial(run_varying, self.stack)
-        if self.cuda_graphs and can_capture(self.stack.model):
-            self._run_batch = StepGraphs(self.stack, self.recursion).run
+        self._recursions.clear()
+        self.prefixes.clear()
+        self._cache = KVCache(rows)
+        self._run_batch: RunBatch = self.make_runner(self.stack, self._cache)
 
     def run(
-        self, requests: Iterable[Request], progress: Callable[[int, int], None] | None = None
+        self, requests: Iterable[Request] | Poll, progress: Progress | None = None
     ) -> Iterator[tuple[int, RolloutPool]]:
         """Decodes all requests.
 
         Args:
-            requests: Taken one by one as room is made, so they may be a generator.
+            requests: Taken one by one as room is made: an iterable, which may be a generator, or a function
+                that returns the next one, or ``None`` as long as there is none.
             progress: Called after each step with the tokens and the rollouts that it finished.
 
         Yields:
@@ -120,261 +133,118 @@ class Engine:
         Raises:
             ValueError: If a request has more cells than there may be rows.
         """
-        waiting = Waiting(requests, self.max_rows, self.share, self._can_wait)
-        self._begin()
-        self._number = number = self._number + 1
+        if callable(requests):
+            poll: Poll = requests
+        else:
+            source = iter(requests)
+            poll = lambda: next(source, None)  # noqa: E731
+        self._reset(poll)
+        self._run = run = self._run + 1
         try:
-            yield from self._decode(waiting, progress)
+            while jobs := self._decode(progress):
+                for job in jobs:
+                    yield job.number, job.pool(self.costs)
         finally:
-            if self._number == number:  # else this run was abandoned, and another one has begun
-                self._begin()  # gives back the memory of the cache, of packed weights and of graphs
+            if self._run == run:  # else this run was abandoned, and another one has begun
+                self._reset(lambda: None)  # gives back the memory of the cache, packed weights and graphs
 
-    def _decode(
-        self, waiting: Waiting, progress: Callable[[int, int], None] | None
-    ) -> Iterator[tuple[int, RolloutPool]]:
-        while True:
+    def _decode(self, progress: Progress | None) -> list[Job]:
+        """Decodes until requests are done, and returns these; none if nothing is left."""
+        while not self.tree.finished:
             shortage = ""
-            # Not around the yield: whoever takes the pools may use the model in between.
-            with torch.no_grad(), self._attention(), self._linear(), self.stack.recording():
+            with self._installed():
                 try:
-                    self._admit(waiting)
-                    if not self.rows:
-                        return
-                    done = self.step()
+                    while not self.tree.finished:
+                        done = self.step()
+                        if done is None:
+                            return []
+                        if progress is not None:
+                            progress(done.tokens, done.rollouts)
                 except Exception as error:
-                    if not is_shortage(error):
+                    if not is_out_of_memory(error):
                         raise
                     shortage = " ".join(str(error).split()) or type(error).__name__
             if shortage:
                 # Outside of the handler, which keeps the failed step's tensors.
-                self._halve(waiting, shortage)
-                continue
-            waiting.suspend(done.surplus)
-            self._suspend(waiting)
-            if progress is not None:
-                progress(done.tokens, done.rollouts)
-            for job in done.jobs:
-                yield job.number, job.pool(self.costs)
+                self._retry_with_half_the_rows(shortage)
+        jobs = list(self.tree.finished)
+        self.tree.finished.clear()
+        for job in jobs:
+            self._scheduler.record(job)
+        return jobs
 
-    def step(self) -> Done:
-        """Runs a pass and draws a token for every cell whose distribution it completed."""
-        self._stepped = list(self.rows)
-        self._run_pass()
-        self._clock()
-        ready = [row for row in self.rows if row.pending is not None and row.pending.complete]
-        done = Done()
-        if ready:
-            distributions = Distributions.of(ready)
-            drawn = draw_tokens(ready, distributions, self._rounding)
-            self._advancing = True
-            branch_out(ready, drawn, distributions)
-            record_tokens(ready, drawn, distributions, self.recursion, self._rounding)
-            self._advance(ready, drawn, done)
-            self._advancing = False
-        return done
+    @contextmanager
+    def _installed(self) -> Iterator[None]:
+        """The model runs our passes during the block. Whoever takes pools finds it as it was."""
+        with torch.no_grad(), self.stack.installed(), self._linear():
+            yield
 
-    def _halve(self, waiting: Waiting, shortage: str) -> None:
+    def step(self) -> StepResult | None:
+        """Runs a pass and draws a token for every cell whose distribution it completed; ``None`` if idle."""
+        batch = self._schedule()
+        if batch is None:
+            return None
+        output = self._run_batch(batch)
+        verdict = self._recursions.step(output, batch.starting)
+        drawn = self._sampler.draw(batch.draws, output, verdict)
+        return self._commit(batch, output, verdict, drawn.fetch())
+
+    def _schedule(self) -> Batch | None:
+        """Lets rows in, and chooses those that run: all that can, unless too many others are recursed."""
+        tree, recursions = self.tree, self._recursions
+        admitted = self._scheduler.admit(tree)
+        if admitted:
+            self._spans.update(cell.span for row in admitted for cell in row.job.request.cells if cell.span)
+            prefill(self.stack, self._cache, tree, admitted, self.prefixes)
+        if not tree.count:
+            return None
+        starting = np.flatnonzero(tree.active[: tree.count] == 0)
+        if len(recursions) and recursions_run_alone(len(starting), tree.count, self.stack.device):
+            starting = starting[:0]
+        slots = np.concatenate([starting, recursions.slots])
+        return Batch(
+            tokens=tree.token[slots],
+            positions=tree.position[slots],
+            slots=slots,
+            starting=len(starting),
+            live=tree.count,
+            spans=self._spans,
+            recursions=recursions,
+            draws=tree.draws(starting, recursions),
+        )
+
+    def _commit(self, batch, output, verdict, flags) -> StepResult:
+        tree = self.tree
+        tree.count_pass()
+        try:
+            return tree.commit(
+                batch,
+                output,
+                verdict,
+                flags,
+                self._cache,
+                max_recursions=self.recursion.max_recursions,
+                limit=self._scheduler.limit,
+            )
+        finally:
+            self._scheduler.preempt(tree.preempted)
+            tree.preempted = []
+
+    def _retry_with_half_the_rows(self, shortage: str) -> None:
         """Makes room after memory ran out: all rows wait, to go on half as many at a time.
 
-        A step that had begun to append tokens cannot be taken back, and not every pool can go on in parts:
-        those begin anew, and draw what they drew. Raises :class:`OutOfMemory` if a single row was too many.
+        Raises :class:`OutOfMemory` if a single row was too many.
         """
-        rows = self._stepped if self._advancing else self.rows
-        held = min(self._limit, len(rows))
+        tree = self.tree
+        held = min(self._scheduler.limit, tree.count)
         if held <= 1:
-            length = max((row.position + 1 for row in rows), default=0)
+            length = int(tree.position[: tree.count].max(initial=0)) + 1
             raise OutOfMemory(
                 f"out of memory with one row of {length} tokens ({shortage}); expected room for one: "
                 "lower max_gen_toks or take a smaller dtype"
             )
-        self._limit = held // 2
-        logger.warning(
-            "out of memory with %d rows (%s); going on with at most %d", held, shortage, self._limit
-        )
-        anew = {
-            row.job.number: row.job for row in rows if self._advancing or not self._can_wait(row.job.request)
-        }
-        waiting.withdraw(anew)
-        rows = [row for row in rows if row.job.number not in anew]
-        begun = [Job.begun(job.request, job.number) for job in anew.values()]
-        rows += [row for job in begun for row in job.rows(self.share)]
-        self.rows, self._stepped, self._advancing = [], [], False
-        self._start_anew(self._limit)
-        self.prefixes.clear()
-        for row in rows:
-            row.pending = None
-        waiting.suspend(rows)
+        self._scheduler.limit = held // 2
+        logger.warning("out of memory with %d rows (%s); going on with at most %d", held, shortage, held // 2)
+        self._scheduler.preempt(tree.evict())
+        self._reset_cache(held // 2)
         release_memory()
-
-    def _can_wait(self, request: Request) -> bool:
-        """Whether a row can wait with its tokens while others of its request go on.
-
-        Not under ``overwrite``, where its cache depends on the path; and not where rollouts branch, since
-        which of them may is decided token by token over the whole pool.
-        """
-        return self.recursion.kv == "keep" and request.branching is None
-
-    def _suspend(self, waiting: Waiting) -> None:
-        """Lets the newest rows wait where forks have made more than may be."""
-        surplus = self.rows[self._limit :]
-        if not surplus or any(row.job.request.branching is not None for row in surplus):
-            return  # no part of a pool that branches can wait, even if it is more than fits
-        del self.rows[self._limit :]
-        live = set(map(id, self.rows))
-        self._items.keep(lambda row: id(row) in live)
-        if self.recursion.kv == "overwrite":
-            surplus = [row.from_the_start() for row in surplus]
-        for row in surplus:
-            row.pending = None
-        waiting.suspend(surplus)
-
-    def _admit(self, waiting: Waiting) -> None:
-        """Moves waiting rows into free ones and runs all their tokens but the last."""
-        admitted = waiting.rows(self.rows, self._limit, self._demand)
-        if admitted:
-            self._spans.update(span for row in admitted for span in row.spans() if span)
-            prefill(self.stack, self._cache, self.rows, admitted, self.prefixes)
-
-    def _run_pass(self) -> None:
-        """Runs the newest token of each row that it has not been run of, and one iteration of each item."""
-        slots = [number for number, row in enumerate(self.rows) if row.pending is None]
-        starting = [self.rows[number] for number in slots]
-        owners = self._items.owners
-        if owners:
-            if items_run_alone(len(starting), len(self.rows), self.stack.device):
-                starting, slots = [], []
-            number_of = {id(row): number for number, row in enumerate(self.rows)}
-            slots += [number_of[id(row)] for row in owners]
-        batch = Batch(
-            tokens=[row.token for row in (*starting, *owners)],
-            positions=[row.position for row in (*starting, *owners)],
-            slots=slots,
-            starting=len(starting),
-            live=len(self.rows),
-            spans=self._spans,
-            overwrites=self.recursion.kv == "overwrite",
-        )
-        logprobs = self._run_batch(batch, self._cache, self._items)
-        plain = logprobs[: len(starting)]
-        if owners:
-            self._items.observe(logprobs[len(starting) :])
-        if starting:
-            self._gate(starting, plain)
-
-    def _gate(self, starting: list[Row], plain: Tensor) -> None:
-        """Notes the plain distributions, ``[rows, vocab]``, and lets the spans of gated rows be recursed."""
-        values: list[float] = entropy(plain).tolist()
-        gated = [
-            number
-            for number, (row, value) in enumerate(zip(starting, values, strict=True))
-            if value > self.recursion.entropy_threshold and self.recursion.max_recursions and row.spans()[-1]
-        ]
-        # Copied, so that a row which waits for its recursions does not hold the whole pass.
-        copies = dict(zip(gated, plain[gated], strict=True))
-        for number, (row, value) in enumerate(zip(starting, values, strict=True)):
-            row.pending = Pending(copies.get(number, plain[number]), value)
-        rows = [(starting[number], number) for number in gated]
-        if self.recursion.kv == "overwrite":
-            rows += self._fork_spans(rows)
-        items, origins = [], []
-        for row, origin in rows:
-            assert row.pending is not None
-            row.pending.items = [Item(row, span) for span in row.spans() if span > 0]
-            items += row.pending.items
-            origins += [origin] * len(row.pending.items)
-        if items:
-            self._items.join(items, self.stack.residuals, origins, plain[origins])
-
-    def _fork_spans(self, gated: list[tuple[Row, int]]) -> list[tuple[Row, int]]:
-        """Gives each span of a gated row a row of its own, since each will write its own cache entries.
-
-        Args:
-            gated: Rows with their number in the pass.
-
-        Returns:
-            The rows that were added, with the number of the row that each comes from.
-        """
-        number_of = {id(row): number for number, row in enumerate(self.rows)}
-        added: list[tuple[Row, int]] = []
-        sources: list[int] = []
-        for row, number in gated:
-            for span in row.spans()[1:]:
-                branches = [branch for branch in row.branches if branch.cell.span == span]
-                row.branches = [branch for branch in row.branches if branch.cell.span != span]
-                assert row.pending is not None
-                pending = Pending(row.pending.plain, row.pending.entropy)
-                added.append((Row(row.job, branches, row.token, row.position, pending), number))
-                sources.append(number_of[id(row)])
-        if added:
-            length = max(row.length for row, _ in added)
-            targets = range(len(self.rows), len(self.rows) + len(added))
-            self.rows += [row for row, _ in added]
-            self._cache.reserve(len(self.rows), length)
-            self._cache.copy_rows(sources, targets, length)
-        return added
-
-    def _advance(self, ready: list[Row], drawn: dict[Place, int], done: Done) -> None:
-        """Retires finished cells, lets rows whose cells drew apart fork and closes the holes."""
-        number_of = {id(row): number for number, row in enumerate(self.rows)}
-        forks: list[tuple[int, Row]] = []
-        dead: list[int] = []
-        for place_of_row, row in enumerate(ready):
-            self._count(row)
-            number = number_of[id(row)]
-            groups: dict[int, list[Branch]] = defaultdict(list)
-            for place, branch in enumerate(row.branches):
-                done.tokens += 1
-                self._finish(row, branch, done, failed=(place_of_row, place) not in drawn)
-                if branch.finish_reason is None:
-                    groups[branch.tokens[-1] if self.share else place].append(branch)
-            row.position, row.pending = row.position + 1, None
-            if not groups:
-                dead.append(number)
-                if any((place_of_row, place) not in drawn for place in range(len(row.branches))):
-                    # Its keys and values may be no numbers, which the slot's next row must not meet: a
-                    # masked column weighs 0, and 0 times NaN is NaN.
-                    self._cache.clear_row(number)
-                continue
-            first, *others = groups.values()
-            row.branches, row.token = first, first[0].tokens[-1]
-            forks += [(number, Row(row.job, group, group[0].tokens[-1], row.position)) for group in others]
-        done.surplus = place_forks(
-            self.rows, self._cache, forks, dead, limit=self._limit, can_wait=self._can_wait
-        )
-
-    def _clock(self) -> None:
-        """Counts the pass for the jobs that took part in it."""
-        for row in self.rows:
-            row.job.row_passes += 1
-        for job in {id(row.job): row.job for row in self.rows}.values():
-            job.passes += 1
-
-    def _count(self, row: Row) -> None:
-        """Adds what a token of a row cost to its job."""
-        assert row.pending is not None
-        job = row.job
-        job.row_steps += 1
-        job.plain_layer_tokens += self.stack.depth
-        job.head_evaluations += 1
-        for item in row.pending.items:
-            job.recursion_layer_tokens += item.span * len(item.divergences)
-            job.head_evaluations += len(item.divergences)
-
-    def _finish(self, row: Row, branch: Branch, done: Done, failed: bool) -> None:
-        """Ends a cell whose newest token ends it or that got none, and its job with its last cell."""
-        request = row.job.request
-        if failed:
-            branch.finish_reason = "error"
-        elif branch.tokens[-1] in self.eos_token_ids or request.stop.reached(self.tokenizer, branch.tokens):
-            branch.finish_reason = "stop"
-        elif len(branch.tokens) >= request.max_new_tokens:
-            branch.finish_reason = "length"
-        else:
-            return
-        text = request.stop.cut(decode_text(self.tokenizer, branch.tokens, skip_special_tokens=True))
-        row.job.finished.append((branch.order, branch.rollout(text, self.stack.depth, self.trace)))
-        row.job.live -= 1
-        done.rollouts += 1
-        if not row.job.live:
-            done.jobs.append(row.job)
-            self._demand.learn(row.job.row_passes, row.job.passes * request.rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -12,7 +13,6 @@ from typing import Any, cast
 from eglr_selectors import Rules, parse_pool
 from eglr_selectors.grading import DEFAULT
 from eglr_selectors.pool import Cell, Rollout, RolloutPool
-from tqdm import tqdm
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -20,22 +20,25 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lm_eval_eglr.decoding.config import RecursionConfig, SamplingConfig
+from lm_eval_eglr.decoding.config import RecursionConfig, SamplingConfig, check_number
 from lm_eval_eglr.decoding.engine import Engine
 from lm_eval_eglr.decoding.grid import Items
-from lm_eval_eglr.decoding.layer_stack import LayerStack
+from lm_eval_eglr.decoding.model.layer_stack import LayerStack
+from lm_eval_eglr.decoding.model.self_check import check_stack
+from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.decoding.rounds import Assignment, Gather, Rounds
-from lm_eval_eglr.decoding.rows import Request
-from lm_eval_eglr.decoding.self_check import check_stack
+from lm_eval_eglr.decoding.scheduler import Poll
 from lm_eval_eglr.decoding.stopping import StopRule
 from lm_eval_eglr.decoding.strategies import STRATEGIES, Course, Strategy, course_of, read_strategy
 from lm_eval_eglr.decoding.strategies.courses import FixedCourse
 from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS
 from lm_eval_eglr.decoding.teacher_forcing import token_logprobs
 from lm_eval_eglr.paths import resolve
+from lm_eval_eglr.progress import decoding_bar
 
 RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionConfig))
 SAMPLING_OPTIONS = tuple(field.name for field in dataclasses.fields(SamplingConfig))
+REMOVED_OPTIONS = ("kv",)  # still accepted with the value that is left, with a warning
 DEFAULT_ROWS = 64
 
 Prompt = str | Sequence[Mapping[str, str]]
@@ -67,7 +70,9 @@ class PoolDecoder:
         """Wraps a loaded model.
 
         Args:
-            model: A decoder-only causal LM of transformers.
+            model: A decoder-only causal LM of transformers. It may be wrapped by PEFT or for training on
+                several devices, in training mode, and its weights may change between calls: each call decodes
+                with the weights and in the mode of evaluation, and leaves the model as it was.
             tokenizer: Its tokenizer.
             strategy: ``grid``, ``sample``, ``eager`` or ``adaptive_grid``, see docs/strategies.md.
             spans: Spans L, layers: ``"0:2:4:8"``, a list, or shares of the depth such as ``"25%"``.
@@ -87,21 +92,23 @@ class PoolDecoder:
         self.strategy, recursion, sampling = read_options(
             strategy, {"spans": spans, "temperatures": temperatures, **options}
         )
-        if not isinstance(max_rows, int) or max_rows < 1:
-            raise ValueError(f"max_rows={max_rows!r}: expected an integer >= 1")
+        check_number("max_rows", max_rows, 1, integer=True)
+        if max_length is not None:
+            check_number("max_length", max_length, 1, integer=True)
+        model = _unwrapped(model)
         self.stack = LayerStack(model)
         check_stack(self.stack)
         self.sampling = sampling
         self.tokenizer = tokenizer
-        self.max_length = max_length or getattr(
-            model.config.get_text_config(), "max_position_embeddings", None
-        )
+        if max_length is None:
+            max_length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.max_length = max_length
         self.engine = Engine(
             self.stack,
             tokenizer,
             recursion,
             max_rows=max_rows,
-            eos_token_ids=eos_token_ids(model, tokenizer),
+            end_tokens=eos_token_ids(model, tokenizer),
             share=share,
             trace=trace,
             cuda_graphs=cuda_graphs,
@@ -147,6 +154,7 @@ class PoolDecoder:
         rules: Rules = DEFAULT,
         fallbacks: Sequence[str] = (),
         progress: bool = True,
+        seed: int | None = None,
     ) -> list[RolloutPool]:
         """Decodes one pool per prompt.
 
@@ -160,6 +168,8 @@ class PoolDecoder:
             rules: When two answers are equal, for strategies that read answers.
             fallbacks: Where else they look for an answer.
             progress: Whether to show a progress bar.
+            seed: Of the draws of this call; by default the constructor's. The same seed gives the same rollouts
+                of the same prompts as long as the weights are the same.
 
         Returns:
             The pools in the order of the prompts.
@@ -181,12 +191,15 @@ class PoolDecoder:
             raise ValueError(f"references: {len(golds)} for {len(prompts)} prompts")
         if course.budget == "labels" and None in golds:
             raise ValueError("budget='labels': expected a reference for every prompt")
+        sampling = self.sampling if seed is None else dataclasses.replace(self.sampling, seed=seed)
         documents = DocumentKeys()
         assignments = {}
         for number, (prompt, gold) in enumerate(zip(prompts, golds, strict=True)):
             text, tokens = self._encode(cast("Prompt", prompt))
             assignments[number] = Assignment(
-                self.request(tokens, course.cells, max_new_tokens, stop, documents.key(tokens), text),
+                self.request(
+                    tokens, course.cells, max_new_tokens, stop, documents.key(tokens), text, sampling
+                ),
                 course,
                 ("", number, 0),
                 functools.partial(parse_pool, reference=gold, rules=rules, fallbacks=tuple(fallbacks)),
@@ -210,11 +223,14 @@ class PoolDecoder:
             keep: See :class:`Rounds`.
             gather: See :class:`Rounds`.
         """
+        assignments = list(assignments)
         courses = [assignment.course for assignment in assignments]
+        limits = [assignment.request.max_new_tokens for assignment in assignments]
+        limit = sum(limits) / len(limits) if limits else 0
         known = all(isinstance(course, FixedCourse) for course in courses)
         total = sum(len(course.cells) for course in courses) if known else None
         return Rounds(
-            lambda requests: self.decode(requests, progress=progress, rollouts=total),
+            lambda requests: self.decode(requests, progress=progress, rollouts=total, limit=limit),
             self.engine.costs,
             own=None if self.course.budget == "none" else self.course.own,
             trace=self.engine.trace,
@@ -227,7 +243,7 @@ class PoolDecoder:
         """Recomputes ln p_L of each of a rollout's tokens at temperature 1, nats, by teacher forcing.
 
         Raises:
-            ValueError: Under ``kv="overwrite"``, or if the rollout has no token ids.
+            ValueError: If the rollout has no token ids.
         """
         if not rollout.tokens:
             raise ValueError("rollout: expected token ids, got a rollout of text alone")
@@ -264,25 +280,28 @@ class PoolDecoder:
         )
 
     def decode(
-        self, requests: Iterable[Request], *, progress: bool = False, rollouts: int | None = None
+        self,
+        requests: Iterable[Request] | Poll,
+        *,
+        progress: bool = False,
+        rollouts: int | None = None,
+        limit: float = 0,
     ) -> Iterator[tuple[int, RolloutPool]]:
         """Decodes requests as room is made; yields pools with their request's number as they finish.
 
         Args:
-            requests: May be a generator; it is read only as far as there is room.
-            progress: Whether to show a bar of rollouts and tokens.
+            requests: May be a generator; it is read only as far as there is room. Or a function that returns
+                the next one, or ``None`` as long as there is none.
+            progress: Whether to show a bar of tokens and rollouts, if the standard error is a terminal.
             rollouts: Total number of rollouts, for the bar.
+            limit: Length limit of a rollout, tokens, for the bar's first guess.
         """
-        with tqdm(total=rollouts, unit="rollout", desc="Decoding pools", disable=not progress) as bar:
-            tokens = 0
+        with decoding_bar(show=progress, rollouts=rollouts, limit=limit) as bar:
+            yield from bar.watch(self.engine.run(requests, bar.advance))
 
-            def advance(new_tokens: int, finished: int) -> None:
-                nonlocal tokens
-                tokens += new_tokens
-                bar.set_postfix_str(f"{tokens} tokens", refresh=False)
-                bar.update(finished)
-
-            yield from self.engine.run(requests, advance)
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The token ids of a prompt, as :meth:`generate` decodes it: a text or chat messages."""
+        return self._encode(prompt)[1]
 
     def _encode(self, prompt: Prompt) -> tuple[str, list[int]]:
         if isinstance(prompt, str):
@@ -329,6 +348,7 @@ def read_options(
         ValueError: If an option is in none of them, or a value is wrong.
     """
     given = {key: value for key, value in options.items() if value is not None}
+    _check_removed(given.pop("kv", None))
     chosen, options = read_strategy(strategy, given)
     for key, value in options.items():
         if key not in RECURSION_OPTIONS + SAMPLING_OPTIONS:
@@ -341,6 +361,30 @@ def read_options(
         RecursionConfig(**{key: value for key, value in options.items() if key in RECURSION_OPTIONS}),
         SamplingConfig(**{key: value for key, value in options.items() if key in SAMPLING_OPTIONS}),
     )
+
+
+def _unwrapped(model: Any) -> PreTrainedModel:
+    """The model of transformers inside of wrappers of PEFT, torch and accelerate; adapters stay active."""
+    while not isinstance(model, PreTrainedModel):
+        inner = getattr(model, "_orig_mod", None) or getattr(model, "module", None)
+        if inner is None and hasattr(model, "get_base_model"):
+            inner = model.get_base_model()
+        if inner is None:
+            raise ValueError(f"model={type(model).__name__}: expected a causal LM of transformers")
+        model = inner
+    return model
+
+
+def _check_removed(kv: Any) -> None:
+    """Warns of ``kv="keep"``, and refuses any other cache policy."""
+    if kv is None:
+        return
+    if kv != "keep":
+        raise ValueError(
+            f"kv={kv!r}: expected keep, or no kv at all; overwrite was removed, since it cost 1.6 times the "
+            "FLOPs and was not better (docs/results.md)"
+        )
+    warnings.warn("kv='keep' is what always happens, and the option will go", FutureWarning, stacklevel=3)
 
 
 def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -6,21 +6,64 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from lm_eval_eglr.decoding.layer_stack import LayerStack
-from lm_eval_eglr.decoding.prefixes import Prefixes
-from lm_eval_eglr.decoding.row_cache import RowCache
-from lm_eval_eglr.decoding.rows import Request, Row
+from lm_eval_eglr.decoding.model.kv_cache import KVCache, RowStates
+from lm_eval_eglr.decoding.model.layer_stack import LayerStack
+from lm_eval_eglr.decoding.model.passes import PrefillPass
+from lm_eval_eglr.decoding.request import Request
+from lm_eval_eglr.decoding.tree import Tree, WaitingRow
 
 PREFILL_CHUNK = 512  # positions per prefill pass
 PREFILL_TOKENS = 8192  # rows × positions per prefill pass, which bounds its activations
 
 
+class Prefixes:
+    """Keys and values of prompts whose rollouts come in several requests: all but the first go on from them.
+
+    They are kept until their strategy releases them. Only as many prompts are on their way at a time as have
+    rows, so this holds about one row each.
+
+    Attributes:
+        most: Most prompts that were held at once.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[tuple[int, ...], RowStates]] = {}
+        self.most = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, document: str, tokens: Sequence[int], states: RowStates) -> None:
+        """Keeps the keys and values of the first ``tokens`` of a document's prompt."""
+        self._kept[document] = (tuple(tokens), states)
+        self.most = max(self.most, len(self._kept))
+
+    def length(self, document: str, tokens: Sequence[int]) -> int:
+        """How many of the first ``tokens`` are kept."""
+        kept, _ = self._kept.get(document, ((), {}))
+        return len(kept) if tuple(tokens[: len(kept)]) == kept else 0
+
+    def states(self, document: str) -> RowStates:
+        """What is kept of a document."""
+        return self._kept[document][1]
+
+    def release(self, document: str) -> None:
+        """Forgets a document, if it is known."""
+        self._kept.pop(document, None)
+
+    def clear(self) -> None:
+        """Forgets all."""
+        self._kept.clear()
+
+
+@torch.no_grad()
 def prefill(
-    stack: LayerStack, cache: RowCache, rows: list[Row], admitted: Sequence[Row], prefixes: Prefixes
+    stack: LayerStack, cache: KVCache, tree: Tree, admitted: Sequence[WaitingRow], prefixes: Prefixes
 ) -> None:
-    """Adds rows to the live ones and runs all their tokens but the newest, which the next pass runs.
+    """Gives rows slots and runs all their tokens but the newest, which the next pass runs.
 
     Equal ones of a pool are run once and copied, also where its cells do not share their rows. Prompts that
     are kept are not run again, nor is what a row has in common with a live one of its pool.
@@ -28,21 +71,21 @@ def prefill(
     Args:
         stack: The model.
         cache: Holds the live rows.
-        rows: The live rows, in the order of their slots. Those that are added are there even if this fails.
+        tree: The live rows. Those that are added are there even if this fails.
         admitted: The rows to add.
         prefixes: What is kept of prompts, and gets those that are to be kept.
     """
-    start = len(rows)
-    sequences: dict[tuple[int, tuple[int, ...]], list[Row]] = {}
+    start = tree.count
+    sequences: dict[tuple[int, tuple[int, ...]], list[WaitingRow]] = {}
     for row in admitted:
-        prefix = tuple(row.sequence()[: row.position])
+        prefix = tuple(tree.sequence(row)[:-1])
         sequences.setdefault((row.job.number, prefix), []).append(row)
     groups = _once_per_document(
-        [_group(prefix, same, rows, prefixes) for (_, prefix), same in sequences.items()]
+        [_group(tree, prefix, same, prefixes) for (_, prefix), same in sequences.items()]
     )
-    rows += [*(each.rows[0] for each in groups), *(row for each in groups for row in each.rows[1:])]
+    tree.place([*(each.rows[0] for each in groups), *(row for each in groups for row in each.rows[1:])])
     longest = max(len(each.prefix) for each in groups)
-    cache.reserve(len(rows), longest + 1)
+    cache.reserve(tree.count, longest + 1)
     slot = start
     for begun, together in itertools.groupby(groups, key=lambda group: group.begun):
         some = list(together)
@@ -63,12 +106,12 @@ def prefill(
         slot += len(some)
     origins = [start + n for n, each in enumerate(groups) for _ in each.rows[1:]]
     if origins:
-        cache.copy_rows(origins, range(slot, len(rows)), longest)
+        cache.copy_rows(origins, range(slot, tree.count), longest)
     for each in groups:
-        # What is prefilled once more after a shortage is not counted: it is not of the method's making.
+        # What is prefilled once more after memory ran out is not counted: it is not of the method's making.
         job = each.rows[0].job
-        if job.row_steps == 0:
-            job.plain_layer_tokens += stack.depth * (len(each.prefix) - each.begun)
+        if not tree.has_run(job):
+            tree.count_prefill(job, len(each.prefix) - each.begun)
 
 
 @dataclass(slots=True)
@@ -83,7 +126,7 @@ class _Group:
     """
 
     prefix: tuple[int, ...]
-    rows: list[Row]
+    rows: list[WaitingRow]
     begun: int
     origin: int | None = None
 
@@ -92,23 +135,23 @@ class _Group:
         return self.rows[0].job.request
 
 
-def _group(prefix: tuple[int, ...], same: list[Row], live: Sequence[Row], prefixes: Prefixes) -> _Group:
+def _group(tree: Tree, prefix: tuple[int, ...], same: list[WaitingRow], prefixes: Prefixes) -> _Group:
     """Equal rows, with the longest beginning of theirs that a live row of the pool or the prompt has."""
-    group = _Group(prefix, same, prefixes.length(same[0].job.request.document, prefix))
-    for slot, row in enumerate(live):
-        if row.job is same[0].job and (common := _common(same[0], row)) > group.begun:
+    job = same[0].job
+    group = _Group(prefix, same, prefixes.length(job.request.document, prefix))
+    cells, slots = tree.live()
+    mine = tree.table.tokens[same[0].cells[0], : len(prefix) + 1 - job.request.prompt_length]
+    for slot in np.flatnonzero(tree.job[: tree.count] == job.index).tolist():
+        cell = cells[np.searchsorted(slots, slot)]
+        its = tree.table.tokens[cell, : min(len(mine), tree.table.length[cell])]
+        apart = np.flatnonzero(its != mine[: len(its)])
+        common = job.request.prompt_length + (int(apart[0]) if len(apart) else len(its))
+        # A row that is being recursed has its newest token stored, too.
+        stored = tree.position[slot] + (tree.active[slot] > 0)
+        common = min(common, len(prefix), int(stored))
+        if common > group.begun:
             group.begun, group.origin = common, slot
     return group
-
-
-def _common(waiting: Row, live: Row) -> int:
-    """How many of the positions before its newest token a row has in common with a live one of its pool."""
-    shared = waiting.job.request.prompt_length
-    for mine, its in zip(waiting.branches[0].tokens, live.branches[0].tokens, strict=False):
-        if mine != its:
-            break
-        shared += 1
-    return min(shared, waiting.position, live.length)
 
 
 def _once_per_document(groups: list[_Group]) -> list[_Group]:
@@ -124,7 +167,7 @@ def _once_per_document(groups: list[_Group]) -> list[_Group]:
 
 
 def _run(
-    stack: LayerStack, cache: RowCache, slot: int, begun: int, prefixes: Sequence[tuple[int, ...]]
+    stack: LayerStack, cache: KVCache, slot: int, begun: int, prefixes: Sequence[tuple[int, ...]]
 ) -> None:
     """Runs sequences from position ``begun`` on, in the slots from ``slot`` on, in chunks."""
     longest = max(map(len, prefixes))
@@ -139,5 +182,5 @@ def _run(
                 part = sequence[column : column + queries]
                 tokens[i, : len(part)] = torch.tensor(part, dtype=torch.long)
             positions = torch.arange(column, column + queries).expand(len(some), -1)
-            cache.begin_prefill(slice(slot + first, slot + first + len(some)), column, queries)
-            stack.forward(tokens, positions, cache)
+            rows = slice(slot + first, slot + first + len(some))
+            stack.forward(PrefillPass(cache, rows, column, queries), tokens, positions)

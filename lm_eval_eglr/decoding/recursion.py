@@ -1,60 +1,193 @@
-"""Entropy-gated latent recursion: the gate's entropy, the update rules and the measure of convergence.
+"""The gate, and the recursions that are in flight: one iteration per pass until they converge.
 
-Source: Entropy-Gated Latent Recursion, arXiv 2606.16620. Its update rule and thresholds are not public;
-the rules here and their defaults are this project's, see docs/method.md.
+Source: Entropy-Gated Latent Recursion, arXiv 2606.16620. All of it is computed on the device; the host learns
+with the drawn tokens which rows were gated and which recursions have ended.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from lm_eval_eglr.decoding.config import Update
-from lm_eval_eglr.decoding.precision import at_least_fp32
-from lm_eval_eglr.decoding.row_blocks import by_blocks
+from lm_eval_eglr.decoding.config import RecursionConfig
+from lm_eval_eglr.decoding.depth import DepthAxis, ExitRule, KLExit, TopLayers
+from lm_eval_eglr.decoding.model.passes import PassOutput
+from lm_eval_eglr.decoding.numerics import entropy
+from lm_eval_eglr.decoding.updates import UPDATE_RULES
 
 
-def entropy(logprobs: Tensor) -> Tensor:
-    """H(p) = -Σ p ln p in nats: ``[..., vocab]`` to ``[...]``. Impossible tokens count 0."""
-    # Clamped, because 0 times minus infinity is not a number; a NaN stays one.
-    low = torch.finfo(logprobs.dtype).min
-    return by_blocks(lambda rows: -torch.linalg.vecdot(rows.exp(), rows.clamp_min(low)), logprobs)
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a pass decided; tensors on the device, rows first, then recursions.
 
-
-def kl_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """KL(p ‖ q) = Σ p (ln p − ln q) in nats, ``logprobs`` is ln p: ``[..., vocab]`` to ``[...]``."""
-    low = torch.finfo(logprobs.dtype).min
-
-    def divergence(rows: Tensor, other: Tensor) -> Tensor:
-        return torch.linalg.vecdot(rows.exp(), rows.clamp_min(low) - other.clamp_min(low)).clamp_min(0.0)
-
-    return by_blocks(divergence, logprobs, reference)
-
-
-def rms(hidden: Tensor) -> Tensor:
-    """Root mean square over the last dimension, kept, in fp32 at least: ``[..., dim]`` to ``[..., 1]``."""
-    return at_least_fp32(hidden).square().mean(-1, keepdim=True).sqrt()
-
-
-def recursion_input(update: Update, strength: float, anchor: Tensor, hidden: Tensor) -> Tensor:
-    """z_k, what the top layers are applied to in iteration k.
-
-    ``replace`` and ``damped``: h_{k−1}.
-    ``anchored``: (1−α) x_{N−L} + α h_{k−1} · rms(x_{N−L}) / rms(h_{k−1}).
-
-    Args:
-        anchor: x_{N−L}, the span's input in the plain pass, ``[items, dim]``.
-        hidden: h_{k−1}, ``[items, dim]``.
+    Attributes:
+        gated: Whether each row is uncertain enough to be recursed, ``[rows]``.
+        ended: Whether each recursion has made its last iteration, ``[recursions]``.
+        entropies: Of each distribution, nats; NaN where it is not finite, ``[rows + recursions]``.
+        plain_entropies: Of p_0 of each one's row, nats.
+        iterations: Iterations so far; 0 of rows.
+        divergences: Distance of the last iteration, nats; 0 of rows.
+        converged: Whether it fell below the tolerance.
+        near: Whether rounding decides the gate or an exit.
     """
-    if update != "anchored":
-        return hidden
-    scale = rms(anchor) / rms(hidden).clamp_min(torch.finfo(torch.float32).tiny)
-    mixed = (1 - strength) * at_least_fp32(anchor) + strength * at_least_fp32(hidden) * scale
-    return mixed.to(anchor.dtype)
+
+    gated: Tensor
+    ended: Tensor
+    entropies: Tensor
+    plain_entropies: Tensor
+    iterations: Tensor
+    divergences: Tensor
+    converged: Tensor
+    near: Tensor
 
 
-def recursion_output(update: Update, strength: float, previous: Tensor, applied: Tensor) -> Tensor:
-    """h_k from h_{k−1} and f(z_k). ``damped``: h_{k−1} + α (f(z_k) − h_{k−1}); the others: f(z_k)."""
-    if update != "damped":
-        return applied
-    return torch.lerp(at_least_fp32(previous), at_least_fp32(applied), strength).to(applied.dtype)
+class ActiveRecursions:
+    """Applies the top layers to the rows that were gated until their distributions converge, K_max times at most.
+
+    A recursion joins after the pass that gated it and leaves as soon as it has ended. It takes part in passes
+    with whatever else there is to run, so that the weights are read once for all; none sees another, and what
+    else is in a pass changes nothing but rounding.
+
+    Attributes:
+        slots: Cache row of each, ``[recursions]``; deepest first, as all that follow.
+        spans: Span L of each.
+        iterations: Iterations that each has made.
+        states: h_{k−1} of each, ``[recursions, dim]``.
+    """
+
+    def __init__(
+        self,
+        config: RecursionConfig,
+        rounding: float,
+        axis: DepthAxis | None = None,
+        exit_rule: ExitRule | None = None,
+    ) -> None:
+        """Has none yet.
+
+        Args:
+            config: Gate, tolerance and number of iterations.
+            rounding: How far a log-probability moves by rounding, nats.
+            axis: What an iteration is; the top layers by the configured update rule by default.
+            exit_rule: How far an iteration has moved; KL by default.
+        """
+        self._config = config
+        self._rounding = rounding
+        self.axis = axis or TopLayers(UPDATE_RULES[config.update], config.strength)
+        self._exit = exit_rule or KLExit()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self.slots = self.spans = self.iterations = np.zeros(0, np.int64)
+        self.states = self._anchors = self._logprobs = torch.empty(0)
+        self._entropies = self._near = self._made = torch.empty(0)
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def inputs(self) -> Tensor:
+        """z_k, what each one's first layer is applied to, ``[recursions, dim]``."""
+        return self.axis.input(self._anchors, self.states)
+
+    def outputs(self, applied: Tensor) -> Tensor:
+        """h_k from f(z_k), both ``[recursions, dim]``."""
+        return self.axis.output(self.states, applied.to(self.states.device))
+
+    def step(self, output: PassOutput, starting: int) -> Verdict:
+        """Gates the rows of a pass, its first ``starting`` ones, and ends an iteration of the others."""
+        config, logprobs = self._config, output.logprobs
+        entropies = entropy(logprobs)
+        plain = entropies[:starting].double()  # compared as the numbers that users see
+        gated = plain > config.entropy_threshold
+        near = (plain - config.entropy_threshold).abs() <= 2 * self._rounding
+        if not len(self):
+            nothing = torch.zeros_like(entropies)
+            return Verdict(gated, gated[:0], entropies, entropies, nothing, nothing, nothing, near)
+        recursed = logprobs[starting:]
+        distances = self._exit.distance(recursed, self._logprobs)
+        precise = distances.double()
+        converged = precise < config.tolerance
+        reach = self._exit.rounding(config.tolerance, self._rounding)
+        self._near = self._near | ((precise - config.tolerance).abs() <= reach)
+        self._made = self._made + 1
+        self.iterations = self.iterations + 1
+        self.states = output.states
+        self._logprobs = recursed
+
+        def after_rows(values: Tensor) -> Tensor:
+            return torch.cat([values.new_zeros(starting), values]).to(entropies.dtype)
+
+        return Verdict(
+            gated,
+            converged | (self._made >= config.max_recursions),
+            entropies,
+            torch.cat([entropies[:starting], self._entropies]),
+            after_rows(self._made),
+            after_rows(distances),
+            after_rows(converged),
+            torch.cat([near, self._near]),
+        )
+
+    def update(
+        self,
+        ended: np.ndarray,
+        output: PassOutput,
+        verdict: Verdict,
+        rows: np.ndarray,
+        slots: np.ndarray,
+        spans: np.ndarray,
+    ) -> None:
+        """Drops those that have ended and adds those that a pass has gated.
+
+        Args:
+            ended: Which have, ``[recursions]``.
+            output: What the pass returned.
+            verdict: What it decided.
+            rows: Row of the pass that each new one continues, ``[new]``.
+            slots: Its row of the cache, ``[new]``.
+            spans: Its span, ``[new]``.
+        """
+        if not (len(rows) or ended.any()):
+            if len(self):
+                self._logprobs = self._logprobs.clone()  # the next pass may write where the last one did
+            return
+        kept = np.flatnonzero(~ended)
+        count = len(self)
+        order = np.concatenate([kept, count + np.arange(len(rows))])
+        all_spans = np.concatenate([self.spans, spans])
+        order = order[np.argsort(-all_spans[order], kind="stable")]
+        self.slots = np.concatenate([self.slots, slots])[order]
+        self.spans = all_spans[order]
+        self.iterations = np.concatenate([self.iterations, np.zeros(len(rows), np.int64)])[order]
+        if not len(order):
+            self.clear()
+            return
+        device = output.logprobs.device
+        chosen = torch.from_numpy(order).to(device)
+        if len(rows):
+            anchors, states = self.axis.begin(output.residuals, rows, spans)
+            index = torch.from_numpy(rows).to(device)
+            fresh = [
+                anchors,
+                states,
+                output.logprobs.index_select(0, index),
+                verdict.entropies[index],
+                verdict.near[index],
+                torch.zeros(len(rows), dtype=torch.long, device=device),
+            ]
+        else:
+            fresh = []
+        held = [self._anchors, self.states, self._logprobs, self._entropies, self._near, self._made]
+        joined = []
+        for number, old in enumerate(held):
+            values = old if not fresh else torch.cat([old, fresh[number]]) if count else fresh[number]
+            joined.append(values.index_select(0, chosen.to(values.device)))
+        self._anchors, self.states, self._logprobs, self._entropies, self._near, self._made = joined
+
+    def move(self, slot_of: Mapping[int, int]) -> None:
+        """Follows rows that were moved: ``slot_of`` is the new slot of those by the old one."""
+        self.slots = np.array([slot_of.get(slot, slot) for slot in self.slots.tolist()], np.int64)

@@ -6,7 +6,7 @@ import logging
 import pickle
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,13 +15,14 @@ from eglr_selectors.pool import Rollout, RolloutPool
 
 from lm_eval_eglr.decoding.budget import Account, Balance, Key, decoded_tokens, share_out
 from lm_eval_eglr.decoding.costs import CostModel
-from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.request import Request
+from lm_eval_eglr.decoding.scheduler import Poll
 from lm_eval_eglr.decoding.strategies.course import Course
 
 logger = logging.getLogger(__name__)
 
 Read = Callable[[RolloutPool], ParsedPool]
-Decode = Callable[[Iterable[Request]], Iterator[tuple[int, RolloutPool]]]
+Decode = Callable[[Poll], Iterator[tuple[int, RolloutPool]]]
 Gather = Callable[[list[Account]], list[Account]]
 """Joins the accounts of all processes of a run; each gets all of them."""
 
@@ -63,28 +64,11 @@ class _Errand:
     request: Request
 
 
-class _Queue:
-    """Requests for the engine, which may be added while it runs: empty is not the end."""
-
-    def __init__(self) -> None:
-        self.errands: deque[_Errand] = deque()
-        self.taken: list[_Errand] = []
-
-    def __iter__(self) -> Iterator[Request]:
-        return self
-
-    def __next__(self) -> Request:
-        if not self.errands:
-            raise StopIteration
-        self.taken.append(self.errands.popleft())
-        return self.taken[-1].request
-
-
 class Rounds:
     """Decodes prompts by their strategies, in two rounds with one sharing of the budget between them.
 
     Args:
-        decode: The engine: requests in, their pools out, in any order.
+        decode: The engine: asks for requests one by one, and yields their pools in any order.
         costs: What tokens of the model cost.
         own: Budget of a prompt, rollouts, where they share it; ``None`` where nothing is shared. It is
             the same for all processes of a run: they wait for each other to share.
@@ -186,29 +170,33 @@ class Rounds:
         self, progress: Mapping[int, _Progress], errands: Sequence[_Errand]
     ) -> Iterator[tuple[int, RolloutPool]]:
         """Runs prompts until their strategies have no more requests; yields number and pool of each."""
-        queue = _Queue()
-        queue.errands.extend(errands)
-        while queue.errands:
-            queue.taken.clear()
-            for index, part in self._decode(queue):
-                errand = queue.taken[index]
-                each = progress[errand.number]
-                each.parts[errand.place] = part
-                each.waiting -= 1
-                if each.waiting:
-                    continue
-                self._join(each)
-                more = self._more(each)
-                each.waiting = len(more)
-                # Ahead of prompts that have not begun, so that few pools are half done at a time.
-                queue.errands.extendleft(
-                    reversed([_Errand(errand.number, place, request) for place, request in enumerate(more)])
-                )
-                if not more:
-                    self._release(each.assignment.request.document)
-                    assert each.pool is not None
-                    yield errand.number, each.pool
-                    each.pool = None
+        waiting = deque(errands)
+        taken: list[_Errand] = []
+
+        def poll() -> Request | None:
+            if not waiting:
+                return None  # for now: pools that finish may ask for more
+            taken.append(waiting.popleft())
+            return taken[-1].request
+
+        for index, part in self._decode(poll):
+            errand = taken[index]
+            each = progress[errand.number]
+            each.parts[errand.place] = part
+            each.waiting -= 1
+            if each.waiting:
+                continue
+            self._join(each)
+            more = self._more(each)
+            each.waiting = len(more)
+            # Ahead of prompts that have not begun, so that few pools are half done at a time.
+            again = [_Errand(errand.number, place, request) for place, request in enumerate(more)]
+            waiting.extendleft(reversed(again))
+            if not more:
+                self._release(each.assignment.request.document)
+                assert each.pool is not None
+                yield errand.number, each.pool
+                each.pool = None
 
     def _join(self, each: _Progress) -> None:
         parts = [part for _, part in sorted(each.parts.items())]

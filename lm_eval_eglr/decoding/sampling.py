@@ -1,73 +1,113 @@
-"""Drawing tokens from distributions by given uniforms."""
+"""Drawing a token: its uniform, truncation, and the inverse of the cumulative distribution.
+
+A uniform is a function of seed, document, cell and step, and of nothing else; so are the draws.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from typing import cast
 
+import numpy as np
 import torch
+from eglr_selectors.pool import Cell
 from torch import Tensor
 from transformers import LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from lm_eval_eglr.decoding.config import SamplingConfig
-from lm_eval_eglr.decoding.row_blocks import row_blocks
+from lm_eval_eglr.decoding.numerics import row_blocks
 
+BLOCK = 256  # uniforms of a cell that are made at a time
 Truncation = tuple[int, float, float]
 
 
-def truncation_key(sampling: SamplingConfig) -> Truncation:
-    """What decides whether two cells can be drawn in one call of :func:`draw_with_margins`."""
+class DrawStream:
+    """The uniforms of one cell of one document, by step.
+
+    Philox is counter-based and its raw output is fixed by its definition, so the draws are the same on
+    every machine, whatever the batch, the order of the documents or the other cells of the grid.
+    With ``noise="shared"`` the span is left out of the key: common random numbers along L. Span 0 never
+    enters, so that plain samples are the same ones in every grid.
+    """
+
+    def __init__(self, sampling: SamplingConfig, document: str, cell: Cell) -> None:
+        parts = [str(sampling.seed), document, repr(cell.temperature), str(cell.sample)]
+        if sampling.noise == "independent" and cell.span:
+            parts.append(str(cell.span))
+        digest = hashlib.blake2b("\x1f".join(parts).encode(), digest_size=16).digest()
+        self._key = int.from_bytes(digest, "little")
+
+    def block(self, number: int) -> np.ndarray:
+        """The uniforms in [0, 1) of the steps from ``number * BLOCK`` on, ``[BLOCK]``."""
+        bits = np.random.Philox(key=self._key)
+        bits.advance(number * BLOCK // 4)  # each count of Philox gives four words
+        raw = np.asarray(bits.random_raw(BLOCK), dtype=np.uint64)
+        uniforms: np.ndarray = (raw >> np.uint64(11)) * 2.0**-53
+        return uniforms
+
+
+def truncation_of(sampling: SamplingConfig) -> Truncation:
+    """What decides whether two cells can be drawn in one call of :func:`draw_tokens`."""
     return (sampling.top_k, sampling.top_p, sampling.min_p)
 
 
-def truncation(key: Truncation) -> LogitsProcessorList:
+def warpers(truncation: Truncation) -> LogitsProcessorList:
     """transformers' own truncation of a tempered distribution, in the order of its ``generate``."""
-    top_k, top_p, min_p = key
-    warpers = LogitsProcessorList()
+    top_k, top_p, min_p = truncation
+    found = LogitsProcessorList()
     if top_k > 0:
-        warpers.append(TopKLogitsWarper(top_k=top_k))
+        found.append(TopKLogitsWarper(top_k=top_k))
     if top_p < 1.0:
-        warpers.append(TopPLogitsWarper(top_p=top_p))
+        found.append(TopPLogitsWarper(top_p=top_p))
     if min_p > 0.0:
-        warpers.append(MinPLogitsWarper(min_p=min_p))
-    return warpers
+        found.append(MinPLogitsWarper(min_p=min_p))
+    return found
 
 
-def draw_with_margins(
-    logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warpers: LogitsProcessorList
-) -> tuple[Tensor, Tensor]:
+def draw_tokens(
+    logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warp: LogitsProcessorList
+) -> tuple[Tensor, Tensor, Tensor]:
     """Draws tokens by inverting the cumulative distribution: the first token whose cumulative mass exceeds u.
 
     Args:
         logprobs: Log-probabilities at temperature 1, ``[items, vocab]``.
         temperatures: One per item, above 0, ``[items]``.
         uniforms: Draws per item, in [0, 1), ``[items, draws]``.
-        warpers: Truncation, from :func:`truncation`.
+        warp: Truncation, from :func:`warpers`.
 
     Returns:
-        Token ids, ``[items, draws]``; a token of probability 0 is never drawn. And each draw's margin, the
-        mass between u and the nearer end of its token's interval, ``[items, draws]``.
+        Token ids, ``[items, draws]``; a token of probability 0 is never drawn. Each draw's margin, the mass
+        between u and the nearer end of its token's interval. And its log-probability under the tempered,
+        truncated and renormalised distribution, nats. All ``[items, draws]``.
     """
     draws = [
-        _draw(logprobs[rows], temperatures[rows, None], uniforms[rows], warpers)
-        for rows in row_blocks(logprobs)
+        _draw(logprobs[rows], temperatures[rows, None], uniforms[rows], warp) for rows in row_blocks(logprobs)
     ]
-    return torch.cat([tokens for tokens, _ in draws]), torch.cat([margins for _, margins in draws])
+    if len(draws) == 1:
+        return draws[0]
+    tokens, margins, drawn = (torch.cat(each) for each in zip(*draws, strict=True))
+    return tokens, margins, drawn
 
 
 def _draw(
-    logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warpers: LogitsProcessorList
-) -> tuple[Tensor, Tensor]:
+    logprobs: Tensor, temperatures: Tensor, uniforms: Tensor, warp: LogitsProcessorList
+) -> tuple[Tensor, Tensor, Tensor]:
     scores = logprobs / temperatures
-    no_history = cast("torch.LongTensor", torch.empty(0, dtype=torch.long))
-    kept = warpers(no_history, cast("torch.FloatTensor", scores))
+    if warp:
+        no_history = cast("torch.LongTensor", torch.empty(0, dtype=torch.long))
+        scores = warp(no_history, cast("torch.FloatTensor", scores))
     # Weights relative to the likeliest token, in place: a distribution over a vocabulary is large, and each
     # pass over it costs. No warper writes into its input, so what it returns is ours.
-    weights = kept.sub_(kept.amax(-1, keepdim=True)).exp_()
+    weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
     cumulative = weights.cumsum(-1)
     total = cumulative[:, -1:]
     # The product may round up to the total, beyond which there is no token.
     targets = torch.minimum(uniforms.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
     tokens = torch.searchsorted(cumulative, targets, right=True)
+    # Only distributions that are not finite have no such token.
+    tokens = tokens.clamp_max(weights.shape[-1] - 1)
     above = cumulative.gather(-1, tokens) - targets
-    margins = torch.minimum(above, weights.gather(-1, tokens) - above) / total
-    return tokens, margins
+    own = weights.gather(-1, tokens)
+    margins = torch.minimum(above, own - above) / total
+    # Summed again: what a cumulative sum of a long row ends with has lost some digits.
+    return tokens, margins, (own / weights.sum(-1, keepdim=True)).log()

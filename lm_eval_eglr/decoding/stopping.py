@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 # Tokens decoded before the first one that could belong to a stop string, so that a character whose
@@ -18,7 +19,8 @@ def decode_text(
     tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], skip_special_tokens: bool = False
 ) -> str:
     """Decodes one sequence of token ids."""
-    return cast("str", tokenizer.decode(list(tokens), skip_special_tokens=skip_special_tokens))
+    # As an array, since a list is looked at token by token in Python first.
+    return cast("str", tokenizer.decode(np.array(tokens), skip_special_tokens=skip_special_tokens))
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,24 @@ class StopRule:
     def window(self) -> int:
         """Tokens that a completed stop string can reach back: one per byte, at most."""
         return max((len(s.encode()) for s in self.active), default=0) + LEAD_TOKENS
+
+    @cached_property
+    def _may_end(self) -> dict[int, bool]:
+        return {}
+
+    def may_end(self, tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
+        """Whether a stop string can be completed by a token, whatever is before it.
+
+        It is by tokens that write a string's last character, or part of a character. Each token is looked at
+        once, behind another one, because a tokenizer may drop the space that a text begins with.
+        """
+        if token not in self._may_end:
+            lead = decode_text(tokenizer, [token])
+            piece = decode_text(tokenizer, [token, token])
+            piece = lead + piece
+            ends = {string[-1] for string in self.active}
+            self._may_end[token] = "\ufffd" in piece or not piece or any(end in piece for end in ends)
+        return self._may_end[token]
 
     def reached(self, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> bool:
         """Whether the newest token completed a stop string."""

@@ -1,22 +1,23 @@
 """Log-probabilities of given tokens under p_L, for all positions side by side.
 
-Under ``kv="keep"`` the distribution p_L(· | prefix) is a function of the token prefix alone, so what was
-recorded while decoding can be computed again: the sequence is prefilled once, then every position is
-run as an item that attends to the cached past, plain and recursed.
+The distribution p_L(· | prefix) is a function of the token prefix alone, so what was recorded while decoding
+can be computed again: the sequence is prefilled once, then every position runs as a query of its own that
+attends to the cached past, plain and recursed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from lm_eval_eglr.decoding.attention import RowAttention
 from lm_eval_eglr.decoding.config import RecursionConfig
-from lm_eval_eglr.decoding.items import Item, Items
-from lm_eval_eglr.decoding.layer_stack import LayerStack
-from lm_eval_eglr.decoding.recursion import entropy
-from lm_eval_eglr.decoding.row_cache import RowCache
+from lm_eval_eglr.decoding.model.kv_cache import KVCache
+from lm_eval_eglr.decoding.model.layer_stack import LayerStack
+from lm_eval_eglr.decoding.model.passes import DynamicPass, PrefillPass, RecursionInputs
+from lm_eval_eglr.decoding.recursion import ActiveRecursions
 
 POSITIONS = 64  # run side by side; each reads a copy of the past
 
@@ -35,37 +36,53 @@ def token_logprobs(
         span: L; 0 is the plain model.
 
     Raises:
-        ValueError: Under ``kv="overwrite"``, where the state depends on the path; for an empty prompt.
+        ValueError: For an empty prompt.
     """
-    if recursion.kv != "keep":
-        raise ValueError(f"kv={recursion.kv!r}: log-probabilities can be recomputed under kv='keep' only")
     if not prompt:
         raise ValueError("prompt: expected at least one token, got an empty prompt")
     sequence = torch.tensor([*prompt, *tokens])
-    cache = RowCache(1)
+    cache = KVCache(1)
     cache.reserve(1, len(sequence))
     logprobs: list[float] = []
-    with RowAttention(stack.model)(), stack.recording():
-        cache.begin_prefill(slice(0, 1), 0, len(sequence))
-        stack.forward(sequence[None], torch.arange(len(sequence))[None], cache)
+    with stack.installed():
+        everything = torch.arange(len(sequence))[None]
+        stack.forward(PrefillPass(cache, slice(0, 1), 0, len(sequence)), sequence[None], everything)
         first, last = len(prompt) - 1, len(sequence) - 1
         for start in range(first, last, POSITIONS):
             positions = torch.arange(start, min(start + POSITIONS, last))
-            slots = torch.zeros_like(positions)
-            cache.begin_items(slots, positions, stored=0, live=1)
-            normed = stack.forward(sequence[positions][:, None], positions[:, None], cache)
-            plain = stack.unembed(normed[:, 0]).log_softmax(-1)
-            gated = (entropy(plain) > recursion.entropy_threshold).nonzero()[:, 0].tolist()
-            if span and recursion.max_recursions and gated:
-                found = [Item(place, span) for place in gated]
-                items: Items[int] = Items(recursion)
-                items.join(found, stack.residuals, gated, plain[gated])
-                while items:
-                    left = positions[items.owners]
-                    cache.begin_items(torch.zeros_like(left), left, stored=0, live=1)
-                    normed = stack.forward(sequence[left][:, None], left[:, None], cache, items)
-                    items.observe(stack.unembed(normed[:, 0]).log_softmax(-1))
-                plain[gated] = torch.stack([item.logprobs for item in found if item.logprobs is not None])
-            drawn = sequence[positions + 1].to(plain.device)
-            logprobs += plain[torch.arange(len(drawn)), drawn].tolist()
+            final = _distributions(stack, cache, recursion, sequence[positions], positions, span)
+            drawn = sequence[positions + 1].to(final.device)
+            logprobs += final[torch.arange(len(drawn)), drawn].tolist()
     return logprobs
+
+
+def _distributions(
+    stack: LayerStack,
+    cache: KVCache,
+    recursion: RecursionConfig,
+    tokens: Tensor,
+    positions: Tensor,
+    span: int,
+) -> Tensor:
+    """ln p_L at some positions of the only row, ``[positions, vocab]``."""
+    slots = torch.zeros_like(positions)
+    active = ActiveRecursions(recursion, rounding=0.0)
+    running = DynamicPass(cache, slots, positions, 1, stack.depth, stored=False)
+    output = stack.run(running, tokens, positions)
+    verdict = active.step(output, len(tokens))
+    final = output.logprobs.clone()
+    gated = verdict.gated.nonzero()[:, 0].cpu().numpy()
+    if not (span and recursion.max_recursions and len(gated)):
+        return final
+    # What the recursions call slots are positions here: they are what tells them apart.
+    active.update(np.zeros(0, bool), output, verdict, gated, gated, np.full(len(gated), span))
+    while len(active):
+        left = torch.from_numpy(active.slots)
+        joining = RecursionInputs(active.spans.tolist(), active.inputs(), active.outputs)
+        running = DynamicPass(cache, slots[left], positions[left], 1, stack.depth, joining, stored=False)
+        output = stack.run(running, tokens[left], positions[left])
+        verdict = active.step(output, 0)
+        final[left] = output.logprobs
+        none = np.zeros(0, np.int64)
+        active.update(verdict.ended.cpu().numpy(), output, verdict, none, none, none)
+    return final

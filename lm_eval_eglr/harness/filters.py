@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from eglr_selectors import ParsedPool, RolloutPool, Rules, Selection, get_selector, parse_documents
+from eglr_selectors import (
+    ParsedPool,
+    RolloutPool,
+    Rules,
+    Selection,
+    extract,
+    get_selector,
+    parse_documents,
+    undefined,
+)
+from eglr_selectors.estimators import figure_at_k
 from eglr_selectors.grading import DEFAULT
+from eglr_selectors.options import check_name
 from lm_eval.api.filter import Filter
+from lm_eval.api.instance import Instance
 
-from lm_eval_eglr.harness.instances import PoolResponse
+from lm_eval_eglr.harness.console import debugging
+from lm_eval_eglr.harness.instances import FALLBACKS, PoolResponse
+from lm_eval_eglr.problems.tolerance import rules_of
+
+logger = logging.getLogger(__name__)
+
+RETURNS = ("answer", "text")
 
 
 class FilteredText(str):
@@ -52,15 +70,26 @@ class PoolReader:
         reference_key: The document's column with the reference answer.
         rules: When two answers are equal.
         fallbacks: Where to look for an answer when there is no box.
+        reference_of: Gives a document's reference answer where it is in no column.
     """
 
     def __init__(
-        self, reference_key: str = "answer", rules: Rules = DEFAULT, fallbacks: Sequence[str] = ()
+        self,
+        reference_key: str = "answer",
+        rules: Rules = DEFAULT,
+        fallbacks: Sequence[str] = (),
+        reference_of: Callable[[dict[str, Any]], Any] | None = None,
     ) -> None:
         self.reference_key = reference_key
         self.rules = rules
         self.fallbacks = tuple(fallbacks)
+        self._reference_of = reference_of
         self._read: tuple[list[Any], list[ParsedPool]] | None = None
+
+    def reference(self, doc: dict[str, Any]) -> str | None:
+        """The document's reference answer, ``None`` where it has none."""
+        found = doc.get(self.reference_key) if self._reference_of is None else self._reference_of(doc)
+        return None if found is None else str(found)
 
     def parsed(self, resps: Sequence[Sequence[str]], docs: Sequence[dict[str, Any]]) -> list[ParsedPool]:
         """Returns one parsed pool per document, read anew only if the responses are others than before."""
@@ -68,7 +97,7 @@ class PoolReader:
             before, known = self._read
             if all(old is new for old, new in zip(before, resps, strict=True)):
                 return known
-        references = [_as_text(doc.get(self.reference_key)) for doc in docs]
+        references = [self.reference(doc) for doc in docs]
         pools = [joined_pool(list(responses)) for responses in resps]
         problems = [str(doc.get("problem", pool.prompt)) for doc, pool in zip(docs, pools, strict=True)]
         rules = [self.rules_of(doc) for doc in docs]
@@ -79,55 +108,168 @@ class PoolReader:
 
     def rules_of(self, doc: dict[str, Any]) -> Rules:
         """The benchmark's rules, with the absolute ``tolerance`` that a document may have of its own."""
-        tolerance = doc.get("tolerance")
-        if not tolerance:
-            return self.rules
-        # A hair more, so that an answer on the edge is inside in floating point too.
-        relative = tolerance / abs(float(doc[self.reference_key])) * (1 + 1e-9)
-        return replace(self.rules, relative_tolerance=relative)
-
-
-def _as_text(reference: Any) -> str | None:
-    return None if reference is None else str(reference)
+        return rules_of(doc, self.rules, self.reference(doc))
 
 
 class SelectFilter(Filter):
     """Applies one selector to every document.
 
+    In a task of one's own the pipeline gives the selected answer, spelt as the reference is where both are
+    equal. So a metric that compares strings, such as lm_eval's ``exact_match``, counts equal answers.
+
     Args:
         selector: A registered selector's name, with options if it has any.
         reader: Shared with the other filters of a task; made from the other arguments if not given.
-        reference_key: The document's column with the reference answer, for oracles.
+        reference_key: The document's column with the reference answer; by default the task's target.
         rules: Name of the grading rules; see ``eglr_selectors.Rules``.
-        fallbacks: Where to look for an answer when there is no box.
+        fallbacks: Where to look for an answer when there is no box; by default everywhere.
+        returns: ``answer``, or ``text`` for the whole text of the selected rollout.
+        by_default: Whether nobody has asked for this selector, so that it may be undefined in silence.
 
     Raises:
-        ValueError: For an unknown selector, rule or fallback.
+        ValueError: For an unknown selector, rule, fallback or form.
     """
 
     def __init__(
         self,
         selector: str = "majority",
         reader: PoolReader | None = None,
-        reference_key: str = "answer",
+        reference_key: str | None = None,
         rules: str | None = None,
-        fallbacks: Sequence[str] = (),
+        fallbacks: Sequence[str] | str | None = None,
+        returns: str = "answer",
+        by_default: bool = False,
     ) -> None:
         super().__init__()
+        self._by_default = by_default
         self.selector = get_selector(selector)
-        self.reader = reader or PoolReader(
-            reference_key, DEFAULT if rules is None else Rules.named(rules), fallbacks
-        )
+        check_name("returns", returns, RETURNS)
+        self.reader = reader or pool_reader(reference_key, rules, fallbacks)
+        self._returns = returns
 
     def apply(self, resps: Iterable[Any], docs: list[dict[str, Any]]) -> list[SelectedText]:
-        """Returns the selected text of each document; the empty text where nothing was selected."""
-        return [self._select(parsed) for parsed in self.reader.parsed(list(resps), docs)]
+        """Returns what was selected of each document; the empty text where nothing was.
 
-    def _select(self, parsed: ParsedPool) -> SelectedText:
-        selection = self.selector(parsed)
-        text = SelectedText("" if selection.index is None else parsed[selection.index].text)
-        text.selection, text.parsed = selection, parsed
-        return text
+        A selector that raises is undefined on that document, which is warned of once.
+        """
+        selected, failed = [], []
+        for parsed, doc in zip(self.reader.parsed(list(resps), docs), docs, strict=True):
+            try:
+                selection = self.selector(parsed)
+            except Exception as error:  # a selector is anyone's code, and must not cost the other rows
+                selection = undefined(parsed, f"{type(error).__name__}: {error}")
+                failed.append((doc.get("id", len(selected)), error))
+            selected.append(self._text(parsed, selection))
+        if failed:
+            document, error = failed[0]
+            logger.warning(
+                "selector %s raised on %d of %d documents, so it has no row (first: document %s: %s: %s)",
+                self.selector.label,
+                len(failed),
+                len(selected),
+                document,
+                type(error).__name__,
+                error,
+                exc_info=error if debugging() else None,
+            )
+        else:
+            self._say_undefined(
+                [text.selection.reason for text in selected if not text.selection.defined], len(docs)
+            )
+        return selected
+
+    def _say_undefined(self, reasons: Sequence[str], count: int) -> None:
+        """Says why lm_eval's table has no row of this selector."""
+        if reasons:
+            logger.log(
+                logging.INFO if self._by_default else logging.WARNING,
+                "selector %s is undefined on %d of %d documents, so it has no row (%s)",
+                self.selector.label,
+                len(reasons),
+                count,
+                reasons[0],
+            )
+
+    def _text(self, parsed: ParsedPool, selection: Selection) -> SelectedText:
+        index = selection.index
+        if index is None:
+            text = ""
+        elif self._returns == "text":
+            text = parsed[index].text
+        elif parsed.reference is not None and parsed.correct[index]:
+            text = parsed.reference
+        else:
+            text = selection.answer or ""
+        selected = SelectedText(text)
+        selected.selection, selected.parsed = selection, parsed
+        return selected
+
+
+def pool_reader(
+    reference_key: str | None = None,
+    rules: str | None = None,
+    fallbacks: Sequence[str] | str | None = None,
+    reference_of: Callable[[dict[str, Any]], Any] | None = None,
+) -> PoolReader:
+    """Makes a reader from the options of the filter ``eglr_select``.
+
+    Raises:
+        ValueError: For an unknown rule or fallback.
+    """
+    names = FALLBACKS if fallbacks is None else (fallbacks,) if isinstance(fallbacks, str) else fallbacks
+    extract("", fallbacks=names)  # refuses an unknown name now, not after the model has run
+    named = DEFAULT if rules is None else Rules.named(rules)
+    return PoolReader(reference_key or "answer", named, names, None if reference_key else reference_of)
+
+
+def drop_repeated(instances: Iterable[Instance]) -> None:
+    """Drops the responses that lm_eval has asked for only to even out its processes."""
+    for instance in instances:
+        del instance.resps[instance.repeats :]
+
+
+def keep_all_texts(instances: Sequence[Instance], reader: PoolReader) -> None:
+    """Gives logged samples the texts of all rollouts, as of a backend that is asked N times."""
+    parsed = reader.parsed([each.resps for each in instances], [each.doc for each in instances])
+    for instance, pool in zip(instances, parsed, strict=True):
+        instance.resps = [rollout.text for rollout in pool]
+
+
+class FigureText(FilteredText):
+    """What a figure such as ``pass@4`` says of a document.
+
+    Attributes:
+        value: The mean over all subsets of the document's rollouts; NaN if it is undefined.
+    """
+
+    value: float
+
+
+class FigureFilter(Filter):
+    """Computes a figure such as ``pass@4`` or ``maj@16`` of every document.
+
+    Args:
+        name: The figure, see :func:`eglr_selectors.estimators.figure_at_k`.
+        reader: Shared with the other filters of a task.
+    """
+
+    def __init__(self, name: str, reader: PoolReader) -> None:
+        super().__init__()
+        figure = figure_at_k(name)
+        if figure is None:
+            raise ValueError(f"{name!r}: expected a figure such as pass@4")
+        self.figure = figure
+        self.reader = reader
+
+    def apply(self, resps: Iterable[Any], docs: list[dict[str, Any]]) -> list[FigureText]:
+        """Returns the figure of each document as text, with its value."""
+        pools = self.reader.parsed(list(resps), docs)
+        filtered = []
+        for parsed, value in zip(pools, self.figure(pools).values, strict=True):
+            text = FigureText(f"{value:.4f}")
+            text.parsed, text.value = parsed, float(value)
+            filtered.append(text)
+        return filtered
 
 
 class WholePool(Filter):

@@ -10,6 +10,9 @@ from eglr_selectors import RolloutPool, Rules
 from eglr_selectors.grading import DEFAULT
 from lm_eval.api.instance import Instance
 
+FALLBACKS = ("hash", "phrase", "last_number")
+"""Where a selector looks for an answer when there is no box, in tasks that do not say where it is."""
+
 
 @dataclass
 class PoolRequest(Instance):

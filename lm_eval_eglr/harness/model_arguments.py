@@ -1,4 +1,4 @@
-"""Which arguments may go through to transformers when a model is loaded; all others are refused."""
+"""The arguments of hf-eglr: its own, those of a request, those that may go through to transformers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,35 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lm_eval_eglr.decoding.pool_decoder import RECURSION_OPTIONS, SAMPLING_OPTIONS
+from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS
+
+DECODING_OPTIONS = (*STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS)
+OWN_OPTIONS = (
+    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs"),
+    *RECURSION_OPTIONS,
+    *SAMPLING_OPTIONS,
+)
+DRAW_OPTIONS = ("top_p", "top_k", "min_p")
+GENERATION_OPTIONS = ("do_sample", "temperature", *DRAW_OPTIONS, "until", "max_gen_toks")
+# Settings of a generation config that change greedy text and that the engine does not know.
+UNAPPLIED = (
+    "repetition_penalty",
+    "encoder_repetition_penalty",
+    "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size",
+    "bad_words_ids",
+    "sequence_bias",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "min_length",
+    "min_new_tokens",
+    "guidance_scale",
+    "num_beams",
+)
+NEUTRAL: tuple[Any, ...] = (None, 0, 1, [], {})
 # What HFLM takes as **kwargs and hands on to from_pretrained. A list, because from_pretrained itself
 # either ignores an argument it does not know or fails in the model's constructor.
 FROM_PRETRAINED = (
@@ -41,3 +70,85 @@ def refuse_unknown(kwargs: Mapping[str, Any], own: Iterable[str], hflm: Iterable
                 f"{key}={value!r}: unknown argument of hf-eglr; {hint}its own are {', '.join(own)}; "
                 f"all arguments of hf are allowed too"
             )
+
+
+def refuse_empty(arguments: Mapping[str, Any]) -> None:
+    """Raises ValueError for the first argument whose value is empty, as after a variable that is not set."""
+    for key, value in arguments.items():
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(f"{key}={value!r}: expected a value; is a variable not set?")
+
+
+def check_batch_size(value: Any) -> None:
+    """Raises ValueError for anything but a whole number of at least 1, ``auto`` or ``auto:N``."""
+    text = str(value)
+    first, _, schedule = text.partition(":")
+    if first == "auto" and (not schedule or schedule.replace(".", "", 1).isdecimal()) and text != "auto:":
+        return
+    if isinstance(value, bool) or not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"batch_size={value!r}: expected a whole number >= 1, or auto")
+
+
+def check_store_folder(value: Any) -> str:
+    """Returns the folder of ``rollouts=``.
+
+    Raises:
+        ValueError: If it is none: lm_eval makes numbers and truth values of ``12`` and ``true``.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"rollouts={value!r}: expected the name of a folder, such as ./{value}")
+    return value
+
+
+BITS_AND_BYTES = ("load_in_4bit", "load_in_8bit")
+
+
+def quantization(arguments: dict[str, Any]) -> Any:
+    """Takes the quantization out of the arguments and makes transformers' configuration of it.
+
+    ``load_in_4bit=True`` and the ``bnb_4bit_...`` options are no arguments of ``from_pretrained`` any more,
+    and HFLM hands ``quantization_config`` on twice.
+
+    Returns:
+        The configuration; ``None`` if there is none.
+
+    Raises:
+        ValueError: If it is no mapping, or no configuration that transformers knows.
+    """
+    own = {
+        key: arguments.pop(key) for key in list(arguments) if key in BITS_AND_BYTES or key.startswith("bnb_")
+    }
+    given = arguments.pop("quantization_config", None)
+    if given is not None and own:
+        raise ValueError(f"{next(iter(own))}: quantization_config is given too; say it there")
+    if not own and (given is None or not isinstance(given, str | Mapping)):
+        return given
+    if isinstance(given, str):
+        raise ValueError(
+            f"quantization_config={given!r}: expected a mapping, such as "
+            "{'quant_method':'bitsandbytes','load_in_4bit':True}"
+        )
+    from transformers.quantizers import AutoQuantizationConfig
+
+    settings = dict(given) if given is not None else {"quant_method": "bitsandbytes", **own}
+    try:
+        return AutoQuantizationConfig.from_dict(settings)
+    except Exception as error:
+        raise ValueError(f"quantization_config={settings!r}: {error}") from error
+
+
+EXTRAS = {"gguf": "gguf_file", "peft": "peft"}
+"""Extras of this package, by the argument of hf that needs them."""
+
+
+def loading_error(pretrained: Any, arguments: Mapping[str, Any], error: Exception) -> ValueError:
+    """What a user is told of a model that could not be loaded: one line, with the extra that is missing."""
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if isinstance(error, ImportError):
+        for extra, argument in EXTRAS.items():
+            if arguments.get(argument) and extra in str(error).lower():
+                return ValueError(
+                    f"{argument}={arguments[argument]!r}: needs a package that is not installed: "
+                    f'pip install "lm-eval-eglr[{extra}]"'
+                )
+    return ValueError(f"pretrained={pretrained!r} cannot be loaded: {reason}")

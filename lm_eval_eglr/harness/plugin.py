@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +17,11 @@ from typing import Any
 from lm_eval_eglr.paths import tasks_folder
 
 # Imported by lm_eval's registries only when the component is asked for.
-MODELS = {"hf-eglr": "lm_eval_eglr.harness.model:EGLRLM"}
+MODELS = {
+    "hf-eglr": "lm_eval_eglr.harness.model:EGLRLM",
+    "vllm-eglr": "lm_eval_eglr.backends.vllm:VLLMPools",
+    "server-eglr": "lm_eval_eglr.backends.server:ServerPools",
+}
 FILTERS = {"eglr_select": "lm_eval_eglr.harness.filters:SelectFilter"}
 
 
@@ -105,51 +109,133 @@ def join_selectors(items: list[str]) -> list[str]:
 
 
 def check_runs(module: ModuleType) -> None:
-    """Lets ``evaluate`` refuse more processes than documents where lm_eval would leave them waiting, and
-    warn when our tasks run on a chat model whose template is not applied.
+    """Lets ``simple_evaluate`` and ``evaluate`` check our runs first; see the module ``run_checks``.
 
-    lm_eval warns only where the model's name says that it is one, and a task never sees the model.
+    And keeps git from printing where there is no repository, which lm_eval asks for its hash.
     """
-    original = module.evaluate
+    _wrap_checked(module, "simple_evaluate", "check_run")
+    _wrap_checked(module, "evaluate", "check_evaluation")
+    original = module.get_git_commit_hash
+    if getattr(original, "_lm_eval_eglr", False):
+        return
+
+    @functools.wraps(original)
+    def get_git_commit_hash() -> str | None:
+        inside = any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents))
+        found: str | None = original() if inside or "GIT_DIR" in os.environ else None
+        return found
+
+    _replace(module, "get_git_commit_hash", get_git_commit_hash)
+
+
+def _wrap_checked(module: ModuleType, name: str, check: str) -> None:
+    """Lets a function of lm_eval's evaluator run one of our checks on its arguments first."""
+    original = getattr(module, name)
     if getattr(original, "_lm_eval_eglr", False):
         return
     signature = inspect.signature(original)
 
     @functools.wraps(original)
-    def evaluate(*args: Any, **kwargs: Any) -> Any:
-        from lm_eval_eglr.harness.processes import refuse_idle_processes
-        from lm_eval_eglr.harness.task import EGLRTask
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        from lm_eval_eglr.harness import run_checks
 
         given = signature.bind(*args, **kwargs).arguments
-        lm, loaded = given["lm"], given["task_dict"]
-        tasks = loaded.get("tasks", loaded).values()
-        loaded_lm = vars(lm).get("lm", lm)  # behind the response cache
-        if lm.world_size > 1:
-            from lm_eval_eglr.harness.model import EGLRLM
+        getattr(run_checks, check)(given)
+        return original(**given)
 
-            stands_in = isinstance(loaded_lm, EGLRLM)
-            theirs = [task for task in tasks if not (stands_in and isinstance(task, EGLRTask))]
-            refuse_idle_processes(lm.world_size, theirs, given.get("limit"), given.get("samples"))
-        # Only a tokenizer that is loaded: of some backends it is a property that asks the hub.
-        template = getattr(vars(loaded_lm).get("tokenizer"), "chat_template", None)
-        ours = any(isinstance(task, EGLRTask) for task in tasks)
-        if ours and template and not given.get("apply_chat_template") and lm.rank == 0:
-            logging.getLogger("lm_eval_eglr").warning(
-                "the model has a chat template and it is not applied; add --apply_chat_template, unless the "
-                "prompt is meant as plain text"
-            )
-        return original(*args, **kwargs)
+    _replace(module, name, checked)
 
-    evaluate._lm_eval_eglr = True  # type: ignore[attr-defined]
-    module.evaluate = evaluate  # type: ignore[attr-defined]
+
+def order_rows(module: ModuleType) -> None:
+    """Lets lm_eval's table show our rows in the order of :mod:`lm_eval_eglr.harness.row_order`."""
+    original = module.make_table
+    if getattr(original, "_lm_eval_eglr", False):
+        return
+
+    @functools.wraps(original)
+    def make_table(result_dict: Any, column: str = "results", *args: Any, **kwargs: Any) -> Any:
+        from lm_eval_eglr.harness.config_files import has_our_filter
+        from lm_eval_eglr.harness.row_order import ordered_rows
+
+        configs = result_dict.get("configs", {})
+        shown = {
+            name: ordered_rows(metrics, has_our_filter(configs.get(name, {})))
+            for name, metrics in result_dict[column].items()
+        }
+        return original({**result_dict, column: shown}, column, *args, **kwargs)
+
+    _replace(module, "make_table", make_table)
+
+
+def find_task_files(module: ModuleType) -> None:
+    """Lets a task file include ours by their names, and a task of our class know where its file is."""
+    original = module.load_yaml
+    if getattr(original, "_lm_eval_eglr", False):
+        return
+
+    @functools.wraps(original)
+    def load_yaml(path: str | Path, **kwargs: Any) -> Any:
+        from lm_eval_eglr.harness.config_files import YAML_PATH, has_our_class, included_file
+
+        path = Path(path).expanduser()
+        if kwargs.get("_seen") is not None:
+            return original(included_file(path), **kwargs)
+        config = original(path, **kwargs)
+        if has_our_class(config):
+            config[YAML_PATH] = str(path.resolve())
+        return config
+
+    _replace(module, "load_yaml", load_yaml)
+
+
+def check_config_files(module: ModuleType) -> None:
+    """Lets ``--config`` refuse numbers in base 60, which YAML makes of lists such as ``0:0.7``."""
+    original = module.EvaluatorConfig.load_yaml_config
+    if getattr(original, "_lm_eval_eglr", False):
+        return
+
+    @functools.wraps(original)
+    def load_yaml_config(config_path: str | Path) -> Any:
+        from lm_eval_eglr.harness.config_files import refuse_base_60
+
+        refuse_base_60(Path(config_path))
+        return original(config_path)
+
+    load_yaml_config._lm_eval_eglr = True  # type: ignore[attr-defined]
+    module.EvaluatorConfig.load_yaml_config = staticmethod(load_yaml_config)
+
+
+def tidy_commands(module: ModuleType) -> None:
+    """Lets lm_eval's commands print our log lines as their own, and a user's error as one line."""
+    original = module.HarnessCLI.execute
+    if getattr(original, "_lm_eval_eglr", False):
+        return
+
+    @functools.wraps(original)
+    def execute(self: Any, args: Any) -> Any:
+        from lm_eval_eglr.harness.console import log_lines, one_line_errors
+
+        with log_lines(), one_line_errors(args, tuple(MODELS)):
+            return original(self, args)
+
+    _replace(module.HarnessCLI, "execute", execute)
+
+
+def _replace(owner: Any, name: str, function: Any) -> None:
+    function._lm_eval_eglr = True
+    setattr(owner, name, function)
 
 
 Hook = Callable[[ModuleType], None]
 HOOKS: dict[str, Hook] = {
+    "lm_eval.utils": order_rows,
     "lm_eval.models": register_models,
     "lm_eval.filters": register_filters,
+    "lm_eval.tasks._yaml_loader": find_task_files,
     "lm_eval.tasks.manager": add_tasks,
+    "lm_eval.config.evaluate_config": check_config_files,
     "lm_eval._cli.utils": accept_selector_lists,
+    "lm_eval._cli.harness": tidy_commands,
     "lm_eval.evaluator": check_runs,
 }
 

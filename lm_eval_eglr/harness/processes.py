@@ -16,7 +16,7 @@ import torch.distributed
 from lm_eval.api.instance import Instance
 
 from lm_eval_eglr.decoding.budget import Key
-from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.harness.instances import PoolRequest
 
 Item = TypeVar("Item")

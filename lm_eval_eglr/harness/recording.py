@@ -13,7 +13,7 @@ from typing import Any
 from eglr_selectors import RolloutPool
 from lm_eval.api.instance import Instance
 
-from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.harness.instances import PoolRequest, keys_of
 from lm_eval_eglr.store import Manifest, PoolKey, StoreWriter
 

@@ -8,21 +8,41 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eglr_selectors import Rules, default_selectors, extract, get_selector, split_specifications
+from eglr_selectors import (
+    Rules,
+    Selector,
+    default_selectors,
+    extract,
+    get_selector,
+    split_specifications,
+)
+from eglr_selectors.estimators import FigureAtK, figure_at_k
 from lm_eval.api.filter import FilterEnsemble
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from lm_eval_eglr.harness.filters import PoolReader, SelectFilter, WholePool
+from lm_eval_eglr.harness.config_files import YAML_PATH
+from lm_eval_eglr.harness.equal_repeats import warn_of_equal_repeats
+from lm_eval_eglr.harness.filters import (
+    FigureFilter,
+    PoolReader,
+    SelectFilter,
+    WholePool,
+    drop_repeated,
+    keep_all_texts,
+)
+from lm_eval_eglr.harness.generation import with_one_length
 from lm_eval_eglr.harness.instances import PoolRequest, PoolResponse
 from lm_eval_eglr.harness.processes import placeholders
+from lm_eval_eglr.harness.row_order import POOL, USES_REFERENCE
 from lm_eval_eglr.harness.scores import METRICS, score
 from lm_eval_eglr.problems.dataset import load_problems
 from lm_eval_eglr.problems.prompts import COMPLETION, STOP, completion_prompt, prompt_hash
 from lm_eval_eglr.problems.source import Source
 
 logger = logging.getLogger(__name__)
-USES_REFERENCE = " (uses reference)"
+METADATA_OPTIONS = ("selectors", "repeats", "data_dir", "rules", "fallbacks")
+"""What ``--metadata`` may say to our tasks."""
 
 
 class EGLRTask(ConfigurableTask):
@@ -36,6 +56,8 @@ class EGLRTask(ConfigurableTask):
     def __init__(self, config: Mapping[str, Any], **kwargs: Any) -> None:
         options = dict(config)
         options.pop("class", None)
+        # lm_eval does not say where a task is that was given as a path.
+        self._yaml_path = options.pop(YAML_PATH, None)
         metadata = dict(options.get("metadata") or {})
         examples = (options.get("fewshot_config") or {}).get("samples") or []
         metadata["prompt_sha256"] = prompt_hash(str(options.get("doc_to_text")), examples)
@@ -47,22 +69,34 @@ class EGLRTask(ConfigurableTask):
         fallbacks = _names(metadata.get("fallbacks", ()))
         extract("", fallbacks=fallbacks)  # refuses an unknown name now, not after the model has run
         self._reader = PoolReader("answer", Rules.named(metadata.get("rules", "math")), fallbacks)
+        if metadata.get("data_dir") == "":
+            raise ValueError("data_dir='': expected a folder; is a variable not set?")
+        self._by_default = metadata.get("selectors") is None
         names = chosen_selectors(metadata.get("selectors"))
         super().__init__(config=options, **kwargs)
         self._filters = [self._pipeline(name) for name in names]
-        self._filters.append(FilterEnsemble("pool", [functools.partial(WholePool, self._reader)]))
+        self._filters.append(FilterEnsemble(POOL, [functools.partial(WholePool, self._reader)]))
 
     def _pipeline(self, name: str) -> FilterEnsemble:
-        selector = get_selector(name)
-        label = f"{name}{USES_REFERENCE}" if selector.uses_reference else name
-        return FilterEnsemble(label, [functools.partial(SelectFilter, name, self._reader)])
+        made = _make(name)
+        label = f"{name}{USES_REFERENCE}" if made.uses_reference else name
+        if isinstance(made, FigureAtK):
+            return FilterEnsemble(label, [functools.partial(FigureFilter, name, self._reader)])
+        return FilterEnsemble(
+            label,
+            [
+                functools.partial(
+                    SelectFilter, name, self._reader, returns="text", by_default=self._by_default
+                )
+            ],
+        )
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Loads the problems; see :func:`lm_eval_eglr.problems.dataset.load_problems`."""
         metadata = self.config.metadata or {}
         problems = load_problems(
             Source.from_options(dataset_kwargs or {}),
-            Path(metadata["config_source"]).parent,
+            Path(self._yaml_path or metadata["config_source"]).parent,
             metadata.get("data_dir"),
         )
         self.dataset = {self.config.test_split: problems}
@@ -81,16 +115,10 @@ class EGLRTask(ConfigurableTask):
         shots, known = self.config.num_fewshot or 0, len(self.sampler.df)
         if shots > known:
             raise ValueError(f"num_fewshot={shots}: {self.task_name} has {known} worked examples")
-        options = self.config.generation_kwargs or {}
-        drawn = options.get("do_sample") or options.get("temperature")
-        if self.config.repeats > 1 and not drawn:
-            logger.warning(
-                "%s: repeats=%d of a greedy decoding are %d equal texts; sample with --gen_kwargs "
-                "do_sample=True,temperature=0.7",
-                self.task_name,
-                self.config.repeats,
-                self.config.repeats,
-            )
+        if kwargs.get("cache_requests"):
+            # Its key knows neither --gen_kwargs nor --metadata, and our requests are built in no time.
+            logger.warning("%s: cache_requests is passed over, its requests are built anew", self.task_name)
+            kwargs["cache_requests"] = False
         shared = {key: kwargs.get(key) for key in ("limit", "samples")}
         rank, world_size = kwargs.get("rank", 0), kwargs.get("world_size", 1)
         mine = self.doc_iterator(rank=rank, world_size=world_size, **shared)
@@ -148,17 +176,23 @@ class EGLRTask(ConfigurableTask):
     def apply_filters(self) -> list[Instance] | None:
         """Drops what lm_eval repeated to even out the processes, then runs the pipelines.
 
-        Every row is marked whose pools the reference had a say in, whatever its selector looks at.
+        Every row is marked whose pools the reference had a say in, whatever its selector looks at. Logged
+        samples get the texts of all rollouts, as of a backend that is asked N times.
         """
-        for instance in self._instances or ():
-            del instance.resps[instance.repeats :]
+        drop_repeated(self._instances or ())
         responses = [response for instance in self._instances or () for response in instance.resps]
         pools = [response.pool for response in responses if isinstance(response, PoolResponse)]
         if any(pool is not None and pool.uses_reference for pool in pools):
             for pipeline in self._filters:
                 pipeline.name = pipeline.name.removesuffix(USES_REFERENCE) + USES_REFERENCE
+        warn_of_equal_repeats(self.task_name, self._instances or ())
         filtered: list[Instance] | None = super().apply_filters()
+        keep_all_texts(self._instances or (), self._reader)
         return filtered
+
+    def set_config(self, key: str, value: Any, update: bool = False) -> None:
+        """As lm_eval, with the length limit of ``--gen_kwargs`` under the one name that is followed."""
+        super().set_config(key, with_one_length(value) if key == "generation_kwargs" else value, update)
 
     def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
         """Scores what one pipeline made of one document; with ``--predict_only`` nothing is scored."""
@@ -168,20 +202,43 @@ class EGLRTask(ConfigurableTask):
 
 
 def chosen_selectors(value: Any) -> list[str]:
-    """The selectors that ``--metadata selectors=...`` names, as ``majority,oracle`` or a list; else all.
+    """The rows that ``--metadata selectors=...`` names, as ``majority,pass@4`` or a list; else all selectors.
 
     Raises:
         ValueError: If one is unknown or its options are wrong.
     """
     if value is None:
-        return default_selectors()
+        return [name for name in default_selectors() if _can_be_made(name)]
     text = value.strip().removeprefix("[").removesuffix("]") if isinstance(value, str) else value
     names = split_specifications(text)
     if not names:
         raise ValueError(f"selectors={value!r}: expected at least one name")
     for name in names:
-        get_selector(name)
+        _make(name)
     return names
+
+
+def _make(name: str) -> Selector | FigureAtK:
+    """Makes a selector, or a figure such as ``pass@4``.
+
+    Raises:
+        ValueError: If it is unknown, its options are wrong, or its factory raises.
+    """
+    try:
+        return figure_at_k(name) or get_selector(name)
+    except ValueError:
+        raise
+    except Exception as error:  # a selector is anyone's code
+        raise ValueError(f"selector {name}: {type(error).__name__}: {error}") from error
+
+
+def _can_be_made(name: str) -> bool:
+    try:
+        _make(name)
+    except ValueError as error:
+        logger.warning("%s has no row: %s", name, error)
+        return False
+    return True
 
 
 def _repeats(value: Any) -> int:

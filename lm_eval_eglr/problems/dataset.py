@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lm_eval_eglr.paths import tasks_folder
 from lm_eval_eglr.problems.answer_columns import ANSWER_COLUMNS
 from lm_eval_eglr.problems.repairs import read_repairs, repair_rows
 from lm_eval_eglr.problems.source import COLUMNS, REQUIRED, Source
+from lm_eval_eglr.problems.text_lines import read_lines
 
 FOLDER_VARIABLE = "EGLR_DATA_DIR"
 
@@ -33,22 +35,25 @@ def load_problems(source: Source, shipped_in: Path, folder: str | None = None) -
             of problems is another; one line, naming what to do.
     """
     variable = os.environ.get(FOLDER_VARIABLE)
-    if source.hub is None:
-        origin, rows = source.file, read_jsonl(_shipped(source.file, shipped_in))
-    elif folder or variable:
-        setting = f"data_dir={folder}" if folder else f"{FOLDER_VARIABLE}={variable}"
-        path = Path(folder or variable or "").expanduser() / source.file
-        if not path.is_file():
+    given = Path(folder or variable or "").expanduser() / source.file if folder or variable else None
+    if given is not None and (source.hub is not None or (folder and given.is_file())):
+        if not given.is_file():
+            setting = f"data_dir={folder}" if folder else f"{FOLDER_VARIABLE}={variable}"
             raise ValueError(f"{setting}: it has no file {source.file}")
+        origin, rows = str(given), read_jsonl(given)
+    elif source.hub is None:
+        path = _shipped(source.file, shipped_in)
         origin, rows = str(path), read_jsonl(path)
     else:
         origin, rows = f"data set {source.hub}", _from_hub(source)
-    ids = {row["id"] for row in rows}
-    if len(ids) != len(rows):
-        raise ValueError(f"{origin}: {len(rows) - len(ids)} ids appear more than once")
+    twice = [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]
+    if twice:
+        raise ValueError(f"{origin}: {len(twice)} ids appear more than once (first: {twice[0]!r})")
     if source.repairs is not None:
         rows = repair_rows(rows, read_repairs(_shipped(source.repairs, shipped_in)))
-    if len(rows) != source.rows:
+    if not rows:
+        raise ValueError(f"{origin}: no problems")
+    if source.rows is not None and len(rows) != source.rows:
         raise ValueError(f"{origin}: {len(rows)} problems, expected {source.rows}")
     return datasets.Dataset.from_list(rows)
 
@@ -67,9 +72,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         ValueError: If a line is not of the schema.
     """
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(path):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from lm_eval_eglr.problems.text_lines import read_lines
+
 FAULTS = ("unsolvable", "gold")
 """``unsolvable``: the text lacks what is needed. ``gold``: the reference answer is read badly."""
 
@@ -70,7 +72,7 @@ def read_repairs(path: Path) -> list[Repair]:
     """
     known = {field.name for field in fields(Repair)}
     repairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in read_lines(path):
         record = json.loads(line)
         for key in record:
             if key not in known:

@@ -20,7 +20,7 @@ class Source:
     Attributes:
         file: Its JSONL file in a data folder, or shipped as ``repairs`` is; one object per line with ``id``,
             ``problem`` and ``answer``, and ``solution``, ``subject`` and ``level`` where it has them.
-        rows: Number of problems after repairs; any other number is an error.
+        rows: Number of problems after repairs; any other number is an error. ``None`` takes any.
         hub: Hub data set; ``None`` if the file is shipped with the task.
         config: Configuration of the hub data set.
         revision: Commit of the hub data set; ``None`` follows its main branch.
@@ -35,7 +35,7 @@ class Source:
     """
 
     file: str
-    rows: int
+    rows: int | None = None
     hub: str | None = None
     config: str | None = None
     revision: str | None = None
@@ -45,7 +45,7 @@ class Source:
     repairs: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rows, int) or self.rows < 1:
+        if self.rows is not None and (not isinstance(self.rows, int) or self.rows < 1):
             raise ValueError(f"rows={self.rows!r}: expected an integer >= 1")
         commit = isinstance(self.revision, str) and re.fullmatch("[0-9a-f]{40}", self.revision)
         if self.revision is not None and not commit:
@@ -72,7 +72,6 @@ class Source:
                 raise ValueError(
                     f"dataset_kwargs {key}={options[key]!r}: expected some of {', '.join(known)}"
                 )
-        for key in ("file", "rows"):
-            if key not in options:
-                raise ValueError(f"dataset_kwargs: no {key}")
+        if "file" not in options:
+            raise ValueError("dataset_kwargs: no file")
         return cls(**options)

@@ -12,11 +12,12 @@ from eglr_selectors import ParsedPool
 from eglr_selectors.estimators import bootstrap, curve, maj_at_k, oracle_of, pass_at_k
 from plotly.subplots import make_subplots
 
-from lm_eval_eglr.reports.baseline_runs import is_grid
+from lm_eval_eglr.reports.baseline_runs import TemperatureRun, is_grid
+from lm_eval_eglr.reports.figure_style import BLUE, GREEN, GREY, ORANGE, PURPLE, styled
 from lm_eval_eglr.reports.page_budget import Progress
+from lm_eval_eglr.reports.pareto import accuracy_against_cost
 from lm_eval_eglr.reports.selector_rows import StrategyRow, mean
 
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#3b78c2", "#d07a1f", "#2f9467", "#8a63b8", "#8a8f98"
 WHOLE = "all rollouts"
 SETS = ("temperature (L = 0)", "layers (T = 0)", "joint (L > 0, T > 0)")
 
@@ -24,6 +25,7 @@ SETS = ("temperature (L = 0)", "layers (T = 0)", "joint (L > 0, T > 0)")
 def all_figures(
     pools: Sequence[ParsedPool],
     rows: Sequence[StrategyRow],
+    temperature: TemperatureRun | None = None,
     progress: Progress = lambda items, what: items,
     what: str = "Drawing",
 ) -> dict[str, go.Figure]:
@@ -35,6 +37,7 @@ def all_figures(
     Args:
         pools: The pools.
         rows: All strategies.
+        temperature: Plain samples of the same problems, for the curves over k.
         progress: Is handed the figures to make.
         what: Label of the progress bar.
     """
@@ -47,29 +50,15 @@ def all_figures(
         ("grid", grid, lambda: grid_heat_map(pools)),
         ("axes", grid, lambda: solved_by_axis(pools)),
         ("pareto", priced, lambda: accuracy_against_cost(rows)),
-        ("curves", True, lambda: curves_over_k(pools)),
+        ("curves", True, lambda: curves_over_k(pools, temperature)),
         ("recursion", recursed, lambda: recursion_by_span(pools)),
         ("entropy", uncertain, lambda: entropy_histogram(pools)),
     ]
     wanted = [(name, make) for name, has_data, make in makers if has_data]
     drawn = {name: make() for name, make in progress(wanted, what)}
     for figure in drawn.values():
-        _style(figure)
+        styled(figure)
     return drawn
-
-
-def _style(figure: go.Figure) -> None:
-    figure.update_layout(
-        template="none",
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 60, "r": 16, "t": 16, "b": 56},
-        font={"family": "system-ui, sans-serif", "size": 13, "color": GREY},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        height=360,
-    )
-    figure.update_xaxes(gridcolor="rgba(128,128,128,0.2)", zeroline=False, automargin=True)
-    figure.update_yaxes(gridcolor="rgba(128,128,128,0.2)", zeroline=False, automargin=True)
 
 
 def _shares(values: Sequence[float]) -> list[float | None]:
@@ -171,67 +160,20 @@ def solved_by_axis(pools: Sequence[ParsedPool]) -> go.Figure:
     return figure
 
 
-def accuracy_against_cost(rows: Sequence[StrategyRow]) -> go.Figure:
-    """Every strategy's accuracy against the tokens that it looks at, with the Pareto front."""
-    known = [row for row in rows if not math.isnan(row.value) and not math.isnan(row.tokens)]
-    figure = go.Figure()
-    for name, uses_reference, colour in (("strategies", False, BLUE), ("oracles", True, ORANGE)):
-        chosen = [row for row in known if row.uses_reference == uses_reference]
-        if chosen:
-            figure.add_scatter(
-                x=[row.tokens for row in chosen],
-                y=[100 * row.value for row in chosen],
-                error_y={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [100 * (row.high - row.value) for row in chosen],
-                    "arrayminus": [100 * (row.value - row.low) for row in chosen],
-                    "thickness": 1,
-                    "width": 3,
-                },
-                customdata=[[row.strategy, row.rollouts] for row in chosen],
-                mode="markers",
-                marker={"color": colour, "size": 9, "symbol": "diamond" if uses_reference else "circle"},
-                name=name,
-                hovertemplate="%{customdata[0]}<br>%{y:.1f} % with %{x:.0f} tokens, "
-                "%{customdata[1]:.3g} rollouts<extra></extra>",
-            )
-    front = pareto_front([row for row in known if not row.uses_reference])
-    figure.add_scatter(
-        x=[row.tokens for row in front],
-        y=[100 * row.value for row in front],
-        mode="lines+text",
-        line={"color": GREEN, "shape": "hv"},
-        text=[row.strategy for row in front],
-        # Towards the middle, so that no name is cut off.
-        textposition=["top right" if row.tokens < front[-1].tokens / 2 else "top left" for row in front],
-        name="Pareto front",
-        hoverinfo="skip",
-    )
-    figure.update_xaxes(title="tokens per problem", rangemode="tozero")
-    figure.update_yaxes(title="% correct", rangemode="tozero")
-    return figure
+def curves_over_k(pools: Sequence[ParsedPool], temperature: TemperatureRun | None = None) -> go.Figure:
+    """pass@k and maj@k of whole pools and of plain samples, with 95 % bands over problems.
 
-
-def pareto_front(rows: Sequence[StrategyRow]) -> list[StrategyRow]:
-    """The rows that no other beats at the same or a lower cost, cheapest first."""
-    front: list[StrategyRow] = []
-    for row in sorted(rows, key=lambda row: (row.tokens, -row.value)):
-        if not front or row.value > front[-1].value:
-            front.append(row)
-    return front
-
-
-def curves_over_k(pools: Sequence[ParsedPool]) -> go.Figure:
-    """pass@k and maj@k of whole pools and of temperature alone, with 95 % bands over problems."""
+    Plain samples are those of a run of their own, if there is one, else the rollouts of span 0.
+    """
     figure = go.Figure()
     sizes = [len(parsed) for parsed in pools]
-    plain = [parsed.subset(lambda rollout: rollout.cell.span == 0) for parsed in pools]
-    parts = [(WHOLE, pools, "solid")]
-    if all(len(parsed) for parsed in plain) and any(
-        len(a) != len(b) for a, b in zip(plain, pools, strict=True)
-    ):
-        parts.append(("temperature only", plain, "dash"))
+    parts: list[tuple[str, Sequence[ParsedPool], str]] = [(WHOLE, pools, "solid")]
+    if temperature is not None:
+        parts.append((f"plain samples ({temperature.name})", temperature.pools, "dash"))
+    else:
+        plain = [parsed.subset(lambda rollout: rollout.cell.span == 0) for parsed in pools]
+        if all(map(len, plain)) and any(len(a) != len(b) for a, b in zip(plain, pools, strict=True)):
+            parts.append(("plain samples (span 0)", plain, "dash"))
     for part, chosen, dash in parts:
         for name, estimator, colour in (("pass@k", pass_at_k, BLUE), ("maj@k", maj_at_k, ORANGE)):
             points = {
@@ -352,5 +294,5 @@ def entropy_distribution(entropies: np.ndarray, threshold: float) -> go.Figure:
     figure.add_vline(threshold, line_color=ORANGE, annotation_text=f"τ = {threshold:.3f}")
     figure.update_xaxes(title="entropy of the plain next-token distribution, nats")
     figure.update_yaxes(title="% of tokens")
-    _style(figure)
+    styled(figure)
     return figure

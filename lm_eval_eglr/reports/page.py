@@ -15,16 +15,19 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from lm_eval_eglr.calibration import measured_gate_rate
 from lm_eval_eglr.reports.baseline_runs import TemperatureRun, is_grid
 from lm_eval_eglr.reports.escaping import for_script
+from lm_eval_eglr.reports.figure_text import figure_text
 from lm_eval_eglr.reports.figures import all_figures
 from lm_eval_eglr.reports.headline import Figure, headline
-from lm_eval_eglr.reports.leaderboard import leaderboard, leaderboard_table
+from lm_eval_eglr.reports.leaderboard import leaderboard
+from lm_eval_eglr.reports.leaderboard_table import leaderboard_table
 from lm_eval_eglr.reports.page_budget import Progress, pack
+from lm_eval_eglr.reports.page_notes import Setting, page_notes, settings_of
 from lm_eval_eglr.reports.pool_chunk import ENTROPY_STEP
 from lm_eval_eglr.reports.problems import facet_names, problem_rows
 from lm_eval_eglr.reports.selector_rows import StrategyRow, strategy_row
+from lm_eval_eglr.reports.summary import Summary, summary
 from lm_eval_eglr.reports.tables import Table
 from lm_eval_eglr.store import Document, Store
 
@@ -32,6 +35,8 @@ MOST_BYTES = 24e6
 """What pools may take, so that with the plotting library and the tables the page stays under 30 MB."""
 
 PARTS = files("lm_eval_eglr.reports") / "parts"
+# In this order: the last one starts what the others define.
+SCRIPTS = ("elements.js", "figures.js", "problems.js", "pool.js", "page.js")
 SECTIONS = {
     "grid": "Accuracy over the grid",
     "axes": "Which axis solves which problems",
@@ -47,8 +52,11 @@ class Run:
     """What a page shows of one task of one store.
 
     Attributes:
-        title: Model and task.
-        figures: The headline.
+        title: Task, model and store.
+        task: The task.
+        summary: The first lines.
+        figures: More figures that sum the task up: oracles of each axis, other budgets.
+        settings: What decided the rollouts.
         table: All strategies.
         plots: Figures by section.
         problems: Rows of the table of problems.
@@ -59,7 +67,10 @@ class Run:
     """
 
     title: str
+    task: str
+    summary: Summary
     figures: list[Figure]
+    settings: list[Setting]
     table: Table
     plots: dict[str, go.Figure]
     problems: list[dict[str, Any]]
@@ -97,14 +108,17 @@ def run_of(
         strategy_row(model, task, documents, name) for name in progress(selectors, f"Selecting on {task}")
     ]
     chunks, left_out = pack(documents, vocabulary, most, progress, f"Packing {task}")
-    notes = _notes(store, task, documents, temperature)
+    notes = page_notes(store, task, documents, temperature)
     if left_out:
         notes.append(f"{left_out}, to keep the page within its size (--max-size).")
     return Run(
-        f"{model} · {task}",
+        " · ".join(part for part in (task, model, store.folder.name) if part),
+        task,
+        summary(pools, temperature),
         headline(pools, temperature, progress, f"Comparing budgets on {task}"),
-        _of_one_task(leaderboard_table(leaderboard(rows))),
-        all_figures(pools, rows, progress, f"Drawing {task}"),
+        settings_of(store),
+        leaderboard_table(leaderboard(rows)),
+        all_figures(pools, rows, temperature, progress, f"Drawing {task}"),
         problem_rows(documents),
         is_grid(pools),
         facet_names(documents),
@@ -113,79 +127,22 @@ def run_of(
     )
 
 
-def _of_one_task(table: Table) -> Table:
-    """The table without the model, which stands above it, and without an average over one task."""
-    kept = [i for i in range(len(table.header)) if i not in (0, 3)]
-    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
-    return Table(tuple(table.header[i] for i in kept), rows, 1, table.notes)
-
-
-def _notes(
-    store: Store, task: str, documents: Sequence[Document], temperature: TemperatureRun | None
-) -> list[str]:
-    rollouts = [rollout for document in documents for rollout in document.parsed]
-    cut = sum(rollout.truncated for rollout in rollouts)
-    silent = len(rollouts) - sum(len(document.parsed.answered) for document in documents)
-    ungraded = sum(
-        document.parsed.correct[i] is None for document in documents for i in document.parsed.answered
-    )
-    notes = [
-        f"{len(documents)} problems, {len(rollouts)} rollouts: {cut} were cut off by the token limit, "
-        f"{silent} have no answer, {ungraded} answers could not be graded."
-    ]
-    if any(document.parsed.pool.uses_reference for document in documents):
-        notes.append(
-            "The reference decided which problems got more rollouts (budget=labels): every figure here is "
-            "one that uses reference, and none is that of a fair strategy."
-        )
-    known = [rollout.telemetry for rollout in rollouts if rollout.telemetry is not None]
-    gated = sum(each.gated_tokens for each in known)
-    if gated and all(each.changed_tokens is not None for each in known):
-        changed = sum(each.changed_tokens or 0 for each in known)
-        rate = measured_gate_rate(document.parsed.pool for document in documents)
-        notes.append(
-            f"The gate was open at {rate:.0%} of the tokens of spans above 0. Recursion changed {changed} of "
-            f"the {gated} tokens that were recursed."
-        )
-    ties, tied = sum(each.ties for each in known), sum(each.ties > 0 for each in known)
-    if ties:
-        notes.append(
-            f"Rounding decided {ties} tokens in {tied} rollouts (ties): another machine or batch size may "
-            "draw others there."
-        )
-    missing = sum(place[0] == task for place in store.missing)
-    sizes = sorted({len(document.parsed) for document in documents})
-    if len(sizes) > 1:
-        notes.append(
-            f"Problems have {sizes[0]} to {sizes[-1]} rollouts; pass@k and maj@k end at k = {sizes[0]}."
-        )
-    if missing:
-        notes.append(f"Incomplete: {missing} pools are missing, and the quicker problems came first.")
-    if temperature is not None:
-        notes.append(
-            f"Temperature alone is {temperature.name}, on {len(temperature.places)} of {len(documents)} "
-            "problems with the same prompt."
-        )
-    elif is_grid([document.parsed for document in documents]):
-        notes.append(
-            "Temperature alone is the grid's own rollouts of span 0. Give a store of the same model with "
-            "spans=0 as well, and the shared cost of both can be compared."
-        )
-    return notes
-
-
 def render_page(runs: Sequence[Run]) -> str:
     """Writes the page. The policy in its head lets no script run but the page's own."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string((PARTS / "page.html.j2").read_text(encoding="utf-8"))
-    scripts = [(PARTS / "page.js").read_text(encoding="utf-8"), get_plotlyjs()]
+    scripts = [*((PARTS / name).read_text(encoding="utf-8") for name in SCRIPTS), get_plotlyjs()]
     data = [
         {
             "title": run.title,
+            "task": run.task,
             "problems": run.problems,
             "facets": run.facets,
             "grid": run.grid,
-            "plots": {name: json.loads(figure.to_json()) for name, figure in run.plots.items()},
+            "plots": {
+                name: {"alt": figure_text(SECTIONS[name], figure), **json.loads(figure.to_json())}
+                for name, figure in run.plots.items()
+            },
         }
         for run in runs
     ]

@@ -6,12 +6,13 @@ import base64
 import json
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from eglr_selectors import ParsedPool
+from eglr_selectors import Cell, ParsedPool
 
+from lm_eval_eglr.reports.mathematics import Node, answer_node, mathematics_in
 from lm_eval_eglr.reports.problems import statement
 from lm_eval_eglr.store import Document
 
@@ -38,11 +39,12 @@ def pool_chunk(document: Document, vocabulary: Sequence[str], detail: Detail = "
     parsed = document.parsed
     rollouts = [_rollout(parsed, index, vocabulary, detail) for index in range(len(parsed))]
     _share_beginnings(parsed, rollouts)
+    _mark_departures(parsed, rollouts)
     content = {
-        "prompt": parsed.pool.prompt,
-        "problem": statement(document),
+        "problem": mathematics_in(statement(document)),
         "reference": parsed.reference,
         "rollouts": rollouts,
+        "formulas": _formulas([parsed.reference, *(shown["answer"] for shown in rollouts)]),
     }
     text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
@@ -52,6 +54,7 @@ def _rollout(parsed: ParsedPool, index: int, vocabulary: Sequence[str], detail: 
     rollout, answer = parsed[index], parsed.answers[index]
     shown: dict[str, Any] = {
         "cell": str(rollout.cell),
+        **_coordinate(rollout.cell),
         "answer": None if answer is None else answer.text,
         "verdict": "none"
         if answer is None
@@ -79,6 +82,35 @@ def _rollout(parsed: ParsedPool, index: int, vocabulary: Sequence[str], detail: 
         heat = _digits(np.nan_to_num(np.array(telemetry.token_entropies) / ENTROPY_STEP, nan=0.0))
         shown["heat"] = heat.translate(_COARSE) if detail == "coarse" else heat
     return shown
+
+
+def _coordinate(cell: Cell) -> dict[str, Any]:
+    """Row and column of the L × T matrix; nothing for what is on neither axis."""
+    if cell.temperature is None or cell.path:
+        return {}
+    return {
+        "span": cell.span,
+        "column": f"T {cell.temperature:g}" + (f" #{cell.sample}" if cell.sample else ""),
+    }
+
+
+def _mark_departures(parsed: ParsedPool, rollouts: Sequence[dict[str, Any]]) -> None:
+    """Says of each recursed rollout at which token it leaves the one of span 0 in its column."""
+    plain = {
+        (rollout.cell.temperature, rollout.cell.sample): rollout.tokens
+        for rollout in parsed
+        if rollout.cell.span == 0 and rollout.tokens and not rollout.cell.path
+    }
+    for rollout, shown in zip(parsed, rollouts, strict=True):
+        base = plain.get((rollout.cell.temperature, rollout.cell.sample))
+        if rollout.cell.span and base is not None and rollout.tokens and rollout.tokens != base:
+            shown["leaves"] = common(rollout.tokens, base)
+
+
+def _formulas(texts: Iterable[str | None]) -> dict[str, Node]:
+    """The answers that are formulas, as elements."""
+    found = {text: answer_node(text) for text in dict.fromkeys(texts) if text is not None}
+    return {text: node for text, node in found.items() if not isinstance(node, str)}
 
 
 def _share_beginnings(parsed: ParsedPool, rollouts: Sequence[dict[str, Any]]) -> None:

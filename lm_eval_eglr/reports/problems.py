@@ -9,9 +9,11 @@ from typing import Any
 from eglr_selectors import correctness, get_selector
 from eglr_selectors.estimators import solved_by
 
+from lm_eval_eglr.reports.mathematics import Node, answer_node, mathematics_in
 from lm_eval_eglr.store import Document
 
 SNIPPET = 160
+FORMULA = 12  # characters that a formula counts as
 LONGEST_VALUE = 40
 MOST_VALUES = 40
 
@@ -26,11 +28,15 @@ def problem_rows(documents: Sequence[Document]) -> list[dict[str, Any]]:
         entropies = [r.telemetry.mean_entropy for r in parsed if r.telemetry is not None]
         known = [value for value in entropies if not math.isnan(value)]
         verdict = correctness(parsed, majority(parsed))
+        snippet = shorten(statement(document), SNIPPET)
+        nodes, formula = beginning(mathematics_in(statement(document))), answer_node(parsed.reference or "")
         rows.append(
             {
                 "id": document.key.doc_id,
-                "problem": shorten(statement(document), SNIPPET),
+                "problem": snippet,
+                **({"nodes": nodes} if any(not isinstance(node, str) for node in nodes) else {}),
                 "reference": parsed.reference,
+                **({} if isinstance(formula, str) else {"formula": formula}),
                 "correct": sum(correct is True for correct in parsed.correct),
                 "rollouts": len(parsed),
                 "majority": None if math.isnan(verdict) else bool(verdict),
@@ -62,6 +68,18 @@ def shorten(text: str, most: int) -> str:
         return text
     cut = text[: most - 2]
     return (cut.rsplit(maxsplit=1)[0] if " " in cut[most // 2 :] else cut) + " …"
+
+
+def beginning(nodes: Sequence[Node]) -> list[Node]:
+    """The first of a problem's texts and formulas; none of the formulas is cut."""
+    kept: list[Node] = []
+    left = SNIPPET
+    for node in nodes:
+        kept.append(shorten(node, left) if isinstance(node, str) else node)
+        left -= len(node) if isinstance(node, str) else FORMULA
+        if left < FORMULA:
+            return kept if node is nodes[-1] else [*kept, " …"] if kept[-1] == node else kept
+    return kept
 
 
 def statement(document: Document) -> str:

@@ -44,6 +44,17 @@ def to_records(pools: Iterable[StoredPool]) -> Iterator[dict[str, Any]]:
             yield {**shared, "place": place, **record}
 
 
+def read_jsonl(path: Path) -> Iterator[StoredPool]:
+    """Yields the pools of exported lines, in the order of the file.
+
+    Raises:
+        StoreError: If a line is no record of a rollout.
+    """
+    with path.open(encoding="utf-8") as file:
+        for _, lines in groupby(_records(path, file), key=lambda r: (r["task"], r["doc_id"], r["repeat"])):
+            yield StoredPool(*_pool(path, list(lines)))
+
+
 def import_jsonl(path: Path, folder: Path, manifest: Manifest) -> int:
     """Makes a store of exported lines; returns the number of its pools.
 
@@ -52,11 +63,10 @@ def import_jsonl(path: Path, folder: Path, manifest: Manifest) -> int:
     """
     writer = StoreWriter(folder)
     count = 0
-    with writer.writing(manifest), path.open(encoding="utf-8") as file:
-        for _, lines in groupby(_records(path, file), key=lambda r: (r["task"], r["doc_id"], r["repeat"])):
-            head, pool = _pool(path, list(lines))
-            writer.plan([head])
-            writer.append(head, pool)
+    with writer.writing(manifest):
+        for stored in read_jsonl(path):
+            writer.plan([stored.key])
+            writer.append(stored.key, stored.pool)
             count += 1
     return count
 

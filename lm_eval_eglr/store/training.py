@@ -22,8 +22,10 @@ class TrainingRow:
         completion: The rollout's text.
         prompt_id: Task and document, the same for a whole group.
         completion_ids: Token ids of the completion.
-        logprobs: Log-probability of each token, nats, at temperature 1 under the distribution that it
-            was drawn from; ``None`` if the run kept none (``trace=True`` keeps them).
+        logprobs: Log-probability of each token, nats, under the distribution that it was drawn from:
+            recursed, tempered, truncated, renormalised; 0 in a greedy cell. It is the denominator of the
+            importance ratio. ``None`` if the run kept none (``trace=True`` keeps them; versions before
+            ``token_sampling_logprobs`` did not).
         reward: 1 for a correct answer, else 0.
         advantage: The reward less the group's mean, over its standard deviation (arXiv 2402.03300,
             section 4.1.2); 0 in a group whose rewards are all equal.
@@ -62,13 +64,19 @@ def training_rows(store: Store) -> Iterator[TrainingRow]:
                 yield from _group(document)
 
 
+def count_without_draws(store: Store) -> int:
+    """The number of traced rollouts of versions that recorded no log-probabilities of the draw."""
+    traces = (rollout.telemetry for stored in store.pools for rollout in stored.pool)
+    return sum(bool(t and t.token_logprobs and not t.token_sampling_logprobs) for t in traces)
+
+
 def _group(document: Document) -> Iterator[TrainingRow]:
     parsed = document.parsed
     rewards = {i: float(correct) for i, correct in enumerate(parsed.correct) if correct is not None}
     advantages = group_advantages(list(rewards.values()))
     for (i, reward), advantage in zip(rewards.items(), advantages, strict=True):
         rollout = parsed[i]
-        traced = rollout.telemetry.token_logprobs if rollout.telemetry is not None else ()
+        traced = rollout.telemetry.token_sampling_logprobs if rollout.telemetry is not None else ()
         yield TrainingRow(
             parsed.pool.prompt,
             rollout.text,

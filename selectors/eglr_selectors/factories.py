@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import inspect
+import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from eglr_selectors.specification import Specification
 
 REQUIRED = inspect.Parameter.empty
 """Stands for the default of an option that has none."""
+
+FILES_VARIABLE = "EGLR_PLUGINS"
+"""Environment variable with Python files that register selectors and verifiers, separated as in PATH."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +152,7 @@ class Registry:
     def _load_plugins(self) -> None:
         if not self._plugins_loaded:
             self._plugins_loaded = True
+            load_files()
             for point in entry_points(group=self.group):
                 self._load(point)
 
@@ -159,3 +167,25 @@ class Registry:
             warnings.warn(
                 f"{what} is left out: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2
             )
+
+
+def load_files() -> None:
+    """Runs the files that the environment variable EGLR_PLUGINS names, each once in a process.
+
+    Raises:
+        ValueError: If one is not there or raises. The user has named it, so nothing goes on without it.
+    """
+    for name in filter(None, os.environ.get(FILES_VARIABLE, "").split(os.pathsep)):
+        path = Path(name).expanduser().resolve()
+        module = f"eglr_plugin_{path.stem}"
+        if getattr(sys.modules.get(module), "__file__", None) == str(path):
+            continue
+        spec = importlib.util.spec_from_file_location(module, path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise ValueError(f"{FILES_VARIABLE}={name}: expected a Python file")
+        sys.modules[module] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(sys.modules[module])
+        except Exception as error:
+            del sys.modules[module]
+            raise ValueError(f"{FILES_VARIABLE}={name}: {type(error).__name__}: {error}") from error

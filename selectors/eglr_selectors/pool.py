@@ -84,6 +84,9 @@ class Telemetry:
         changed_tokens: Tokens that the recursion changed: after the same prefix, the same draw from p_0
             would have given another. ``None`` if not known, as in pools of older versions.
         token_changes: 1 for each of the ``changed_tokens``, 0 for other tokens.
+        token_sampling_logprobs: Log-probability of each token under the distribution that it was really drawn
+            from, nats: recursed, tempered, truncated and renormalised. 0 where nothing was drawn: in a greedy
+            cell, and at the token with which a branch parts from its parent. Empty in pools of older versions.
     """
 
     mean_entropy: float = math.nan
@@ -108,6 +111,7 @@ class Telemetry:
     token_ties: tuple[int, ...] = ()
     changed_tokens: int | None = None
     token_changes: tuple[int, ...] = ()
+    token_sampling_logprobs: tuple[float, ...] = ()
 
     @property
     def converged_share(self) -> float:
@@ -238,7 +242,7 @@ class RolloutPool:
 
     @classmethod
     def join(cls, pools: Sequence[RolloutPool]) -> RolloutPool:
-        """Joins the pools of one prompt in their order; the cost of several together is not known.
+        """Joins the pools of one prompt in their order; what they cost is added up where all know it.
 
         Raises:
             ValueError: If there is no pool.
@@ -248,7 +252,17 @@ class RolloutPool:
         if len(pools) == 1:
             return pools[0]
         rollouts = tuple(rollout for pool in pools for rollout in pool)
-        return cls(rollouts, pools[0].prompt, uses_reference=any(pool.uses_reference for pool in pools))
+        costs = [pool.cost for pool in pools if pool.cost is not None]
+        total = None
+        if len(costs) == len(pools):
+            names = [field.name for field in dataclasses.fields(PoolCost)]
+            total = PoolCost(**{name: sum(getattr(cost, name) for cost in costs) for name in names})
+        return cls(
+            rollouts,
+            pools[0].prompt,
+            cost=total,
+            uses_reference=any(pool.uses_reference for pool in pools),
+        )
 
     @property
     def ties(self) -> int | None:

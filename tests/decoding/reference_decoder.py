@@ -1,8 +1,7 @@
 """Recursion written the slow and obvious way: whole sequences, no cache, the model's own forward.
 
 A recursion at the newest position is the model's forward with the input of layer N - L replaced at that
-position; since attention is causal, nothing else changes. Under ``overwrite`` the replacements of earlier
-positions stay in place.
+position; since attention is causal, nothing else changes.
 """
 
 from __future__ import annotations
@@ -61,11 +60,10 @@ class ReferenceDecoder:
         options = self.options
         alpha = options.get("strength", 0.2)
         update = options.get("update", "anchored")
-        kept: dict[int, Tensor] = {}
         tokens, iterations = list(prompt), []
         for _ in range(count):
             last = len(tokens) - 1
-            anchor, hidden, logp = self._forward(tokens, kept, {})
+            anchor, hidden, logp = self._forward(tokens, {}, {})
             entropy = -(logp.exp() * logp).sum()
             done = 0
             while entropy > tau and done < options.get("max_recursions", 4):
@@ -73,16 +71,14 @@ class ReferenceDecoder:
                 if update == "anchored":
                     scale = anchor.square().mean().sqrt() / hidden.square().mean().sqrt()
                     z = (1 - alpha) * anchor + alpha * hidden * scale
-                _, applied, new = self._forward(tokens, {**kept, last: z}, {})
+                _, applied, new = self._forward(tokens, {last: z}, {})
                 if update == "damped":
                     applied = hidden + alpha * (applied - hidden)
-                    new = self._forward(tokens, kept, {last: applied})[2]
+                    new = self._forward(tokens, {}, {last: applied})[2]
                 divergence = (new.exp() * (new - logp)).sum()
                 hidden, logp, done = applied, new, done + 1
                 if divergence < options.get("tolerance", 1e-3):
                     break
-            if done and options.get("kv") == "overwrite":
-                kept[last] = z
             tokens.append(int(logp.argmax()))
             iterations.append(done)
         return tokens[len(prompt) :], iterations

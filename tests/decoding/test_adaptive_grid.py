@@ -72,12 +72,12 @@ def test_every_selector_takes_its_pools(llama, tokenizer):
                 assert selection.index is None or 0 <= selection.index < len(pool)
 
 
-@pytest.mark.parametrize(("max_rows", "kv"), [(1, "keep"), (64, "overwrite"), (64, "keep")])
-def test_waves_read_their_prompt_once(max_rows, kv, llama, tokenizer):
+@pytest.mark.parametrize("max_rows", [1, 64])
+def test_waves_read_their_prompt_once(max_rows, llama, tokenizer):
     """Every position of the prompt but the last, which the first step runs, costs the layers once."""
-    decoder, pools = adaptive(llama, tokenizer, n=12, wave=2, vote_threshold=1.0, max_rows=max_rows, kv=kv)
+    decoder, pools = adaptive(llama, tokenizer, n=12, wave=2, vote_threshold=1.0, max_rows=max_rows)
     assert {len(pool) for pool in pools} == {12}
     for pool in pools:
         once = pool.cost.prompt_tokens - 1
         assert pool.cost.plain_layer_tokens == decoder.stack.depth * (once + pool.cost.rows)
-    assert len(decoder.engine.prefixes) == 0, "what is done with is forgotten"
+    assert decoder.engine.prefixes.most <= max_rows, "what is done with is forgotten"

@@ -14,7 +14,7 @@ def test_a_prompt_begins_as_soon_as_the_live_rollouts_leave_room_for_it(tokenize
     model = tiny_model()
     decoder = PoolDecoder(model, tokenizer, spans="0", temperatures=f"1x{CELLS}", max_rows=ROWS, share=False)
     # A fifth of the vocabulary ends a rollout: five tokens in the mean, and the longest of a pool has more.
-    decoder.engine.eos_token_ids = frozenset(range(0, model.config.vocab_size, 5))
+    decoder.engine.end_tokens = frozenset(range(0, model.config.vocab_size, 5))
     prompts = [f"Prompt number {number} of them" for number in range(8)]
     live: list[int] = []  # rows of each decoding pass
     prefilled: list[int] = []  # positions of each batch of prompts
@@ -54,7 +54,7 @@ def test_rows_wait_while_too_many_others_are_being_recursed(tokenizer):
         entropy_threshold=2.5,
         tolerance=0.02,
     )
-    decoder.engine.eos_token_ids = frozenset()
+    decoder.engine.end_tokens = frozenset()
     started: list[int] = []  # rows that each pass began with
     passes: list[int] = []  # rows in the last layer of each pass
 

@@ -14,7 +14,6 @@ from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.budget import decoded_tokens
 from lm_eval_eglr.decoding.pool_decoder import DocumentKeys
 from lm_eval_eglr.decoding.rounds import Assignment
-from lm_eval_eglr.decoding.rows import Job
 from lm_eval_eglr.decoding.stopping import StopRule
 
 PROMPTS = ["Tom has 3 apples", "A", "8", "Tom"]
@@ -208,11 +207,15 @@ def test_a_rollout_that_parts_at_its_first_token_goes_on_from_the_prompt(llama, 
     request = decoder.request(prompt, course.cells, LENGTH, StopRule(), "d")
     requests = course.go_on(request, pool, None, count=1)
     assert len(requests) == 1
-    first = dataclasses.replace(requests[0].start, tokens=(), records=(), gates=())
+    start = requests[0].start
+    first = dataclasses.replace(start, tokens=(), records=start.records[:0])
     at_start = dataclasses.replace(requests[0], tokens=tuple(prompt), start=first)
     for each in (requests[0], at_start):
-        [row] = Job.begun(each, 0).rows(share=True)
-        assert row.sequence() == list(each.tokens)
+        [(_, again)] = decoder.decode([each])
+        count = len(each.start.tokens)
+        assert again[0].tokens[:count] == start.tokens[:count]
+        cell = dataclasses.replace(again[0].cell, path=((count, 1),))
+        check_path(llama, prompt, dataclasses.replace(again[0], cell=cell), decoder.strategy, gated=False)
 
 
 def test_processes_share_one_purse(llama, tokenizer):

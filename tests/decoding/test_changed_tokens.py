@@ -68,13 +68,12 @@ def test_under_shared_draws_the_first_change_is_where_a_rollout_parts_from_the_p
     assert parted, "a recursion that changes nothing proves nothing"
 
 
-@pytest.mark.parametrize("kv", ["keep", "overwrite"])
-def test_changes_do_not_depend_on_sharing_batch_size_or_trace(kv, llama, tokenizer):
-    expected = decode(llama, tokenizer, kv=kv)
+def test_changes_do_not_depend_on_sharing_batch_size_or_trace(llama, tokenizer):
+    expected = decode(llama, tokenizer)
     for changes in ({"share": False}, {"max_rows": 17}):
-        found = decode(llama, tokenizer, kv=kv, **changes)
+        found = decode(llama, tokenizer, **changes)
         assert [r.telemetry.token_changes for r in found] == [r.telemetry.token_changes for r in expected]
-    for rollout, bare in zip(expected, decode(llama, tokenizer, kv=kv, trace=False), strict=True):
+    for rollout, bare in zip(expected, decode(llama, tokenizer, trace=False), strict=True):
         assert bare.telemetry.token_changes == ()
         assert bare.telemetry.changed_tokens == sum(rollout.telemetry.token_changes)
         assert bare.telemetry.changed_tokens <= rollout.telemetry.gated_tokens

@@ -33,10 +33,9 @@ def test_span_0_at_temperature_0_is_transformers_greedy(family, tokenizer):
 @pytest.mark.parametrize(
     "nothing", [{"max_recursions": 0}, {"entropy_threshold": math.inf}, {"strength": 0.0}], ids=str
 )
-@pytest.mark.parametrize("kv", ["keep", "overwrite"])
-def test_a_recursion_that_changes_nothing_is_transformers_greedy(nothing, kv, llama, tokenizer):
+def test_a_recursion_that_changes_nothing_is_transformers_greedy(nothing, llama, tokenizer):
     options = {"entropy_threshold": 0.0, **nothing}
-    decoder = PoolDecoder(llama, tokenizer, spans=[1, 2, DEPTH], temperatures="0", kv=kv, **options)
+    decoder = PoolDecoder(llama, tokenizer, spans=[1, 2, DEPTH], temperatures="0", **options)
     for pool, prompt in zip(
         decoder.generate(PROMPTS, max_new_tokens=TOKENS, progress=False), PROMPTS, strict=True
     ):
@@ -45,11 +44,10 @@ def test_a_recursion_that_changes_nothing_is_transformers_greedy(nothing, kv, ll
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2-softcap", "gpt2", "qwen3-moe"])
-@pytest.mark.parametrize("kv", ["keep", "overwrite"])
 @pytest.mark.parametrize("update", ["anchored", "damped", "replace"])
-def test_recursion_is_the_slow_reference(update, kv, family, tokenizer):
+def test_recursion_is_the_slow_reference(update, family, tokenizer):
     model = tiny_model(family)
-    options = {"update": update, "kv": kv, "strength": 0.3, "max_recursions": 3, "tolerance": 0.02}
+    options = {"update": update, "strength": 0.3, "max_recursions": 3, "tolerance": 0.02}
     tau = 1.0
     spans = range(1, DEPTH + 1)
     decoder = PoolDecoder(
@@ -80,7 +78,7 @@ def test_recursion_is_the_slow_reference_in_every_family(family, tokenizer):
 
 
 def test_the_cell_that_is_recursed_does_not_disturb_the_plain_one(llama, tokenizer):
-    """Under keep, one row serves spans 0 to 4 at once; the plain cell must not notice."""
+    """One row serves spans 0 to 4 at once; the plain cell must not notice."""
     decoder = PoolDecoder(llama, tokenizer, spans="0:1:2:3:4", temperatures="0", entropy_threshold=0.0)
     pool = decoder.generate(PROMPTS[0], max_new_tokens=TOKENS, progress=False)[0]
     assert pool[0].tokens == transformers_greedy(llama, tokenizer, PROMPTS[0])

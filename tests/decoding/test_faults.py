@@ -24,12 +24,10 @@ def cells(pools):
     return [[(rollout.cell, rollout.tokens, rollout.finish_reason) for rollout in pool] for pool in pools]
 
 
-@pytest.mark.parametrize(
-    ("fault", "kv"), [(math.nan, "keep"), (math.inf, "overwrite"), (-math.inf, "keep")], ids=str
-)
-def test_a_row_without_finite_logits_is_retired_and_marked(fault, kv, tokenizer):
+@pytest.mark.parametrize("fault", [math.nan, math.inf, -math.inf], ids=str)
+def test_a_row_without_finite_logits_is_retired_and_marked(fault, tokenizer):
     """Wherever a certain token is the likeliest, in the plain pass or in the recursion."""
-    sound = decode(tiny_model().double(), tokenizer, kv=kv)
+    sound = decode(tiny_model().double(), tokenizer)
     drawn = [token for pool in sound for token in pool[0].tokens]
     trigger = max(set(drawn), key=lambda token: (drawn.count(token), token))
 
@@ -40,7 +38,7 @@ def test_a_row_without_finite_logits_is_retired_and_marked(fault, kv, tokenizer)
         return logits.masked_fill(hit, fault)
 
     model = tiny_model().double()
-    decoder = PoolDecoder(model, tokenizer, **GRID, kv=kv)  # checked while it is sound
+    decoder = PoolDecoder(model, tokenizer, **GRID)  # checked while it is sound
     model.lm_head.register_forward_hook(break_rows)
     broken = decoder.generate(PROMPTS, max_new_tokens=10, progress=False)
     pairs = [pair for pools in zip(sound, broken, strict=True) for pair in zip(*pools, strict=True)]
@@ -53,11 +51,10 @@ def test_a_row_without_finite_logits_is_retired_and_marked(fault, kv, tokenizer)
         assert after.finish_reason == "error" or after.tokens == before.tokens
 
 
-@pytest.mark.parametrize("kv", ["keep", "overwrite"])
-def test_what_a_broken_row_leaves_in_its_slot_harms_no_later_row(kv, tokenizer):
+def test_what_a_broken_row_leaves_in_its_slot_harms_no_later_row(tokenizer):
     """The embedding of Z is no number, so all keys and values after a Z are none either."""
     model = tiny_model().double()
-    decoder = PoolDecoder(model, tokenizer, **GRID, kv=kv, max_rows=24)
+    decoder = PoolDecoder(model, tokenizer, **GRID, max_rows=24)
     [trigger] = tokenizer("Z").input_ids
     model.get_input_embeddings().weight.data[trigger] = math.nan
     long = "A prompt that is longer than all the others, so that shorter rows are read beyond their ends"

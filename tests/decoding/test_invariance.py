@@ -44,15 +44,10 @@ def expected(llama, tokenizer):
 @pytest.mark.parametrize(
     "changes", [{"share": False}, {"max_rows": 1}, {"max_rows": 17}, {"max_rows": 256}], ids=str
 )
-@pytest.mark.parametrize("kv", ["keep", "overwrite"])
-def test_sharing_and_batch_size_change_nothing(changes, kv, llama, tokenizer, expected):
-    found = PoolDecoder(llama, tokenizer, **GRID, kv=kv, **changes).generate(
+def test_sharing_and_batch_size_change_nothing(changes, llama, tokenizer, expected):
+    found = PoolDecoder(llama, tokenizer, **GRID, **changes).generate(
         PROMPTS, max_new_tokens=16, progress=False
     )
-    if kv == "overwrite":
-        expected = texts(
-            PoolDecoder(llama, tokenizer, **GRID, kv=kv).generate(PROMPTS, max_new_tokens=16, progress=False)
-        )
     assert texts(found) == expected
 
 
@@ -73,10 +68,9 @@ def test_a_grid_and_its_sub_grid_agree_on_their_cells(data, llama, tokenizer):
     noise = data.draw(st.sampled_from(["shared", "independent"]))
     length = data.draw(st.integers(1, 12))
     rows = data.draw(st.integers(1, 40))
-    kv = data.draw(st.sampled_from(["keep", "overwrite"]))
     prompts = data.draw(st.lists(st.sampled_from(PROMPTS), min_size=1, max_size=4, unique=True))
     until = data.draw(st.lists(st.text(st.characters(codec="ascii"), min_size=1, max_size=2), max_size=3))
-    options = {"entropy_threshold": 1.0, "noise": noise, "kv": kv}
+    options = {"entropy_threshold": 1.0, "noise": noise}
 
     def decode(spans, temperatures, prompts, rows):
         decoder = PoolDecoder(
@@ -172,7 +166,7 @@ def test_requests_that_need_more_rows_than_those_before_wait_for_each_other(llam
         for number in range(16)
     ]
     most = []
-    run = decoder.engine.run(requests, lambda tokens, rollouts: most.append(len(decoder.engine.rows)))
+    run = decoder.engine.run(requests, lambda tokens, rollouts: most.append(decoder.engine.tree.count))
     found = dict(run)
     assert max(most) == 24
     alone = PoolDecoder(llama, tokenizer, **GRID)
@@ -186,7 +180,8 @@ def test_pools_that_fill_the_batch_are_decoded_one_by_one(llama, tokenizer):
     jobs = []
     requests = [decoder.request([65 + n], decoder.cells, 3, StopRule(), f"d{n}") for n in range(8)]
     run = decoder.engine.run(
-        requests, lambda tokens, rollouts: jobs.append({row.job.number for row in decoder.engine.rows})
+        requests,
+        lambda tokens, rollouts: jobs.append([job.number for job in decoder.engine.tree.jobs if job]),
     )
     assert len(dict(run)) == 8
     assert max(map(len, jobs)) == 1

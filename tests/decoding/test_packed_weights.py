@@ -9,8 +9,9 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from lm_eval_eglr.decoding import PoolDecoder, cpu_linear
-from lm_eval_eglr.decoding.ties import rounding_of
+from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.decoding.model import cpu_linear
+from lm_eval_eglr.decoding.numerics import rounding_of
 
 PROMPTS = ["One apple", "Tom and then"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-
-from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.items import Item, Items
 from lm_eval_eglr.decoding.passes import Residuals
+
+from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.recursion import entropy, kl_divergence, recursion_input, recursion_output, rms
 
 INF = math.inf

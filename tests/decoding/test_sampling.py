@@ -7,7 +7,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
 from lm_eval_eglr.decoding.config import SamplingConfig
-from lm_eval_eglr.decoding.sampling import draw_with_margins, truncation, truncation_key
+from lm_eval_eglr.decoding.sampling import draw_tokens, truncation_of, warpers
 
 
 def distribution(vocabulary=50, seed=0):
@@ -19,8 +19,8 @@ def shares(logprobs, temperature, **options):
     """How often evenly spaced uniforms draw each token."""
     count = 200_000
     uniforms = (torch.arange(count, dtype=torch.float64) + 0.5)[None] / count
-    warpers = truncation(truncation_key(SamplingConfig(**options)))
-    tokens = draw_with_margins(logprobs, torch.tensor([temperature]), uniforms, warpers)[0]
+    warp = warpers(truncation_of(SamplingConfig(**options)))
+    tokens = draw_tokens(logprobs, torch.tensor([temperature]), uniforms, warp)[0]
     return torch.bincount(tokens[0], minlength=logprobs.shape[-1]) / count
 
 
@@ -39,13 +39,13 @@ def test_draws_follow_what_transformers_would_sample_from(temperature, options, 
 def test_the_edges_of_the_unit_interval_draw_possible_tokens():
     logprobs = torch.tensor([[-torch.inf, 0.5, -torch.inf, 0.5, -torch.inf]]).log_softmax(-1)
     edges = torch.tensor([[0.0, 1 - 2.0**-53]], dtype=torch.float64)
-    tokens = draw_with_margins(logprobs, torch.tensor([1.0]), edges, truncation((0, 1.0, 0.0)))[0]
+    tokens = draw_tokens(logprobs, torch.tensor([1.0]), edges, warpers((0, 1.0, 0.0)))[0]
     assert tokens.tolist() == [[1, 3]]
 
 
 def test_rows_have_temperatures_of_their_own():
     logprobs = distribution().expand(2, -1)
     uniforms = torch.linspace(0, 0.999, 1000, dtype=torch.float64).expand(2, -1)
-    warpers = truncation((0, 1.0, 0.0))
-    cold, hot = draw_with_margins(logprobs, torch.tensor([0.05, 5.0]), uniforms, warpers)[0]
+    warp = warpers((0, 1.0, 0.0))
+    cold, hot = draw_tokens(logprobs, torch.tensor([0.05, 5.0]), uniforms, warp)[0]
     assert len(set(cold.tolist())) < 5 < len(set(hot.tolist()))

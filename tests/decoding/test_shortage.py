@@ -8,13 +8,13 @@ import weakref
 
 import pytest
 import torch
-from tiny_models import tiny_model
-
-from lm_eval_eglr.decoding import PoolDecoder, engine
 from lm_eval_eglr.decoding.items import Items
 from lm_eval_eglr.decoding.layer_stack import LayerStack
 from lm_eval_eglr.decoding.row_cache import RowCache
 from lm_eval_eglr.decoding.shortage import OutOfMemory
+from tiny_models import tiny_model
+
+from lm_eval_eglr.decoding import PoolDecoder, engine
 from lm_eval_eglr.decoding.stopping import StopRule
 
 PROMPTS = ["One apple", "What is 12 * 7? Think and then", "Tom"]

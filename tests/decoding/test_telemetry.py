@@ -31,12 +31,6 @@ def test_recorded_log_probabilities_are_those_of_teacher_forcing(decoder, pool):
         assert math.fsum(again) / len(again) == pytest.approx(rollout.telemetry.mean_logprob, abs=1e-4)
 
 
-def test_teacher_forcing_refuses_what_it_cannot_know(llama, tokenizer, pool):
-    overwriting = PoolDecoder(llama, tokenizer, **OPTIONS, kv="overwrite")
-    with pytest.raises(ValueError, match=r"kv='overwrite'.*kv='keep' only"):
-        overwriting.logprobs(PROMPT, pool[0])
-
-
 def test_plain_telemetry_is_that_of_the_model(llama, tokenizer, pool):
     rollout = pool[0]
     prompt = tokenizer(PROMPT).input_ids

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lm_eval_eglr.decoding.ties import argmax_ties, draw_ties
 from tiny_models import tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.sampling import draw_with_margins, truncation
-from lm_eval_eglr.decoding.ties import argmax_ties, draw_ties
 
 GRID = {"spans": "0:1:3", "temperatures": "0:0.8x2", "entropy_threshold": 1.0}
 PROMPTS = [f"Problem {number}: what is {number} + {number}?" for number in range(6)]

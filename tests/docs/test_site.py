@@ -102,7 +102,7 @@ def test_the_page_of_arguments_has_the_tables_that_the_code_gives() -> None:
 
 
 def test_every_argument_of_the_model_is_in_a_table() -> None:
-    from lm_eval_eglr.harness.model import OWN_OPTIONS
+    from lm_eval_eglr.harness.model_arguments import OWN_OPTIONS
 
     pages = (ROOT / "docs" / "reference" / "arguments.md", ROOT / "docs" / "strategies.md")
     text = "".join(page.read_text(encoding="utf-8") for page in pages)

@@ -26,7 +26,7 @@ UNEQUAL = (r"\int_0^1 x dx", r"\frac13")
 PATCHED = """\
 import json, os, sys, time
 sys.path[:] = json.loads(sys.stdin.readline())
-from eglr_selectors.grading import symbolic, worker
+from eglr_selectors.grading import math_verify_bridge, worker
 ACTS = {
     "die": lambda: os._exit(3),
     "spin": lambda: [0 for _ in iter(int, 1)],
@@ -35,7 +35,7 @@ ACTS = {
     "print": lambda: print("x"),
     "sleep": lambda: time.sleep(100),
 }
-symbolic.equal = lambda gold, answer: (ACTS.get(answer, int)(), (True, "patched"))[1]
+math_verify_bridge.equal = lambda gold, answer: (ACTS.get(answer, int)(), (True, "patched"))[1]
 worker.main()
 """
 WITHOUT_SYMPY = """\
@@ -139,7 +139,7 @@ def test_a_worker_without_sympy_says_so(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_forgotten_worker_is_not_killed_and_ends_with_its_input(patched_pool: workers.WorkerPool) -> None:
     patched_pool.run([("1", "good")])
     [worker] = patched_pool._idle
-    patched_pool.forget()
+    patched_pool.detach()
     assert worker.process.wait(timeout=10) == 0
 
 

@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import pytest
 from browser import chromium
-from eglr_selectors import Telemetry
-from page_stores import HOSTILE, WORDS, write_branches, write_grid, write_texts
+from eglr_selectors import Telemetry, correctness, get_selector
+from page_stores import HOSTILE, SPANS, WORDS, write_branches, write_grid, write_texts
 from typer.testing import CliRunner
 
 from lm_eval_eglr.cli.app import app
@@ -97,13 +97,16 @@ def test_ties_and_changes_are_summed_up(page_file: Path) -> None:
     tokens = sum(len(each.tokens) for each in rollouts if each.telemetry is not None and each.cell.span)
     assert f"The gate was open at {gated / tokens:.0%} of the tokens of spans above 0." in text
     assert f"Recursion changed {changed} of the {gated} tokens that were recursed." in text
-    assert "Rounding decided 16 tokens in 16 rollouts (ties)" in text
+    assert "16 tokens in 16 rollouts are near-ties" in text
 
 
 def test_all_figures_are_drawn(page: Any) -> None:
     page.wait_for_selector(".run:not([hidden]) figure:last-child .main-svg")
     assert page.locator(".run:not([hidden]) .plot .main-svg").count() >= 6
     assert page.locator(".run:not([hidden]) .headline li").count() == 7
+    names = page.locator(".run:not([hidden]) .plot").evaluate_all("all => all.map(each => each.ariaLabel)")
+    assert all(re.search(r"[0-9]", name) for name in names), "each says its values"
+    assert names[0].startswith("Accuracy over the grid. L = 0, T = 0: ")
 
 
 def test_search_filter_and_sort(page: Any) -> None:
@@ -118,15 +121,15 @@ def test_search_filter_and_sort(page: Any) -> None:
     page.select_option("#majority", "false")
     assert rows.count() == page.locator("#problems .wrong").count()
     page.select_option("#majority", "")
-    page.get_by_role("button", name="Correct").click()
-    page.get_by_role("button", name="Correct").click()
+    page.locator("#columns").get_by_role("button", name="Correct").click()
+    page.locator("#columns").get_by_role("button", name="Correct").click()
     counts = [int(text.split()[0]) for text in page.locator("#problems td:nth-child(4)").all_inner_texts()]
     assert counts == sorted(counts, reverse=True)
     assert page.locator("#shown").inner_text() == "12 of 12 problems"
 
 
 def test_drill_down_by_keyboard(page: Any, page_file: Path) -> None:
-    page.get_by_role("button", name="Open the pool of problem 3").focus()
+    page.get_by_role("link", name="Open the pool of problem 3").focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("#pool details")
     assert page.locator("#pool details").count() == 16
@@ -149,13 +152,13 @@ def test_drill_down_by_keyboard(page: Any, page_file: Path) -> None:
 
 
 def test_a_hostile_text_stays_text(page: Any, page_file: Path) -> None:
-    page.get_by_role("button", name="Open the pool of problem 1", exact=True).click()
+    page.get_by_role("link", name="Open the pool of problem 1", exact=True).click()
     page.wait_for_selector("#pool details")
     assert "window.broken" in page.locator("#pool-body > pre").inner_text()
     page.keyboard.press("Escape")
     page.select_option("#run", "1")
     assert "window.broken" in page.locator(".run:not([hidden]) h2").inner_text()
-    page.get_by_role("button", name="Open the pool of problem 1", exact=True).click()
+    page.get_by_role("link", name="Open the pool of problem 1", exact=True).click()
     page.wait_for_selector("#pool details")
     page.get_by_text("Open all rollouts").click()
     page.locator("#pool details pre").nth(15).wait_for()
@@ -165,7 +168,123 @@ def test_a_hostile_text_stays_text(page: Any, page_file: Path) -> None:
         assert shown == second.parsed[number].text.replace("\x1b", "\ufffd")
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+def test_a_pool_has_an_address_and_neighbours(page: Any, page_file: Path) -> None:
+    page.goto(page_file.as_uri() + "#problem=5")
+    page.wait_for_selector("#pool details")
+    assert page.locator("#pool-title").inner_text() == "Problem 5"
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.getElementById('pool-title').textContent === 'Problem 6'")
+    assert page.evaluate("location.hash") == "#problem=6"
+    page.keyboard.press("ArrowLeft")
+    page.click("#previous")
+    page.wait_for_function("document.getElementById('pool-title').textContent === 'Problem 4'")
+    page.click("#close")
+    assert page.evaluate("location.hash") == ""
+    page.locator("#problems tr").nth(2).locator("td").nth(3).click()  # a row, not its link
+    page.wait_for_function("document.getElementById('pool-title').textContent === 'Problem 2'")
+
+
+def test_an_opened_pool_is_the_grid_of_its_answers(page: Any, page_file: Path) -> None:
+    parsed = read_store(page_file.parent / "first").documents("toy_eglr")[3].parsed
+    page.goto(page_file.as_uri() + "#problem=3")
+    page.wait_for_selector("#pool .matrix")
+    assert page.locator("#pool .matrix tr").count() == 1 + len(SPANS)
+    cells = page.locator("#pool .matrix button")
+    answers = [text.split("\n")[0] for text in cells.all_inner_texts()]
+    assert answers == [answer.text for answer in parsed.answers if answer is not None]
+    assert page.locator("#pool .matrix button.right").count() == sum(map(bool, parsed.correct))
+    # Half of each recursed rollout is that of span 0: there it leaves, and the mark says at which token.
+    left = [
+        next(
+            i
+            for i, pair in enumerate(zip(rollout.tokens, parsed[n % 4].tokens, strict=True))
+            if len({*pair}) > 1
+        )
+        for n, rollout in enumerate(parsed)
+        if rollout.cell.span
+    ]
+    assert page.locator("#pool .matrix small").all_inner_texts() == [f"≠ {token}" for token in left]
+    cells.nth(5).click()
+    assert page.locator("#pool details").nth(5).get_attribute("open") is not None
+    marked = page.locator("#pool details").nth(5).locator(".token.leaves")
+    assert marked.get_attribute("title").startswith(f"token {left[1]},")
+
+
+def test_token_figures_are_there_for_keys_and_taps(page: Any, page_file: Path) -> None:
+    page.goto(page_file.as_uri() + "#problem=3")
+    page.locator("#pool summary").nth(4).click()
+    tokens = page.locator("#pool details").nth(4)
+    tokens.locator("pre").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert "token 2, entropy" in tokens.locator(".told").inner_text()
+    assert page.locator("#pool-title").inner_text() == "Problem 3", "the keys moved inside the text only"
+    tokens.locator(".token").nth(7).click()
+    assert "token 7, entropy" in tokens.locator(".told").inner_text()
+    assert tokens.locator(".token.at").count() == 1
+
+
+def test_two_runs_are_set_side_by_side(browser: Any, tmp_path: Path) -> None:
+    grid, alone = (
+        write_grid(tmp_path / "grid", 6, 20),
+        write_grid(tmp_path / "alone", 4, 20, spans=(0,), repeats=4),
+    )
+    there = [d.parsed for d in read_store(alone).documents("toy_eglr")]
+    here = [d.parsed for d in read_store(grid).documents("toy_eglr")]
+    majority = get_selector("majority")
+    opened = browser.new_page()
+    opened.set_default_timeout(PATIENCE)
+    show(opened, make_page(tmp_path, grid, alone))
+    opened.select_option("#other", "1")
+    rows = opened.locator("#problems tr")
+    pairs = [
+        (correctness(a, majority(a)), correctness(b, majority(b))) for a, b in zip(here, there, strict=False)
+    ]
+    for value, wanted in (("true,false", (1, 0)), ("false,true", (0, 1)), ("true,true", (1, 1))):
+        opened.select_option("#both", value)
+        assert rows.count() == pairs.count(wanted)
+    opened.select_option("#both", "")
+    assert rows.count() == 6
+    opened.goto(opened.url + "#problem=0")
+    opened.wait_for_selector("#pool .sides section:nth-child(2) details")
+    assert opened.locator("#pool .sides section").count() == 2
+    opened.close()
+
+
+def test_selectors_can_be_sorted_and_figures_saved(page: Any) -> None:
+    table = page.locator(".run:not([hidden]) .strategies")
+    table.get_by_role("button", name="rollouts").click()
+    counts = [float(text) for text in table.locator("td:nth-child(3)").all_inner_texts() if text != "–"]
+    assert counts == sorted(counts, reverse=True)
+    page.wait_for_selector(".run:not([hidden]) [data-plot=grid] .main-svg")
+    with page.expect_download() as saved:
+        page.locator(".run:not([hidden]) figure").first.get_by_role("button", name="CSV").click()
+    lines = Path(saved.value.path()).read_text(encoding="utf-8").splitlines()
+    assert lines[0] == '"trace","label","x","y","value"'
+    assert len(lines) == 1 + len(SPANS) * 2  # two temperatures
+
+
+def test_the_theme_is_remembered(page: Any, page_file: Path) -> None:
+    page.click("#theme")
+    chosen = page.evaluate("document.documentElement.dataset.theme")
+    page.goto("about:blank")
+    show(page, page_file)
+    assert page.evaluate("document.documentElement.dataset.theme") == chosen == "dark"
+
+
+def test_settings_and_columns_are_explained(page: Any, page_file: Path) -> None:
+    page.locator(".run:not([hidden])").get_by_text("Settings of the run").click()
+    shown = page.locator(".run:not([hidden]) .settings").inner_text()
+    assert str(page_file.parent / "first") in shown
+    assert "seed" in shown
+    assert "last pool written" in shown
+    page.get_by_text("What the columns mean").click()
+    assert page.locator("#meanings dt").all_inner_texts() == [
+        text.rstrip(" ▴▾") for text in page.locator("#columns button").all_inner_texts()
+    ]
+
+
+@pytest.mark.parametrize("width", [390, 820, 1280])
 def test_screenshots_fit_their_width_in_both_themes(page: Any, width: int, tmp_path: Path) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     for _ in range(2):
@@ -180,17 +299,18 @@ def test_pools_that_are_no_grid_say_nothing_of_axes(page: Any, tmp_path: Path) -
     show(page, make_page(tmp_path, *stores))
     page.wait_for_selector(".run:not([hidden]) [data-plot=curves] .main-svg")
     assert page.locator(".run:not([hidden]) .plot").count() == 1
-    assert page.locator(".run:not([hidden]) .headline span").all_inner_texts() == [
+    assert page.locator(".run:not([hidden]) .headline span").all_text_contents() == [
         "One rollout, mean",
         "Majority of all rollouts",
         "Any rollout, oracle",
     ]
     assert not page.locator("#solved").is_visible()
     assert "Solved by" not in page.locator("#columns").inner_text()
-    page.get_by_role("button", name="Open the pool of problem 2").click()
+    page.get_by_role("link", name="Open the pool of problem 2").click()
     page.wait_for_selector("#pool details")
     assert page.locator("#pool details").count() == 4
     assert page.locator("#pool .legend").inner_text() == "Reference: 1"
+    assert page.locator("#pool .matrix").count() == 0
     assert "tokens" not in page.locator("#pool summary").first.inner_text()
     page.keyboard.press("Escape")
     page.select_option("#run", "1")
@@ -203,12 +323,12 @@ def test_a_run_of_temperature_alone_is_compared_at_equal_flops(tmp_path: Path) -
     grid = write_grid(tmp_path / "grid", 6, 20)
     alone = write_grid(tmp_path / "alone", 4, 20, spans=(0,), repeats=3)
     text = make_page(tmp_path, grid, alone).read_text(encoding="utf-8")
-    assert "Temperature alone is alone, on 4 of 6 problems with the same prompt." in text
+    assert "Plain samples come from alone, for 4 of 6 problems, with the same prompts." in text
     assert text.count("at equal FLOPs, shared work counted once") == 2
     other = write_grid(tmp_path / "other", 4, 20, spans=(0,), model="another/model")
     text = make_page(tmp_path, grid, other).read_text(encoding="utf-8")
     assert "shared work counted once" not in text
-    assert "Temperature alone is the grid&#39;s own rollouts of span 0." in text
+    assert "The grid&#39;s own rollouts of span 0 stand for plain samples." in text
 
 
 def test_a_page_that_would_be_too_large_says_less_of_tokens(page: Any, tmp_path: Path) -> None:
@@ -227,7 +347,7 @@ def test_a_page_that_would_be_too_large_says_less_of_tokens(page: Any, tmp_path:
         assert ("--max-size" in text) == bool(words)
         assert words in text
         show(page, file)
-        page.get_by_role("button", name="Open the pool of problem 3", exact=True).click()
+        page.get_by_role("link", name="Open the pool of problem 3", exact=True).click()
         page.locator("#pool summary").nth(4).click()
         shown = page.locator("#pool details").nth(4).locator("pre").inner_text()
         assert shown.startswith("".join(WORDS[token] for token in documents[3].parsed[4].tokens))
@@ -243,4 +363,5 @@ def test_a_large_page_is_small_and_quick(browser: Any, tmp_path: Path) -> None:
     opened.set_default_timeout(PATIENCE)
     show(opened, page_file)
     assert int(opened.evaluate("document.documentElement.dataset.ready")) < 3000
-    assert opened.locator("#problems tr").count() == 500
+    assert opened.locator("#problems tr").count() == 100
+    assert opened.locator("#range").inner_text() == "1 to 100 of 500"

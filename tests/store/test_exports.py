@@ -44,7 +44,7 @@ def test_exported_and_imported_a_store_is_the_same(tmp_path: Path) -> None:
 
 
 def test_training_rows_have_rewards_and_group_relative_advantages(tmp_path: Path) -> None:
-    telemetry = Telemetry(token_logprobs=(-0.5, -0.25))
+    telemetry = Telemetry(token_logprobs=(-0.9, -0.8), token_sampling_logprobs=(-0.5, -0.25))
     pool = RolloutPool(
         (
             Rollout(r"\boxed{1}", Cell(), "stop", (3, 4), telemetry),
@@ -65,6 +65,19 @@ def test_training_rows_have_rewards_and_group_relative_advantages(tmp_path: Path
     assert first["advantage"] == -second["advantage"]
     run("export", tmp_path / "store", "--format", "parquet")
     assert len(pandas.read_parquet(tmp_path / "store.parquet")) == 2
+
+
+def test_the_log_probabilities_of_an_older_version_are_not_taken_for_those_of_the_draw(
+    tmp_path: Path,
+) -> None:
+    traced = Telemetry(token_logprobs=(-0.9, -0.8))
+    writer = StoreWriter(tmp_path / "store")
+    with writer.writing(MANIFEST):
+        writer.append(small_head(0), RolloutPool((Rollout("1", Cell(), "stop", (3, 4), traced),), "One?"))
+    arguments = ["export", str(tmp_path / "store"), "-o", str(tmp_path / "rows.jsonl")]
+    result = CliRunner().invoke(app, arguments)
+    assert "1 were recorded before the log-probabilities of the draw were" in result.stderr
+    assert lines(tmp_path / "rows.jsonl")[0]["logprobs"] is None
 
 
 def test_equal_rewards_have_no_advantage() -> None:

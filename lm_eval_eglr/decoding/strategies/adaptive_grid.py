@@ -14,7 +14,7 @@ from eglr_selectors.builtin.sequential import settled
 from eglr_selectors.pool import Cell, RolloutPool
 
 from lm_eval_eglr.decoding.costs import CostModel
-from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.decoding.strategies.options import AdaptiveGrid, Budget
 
 GATED_SHARE = 0.2

@@ -8,7 +8,7 @@ from typing import Protocol
 from eglr_selectors import ParsedPool
 from eglr_selectors.pool import Cell, RolloutPool
 
-from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.decoding.strategies.options import Budget
 
 

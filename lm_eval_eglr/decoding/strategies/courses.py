@@ -10,7 +10,7 @@ from eglr_selectors.pool import Cell, RolloutPool
 
 from lm_eval_eglr.decoding.costs import CostModel
 from lm_eval_eglr.decoding.grid import grid_cells, parse_spans, parse_temperatures
-from lm_eval_eglr.decoding.rows import Request
+from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.decoding.strategies.adaptive_grid import AdaptiveCourse
 from lm_eval_eglr.decoding.strategies.course import Course
 from lm_eval_eglr.decoding.strategies.eager import EagerCourse

@@ -14,13 +14,14 @@ from eglr_selectors import ParsedPool
 from eglr_selectors.pool import Cell, Rollout, RolloutPool
 
 from lm_eval_eglr.decoding.config import BranchingConfig
-from lm_eval_eglr.decoding.rows import Request, Start, TokenRecord
+from lm_eval_eglr.decoding.request import Request, ResumePoint
 from lm_eval_eglr.decoding.strategies.options import Budget, Eager
+from lm_eval_eglr.decoding.telemetry import records_of
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """A fork that was not taken: at which token of which rollout, to its how many-eth alternative."""
+    """An untaken fork: rollout, token position, rank of the alternative."""
 
     gate: float
     rollout: int
@@ -136,28 +137,15 @@ class EagerCourse:
         shared = parent.tokens[: fork.token]
         telemetry = parent.telemetry
         assert telemetry is not None
-        columns = (
-            telemetry.token_entropies,
-            telemetry.token_refined_entropies,
-            telemetry.token_logprobs,
-            telemetry.token_confidences,
-            telemetry.token_self_certainties,
-            telemetry.token_iterations,
-            telemetry.token_divergences,
-            (False,) * len(parent.tokens),  # nothing is recursed at span 0, so nothing has converged
-            tuple(map(bool, telemetry.token_ties)),
-        )
-        records = tuple(TokenRecord(*values) for values in zip(*columns, strict=True))  # nor changed
         cell = replace(parent.cell, sample=sample, path=(*parent.cell.path, (fork.token, fork.rank)))
         return replace(
             request,
             tokens=(*request.tokens, *shared),
             cells=(cell,),
             branching=self._branching(most),
-            start=Start(
+            start=ResumePoint(
                 tokens=shared,
-                records=records[: fork.token],
-                gates=telemetry.token_branch_entropies[: fork.token],
+                records=records_of(telemetry, fork.token),
                 taken=parent.tokens[fork.token],
                 rank=fork.rank,
             ),

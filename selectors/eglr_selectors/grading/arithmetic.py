@@ -14,12 +14,14 @@ import zlib
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
-from eglr_selectors.grading.expression import Tree
+from eglr_selectors.grading.formula import Tree
 
 MAX_BITS = 1 << 15
 MAX_FACTORIAL = 2000
+MAX_TERMS = 200
+"""Of a finite sum or product."""
 MAX_MAGNITUDE = 10_000
 """Bits of the exponent of a number in the numerical evaluation."""
 
@@ -44,8 +46,11 @@ def exact(tree: Tree) -> Fraction:
     kind = tree[0]
     if kind == "number":
         return _sized(tree[1])
-    if kind in ("symbol", "constant", "apply"):
+    if kind in ("symbol", "constant", "apply", "int"):
         raise IrrationalError(kind)
+    if kind in ("sum", "prod"):
+        terms = [exact(substituted(tree[4], tree[1], Fraction(index))) for index in _indices(tree)]
+        return _sized(sum(terms, Fraction(0)) if kind == "sum" else math.prod(terms, start=Fraction(1)))
     arguments = [exact(part) for part in tree[1:]]
     if kind == "+":
         return _sized(sum(arguments[1:], arguments[0]))
@@ -63,6 +68,23 @@ def exact(tree: Tree) -> Fraction:
     if kind in _EXACT:
         return Fraction(_EXACT[kind](*arguments))
     raise IrrationalError(kind)
+
+
+def _indices(tree: Tree) -> range:
+    """Returns what the variable of a finite series runs over."""
+    low, high = exact(tree[2]), exact(tree[3])
+    if low.denominator != 1 or high.denominator != 1:
+        raise IrrationalError("bounds")
+    if high - low > MAX_TERMS:
+        raise IrrationalError("too many terms")
+    return range(int(low), int(high) + 1)
+
+
+def substituted(tree: Tree, name: str, value: Fraction) -> Tree:
+    """Returns the tree with a number in place of a symbol."""
+    if tree == ("symbol", name):
+        return ("number", value)
+    return tuple(substituted(part, name, value) if isinstance(part, tuple) else part for part in tree)
 
 
 def _sized(value: Fraction) -> Fraction:
@@ -146,23 +168,39 @@ def symbols(tree: Tree) -> frozenset[str]:
         return frozenset([tree[1]])
     if tree[0] == "apply":
         return symbols(tree[2]) | {f"{tree[1]}()"}
-    return frozenset().union(*(symbols(part) for part in tree[1:] if isinstance(part, tuple)))
+    found = frozenset().union(*(symbols(part) for part in tree[1:] if isinstance(part, tuple)))
+    return found - {tree[1]} if tree[0] in SERIES else found
+
+
+SERIES = frozenset(["sum", "prod", "int"])
+_INTEGERS_ONLY = frozenset(["factorial", "binom", "gcd", "lcm", "sum", "prod"])
+_STEPS = frozenset(["floor", "ceil"])
+_COUNTING_NAMES = frozenset("nmkNMK")
+Domain = Literal["real", "steps", "integer"]
 
 
 @lru_cache(maxsize=20_000)
-def stepwise(tree: Tree) -> bool:
-    """Whether the tree has functions that are meant for integers (floors, factorials, binomials)."""
-    return tree[0] in ("floor", "ceil", "factorial", "binom", "gcd", "lcm") or any(
-        stepwise(part) for part in tree[1:] if isinstance(part, tuple)
-    )
+def domain(tree: Tree) -> Domain:
+    """Returns where a tree has to be tried.
+
+    Factorials, binomials and series want integers. A floor or ceiling wants points between the integers
+    and the integers, but for the letters that count (n, m, k), which are integers.
+    """
+    kinds = _kinds(tree)
+    return "integer" if kinds & _INTEGERS_ONLY else "steps" if kinds & _STEPS else "real"
 
 
-def point(names: frozenset[str], number: int, integers: bool) -> dict[str, Fraction]:
+@lru_cache(maxsize=20_000)
+def _kinds(tree: Tree) -> frozenset[str]:
+    return frozenset([tree[0]]).union(*(_kinds(part) for part in tree[1:] if isinstance(part, tuple)))
+
+
+def point(names: frozenset[str], number: int, where: Domain) -> dict[str, Fraction]:
     """Returns fixed values for symbols, the same in every process; from the third point on, of mixed sign."""
     values = {}
     for name in names:
         seed = zlib.crc32(f"{name}/{number}".encode())
-        if integers:
+        if where == "integer" or (where == "steps" and (name in _COUNTING_NAMES or number % 4 == 0)):
             values[name] = Fraction(2 + seed % 23 + 3 * number)
         else:
             sign = -1 if number > 2 and seed & 1 else 1
@@ -177,12 +215,14 @@ class Evaluation:
         largest: Base-2 exponent of the largest intermediate value; rounding errors scale with it.
         smallest: That of the smallest nonzero number, power or product; equality is only believed well
             below it.
+        real: Whether all intermediate values were real.
     """
 
     def __init__(self, digits: int, values: Mapping[str, Fraction]) -> None:
         self.context = _context(digits)
         self.values = values
         self.largest, self.smallest = 0, 0
+        self.real = True
 
     def value(self, tree: Tree) -> Any:
         """Returns the value in mpmath's numbers.
@@ -206,9 +246,32 @@ class Evaluation:
             argument = self.value(tree[2]) + context.mpf(parameter.numerator) / parameter.denominator
             self._small(argument)
             return self._noted(context.cos(argument) + context.sqrt(2) + context.sin(argument * argument) / 3)
+        if kind in SERIES:
+            return self._noted(self._series(tree))
         value = self._operation(kind, [self.value(part) for part in tree[1:]])
         # What sums and functions leave of a cancellation is noise, and no small part of the formula.
         return self._noted(value, small=kind in ("^", "*", "inverse", "exp"))
+
+    def _series(self, tree: Tree) -> Any:
+        kind, own, low, high, body = tree
+        if kind == "int":
+            raise ValueError("integral")
+        bounds = [self.value(low), self.value(high)]
+        if any(self.context.im(bound) or bound != self.context.nint(bound) for bound in bounds):
+            raise ValueError("bounds")
+        first, last = (int(bound) for bound in bounds)
+        if last - first > MAX_TERMS:
+            raise ValueError("too many terms")
+        total = self.context.mpf(0 if kind == "sum" else 1)
+        outer = self.values
+        try:
+            for index in range(first, last + 1):
+                self.values = {**outer, own: Fraction(index)}
+                term = self.value(body)
+                total = total + term if kind == "sum" else total * term
+        finally:
+            self.values = outer
+        return total
 
     def _operation(self, kind: str, arguments: list[Any]) -> Any:
         context = self.context
@@ -262,6 +325,8 @@ class Evaluation:
 
     def _noted(self, value: Any, small: bool = True) -> Any:
         if value:
+            if value.imag:
+                self.real = False
             size = int(self.context.mag(value))
             if abs(size) > MAX_MAGNITUDE:
                 raise TooLargeError("magnitude")

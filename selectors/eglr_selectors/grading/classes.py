@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from eglr_selectors.grading.answer import Answer
-from eglr_selectors.grading.grade import ask, canonical, settle
+from eglr_selectors.grading.grade import ask_math_verify, canonical, decide_locally
 from eglr_selectors.grading.rules import DEFAULT, Rules
 
 
@@ -31,14 +31,17 @@ def classes_many(groups: Iterable[Sequence[Answer | str | None]], rules: Rules =
     """Numbers the classes of many groups, asking math-verify once for all; see :func:`classes`."""
     found = [[answer.text if isinstance(answer, Answer) else answer for answer in group] for group in groups]
     tables = [_Table({text for text in texts if text and text.strip()}, rules) for texts in found]
-    asked = ask(set().union(*(table.open_pairs for table in tables)))
+    asked = ask_math_verify(set().union(*(table.open_pairs for table in tables)))
     numbered = []
     for texts, table in zip(found, tables, strict=True):
         equal = table.equal | {pair for pair in table.open_pairs if asked[pair].correct}
-        leaders = table.leaders(equal)
+        representatives = table.representatives(equal)
         numbers: dict[str, int] = {}
         numbered.append(
-            [numbers.setdefault(leaders[text], len(numbers)) if text in leaders else -1 for text in texts]
+            [
+                numbers.setdefault(representatives[text], len(numbers)) if text in representatives else -1
+                for text in texts
+            ]
         )
     return numbered
 
@@ -57,13 +60,13 @@ class _Table:
         self.equal: set[tuple[str, str]] = set()
         self.open_pairs: set[tuple[str, str]] = set()
         for pair in combinations(self.texts, 2):
-            verdict = settle(*pair, rules)
+            verdict = decide_locally(*pair, rules)
             if verdict is None:
                 self.open_pairs.add(pair)
             elif verdict.correct:
                 self.equal.add(pair)
 
-    def leaders(self, equal: set[tuple[str, str]]) -> dict[str, str]:
+    def representatives(self, equal: set[tuple[str, str]]) -> dict[str, str]:
         """Returns for each answer the first member of its class."""
         members: list[list[str]] = []
         leader: dict[str, str] = {}

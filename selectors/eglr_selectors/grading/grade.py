@@ -8,18 +8,18 @@ from functools import lru_cache
 
 from eglr_selectors.grading.answer import Answer
 from eglr_selectors.grading.comparison import Comparison, compare
-from eglr_selectors.grading.expression import MAX_LENGTH
-from eglr_selectors.grading.forms import has_form
-from eglr_selectors.grading.hazards import hazard
-from eglr_selectors.grading.reader import read
-from eglr_selectors.grading.rules import DEFAULT, Rules
-from eglr_selectors.grading.spelling import respelt
+from eglr_selectors.grading.formula import MAX_LENGTH
+from eglr_selectors.grading.guards import guard
+from eglr_selectors.grading.normalize import normalize
+from eglr_selectors.grading.parser import parse
+from eglr_selectors.grading.rules import DEFAULT, Rules, has_form
 from eglr_selectors.grading.verdict import Outcome, UngradedError, Verdict
 from eglr_selectors.grading.workers import shared_pool
 
 CacheKey = tuple[str, str, str]
 
 _BLANK = re.compile(r"(?<!\d) | (?!\d)")
+_LIST_COMMA = re.compile(r"(?<=\d), (?=\d{3}(?!\d))")
 _COMMAND_BLANK = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
 _DIGITS = re.compile(r"0|-?[1-9]\d{0,300}")
 _CORRECT = Verdict("correct", "string", "equal strings")
@@ -58,11 +58,11 @@ def grade_many(
         raise ValueError(f"on_ungraded={on_ungraded!r}: expected return or raise")
     texts = [(gold, answer.text if isinstance(answer, Answer) else answer) for gold, answer in pairs]
     verdicts: list[Verdict | None] = [
-        _NO_ANSWER if text is None else _known(gold, text, rules, cache) or settle(gold, text, rules)
+        _NO_ANSWER if text is None else _known(gold, text, rules, cache) or decide_locally(gold, text, rules)
         for gold, text in texts
     ]
     left = {(gold, text or "") for (gold, text), verdict in zip(texts, verdicts, strict=True) if not verdict}
-    asked = ask(left)
+    asked = ask_math_verify(left)
     graded = [
         verdict or asked[gold, text or ""] for (gold, text), verdict in zip(texts, verdicts, strict=True)
     ]
@@ -81,20 +81,20 @@ def _known(
     return None if cache is None else cache.get((gold, text, rules.key))
 
 
-def settle(gold: str, text: str, rules: Rules) -> Verdict | None:
+def decide_locally(gold: str, text: str, rules: Rules) -> Verdict | None:
     """Returns the verdict where it can be told in this process; ``None`` where math-verify has to."""
     if gold == text and text:
         return _CORRECT
     if _DIGITS.fullmatch(gold) and _DIGITS.fullmatch(text) and rules.compares_integers_exactly:
         return _WRONG_INTEGER
     try:
-        return _settle(gold, text, rules)
+        return _decide_locally(gold, text, rules)
     except RecursionError:  # a host that is itself near the limit; caught here, so that it is not cached
         return Verdict("ungraded", "structure", "the host's stack is full")
 
 
 @lru_cache(maxsize=200_000)
-def _settle(gold: str, text: str, rules: Rules) -> Verdict | None:
+def _decide_locally(gold: str, text: str, rules: Rules) -> Verdict | None:
     if not text.strip():
         return _NO_ANSWER
     if max(len(gold), len(text)) > MAX_LENGTH:
@@ -104,13 +104,13 @@ def _settle(gold: str, text: str, rules: Rules) -> Verdict | None:
     if canonical(gold) == canonical(text):
         return _CORRECT
     lone_letters = rules.units == "any"
-    sides = [read(side, lone_letters) for side in (gold, text)]
+    sides = [parse(side, lone_letters) for side in (gold, text)]
     if not has_form(sides[1], rules.form):
         return Verdict("wrong", "rule", f"not of the form {rules.form}")
     comparison = compare(sides[0], sides[1], rules)
     if comparison.equal is None:
         for side in (gold, text):
-            if danger := hazard(respelt(side)):
+            if danger := guard(normalize(side)):
                 return Verdict("wrong", "hazard", f"{danger}: only equal strings count")
         if rules.form != "any":
             return Verdict("wrong", "rule", f"not equal as {rules.form}")
@@ -118,7 +118,7 @@ def _settle(gold: str, text: str, rules: Rules) -> Verdict | None:
     return _verdict(comparison)
 
 
-def ask(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Verdict]:
+def ask_math_verify(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Verdict]:
     """Asks math-verify in the workers; both orders of a pair share one job, so the result is symmetric."""
     jobs = {pair: _job(pair) for pair in pairs}
     verdicts = {job: known for job in jobs.values() if (known := _ASKED.get(job))}
@@ -139,14 +139,14 @@ _MAX_ASKED = 100_000
 
 
 def _job(pair: tuple[str, str]) -> tuple[str, str]:
-    one, other = (_COMMAND_BLANK.sub(r"\1", respelt(text)) for text in pair)
+    one, other = (_COMMAND_BLANK.sub(r"\1", normalize(text)) for text in pair)
     return (one, other) if one <= other else (other, one)
 
 
 @lru_cache(maxsize=50_000)
 def canonical(text: str) -> str:
-    """Returns the respelt text without the blanks that mean nothing (2 1/2 is not 21/2)."""
-    return _BLANK.sub("", respelt(text))
+    """Returns the normalized text without the blanks that mean nothing (those of 2 1/2 and 1, 500 do)."""
+    return _BLANK.sub("", _LIST_COMMA.sub(";", normalize(text)))
 
 
 def _verdict(comparison: Comparison) -> Verdict:

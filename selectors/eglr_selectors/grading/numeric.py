@@ -14,20 +14,24 @@ from functools import lru_cache
 from typing import Any
 
 from eglr_selectors.grading.arithmetic import (
+    SERIES,
+    Domain,
     Evaluation,
     IrrationalError,
     TooLargeError,
+    domain,
     exact,
     point,
-    stepwise,
     symbols,
 )
-from eglr_selectors.grading.expression import Tree
+from eglr_selectors.grading.formula import Tree
 
 _DIGITS = 50
 _GUARD_DIGITS = 20
 _MAX_DIGITS = 1200
-_POINTS = 6
+_POINTS: dict[Domain, int] = {"real": 6, "steps": 16, "integer": 6}
+_ENOUGH: dict[Domain, int] = {"real": 3, "steps": 12, "integer": 3}
+"""At so many points two formulas have to agree, if they can be evaluated there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,15 @@ class Facts:
         rational: Its exact value; ``None`` if it is not rational.
         infinite: Whether infinity occurs in it.
         names: Its symbols.
-        integers: Whether it has functions that are meant for integers.
+        where: At which points it has to be tried.
+        imaginary: Whether the imaginary unit occurs in it.
     """
 
     rational: Fraction | None
     infinite: bool
     names: frozenset[str]
-    integers: bool
+    where: Domain
+    imaginary: bool
 
 
 @lru_cache(maxsize=20_000)
@@ -59,7 +65,13 @@ def facts(tree: Tree) -> Facts:
         rational = exact(tree)
     except IrrationalError:
         rational = None
-    return Facts(rational, _infinite(tree), symbols(tree), stepwise(tree))
+    return Facts(
+        rational,
+        _holds(tree, ("constant", "infty")),
+        symbols(tree),
+        domain(tree),
+        _holds(tree, ("constant", "i")),
+    )
 
 
 def same_value(left: Tree, right: Tree) -> bool | None:
@@ -77,21 +89,26 @@ def same_value(left: Tree, right: Tree) -> bool | None:
     if one.infinite or other.infinite:
         return False
     names = one.names | other.names
-    integers = one.integers or other.integers
-    agreed = differed = 0
-    for number in range(1, _POINTS + 1 if names else 2):
-        same = _same_at(left, right, number, integers)
+    where: Domain = max(one.where, other.where, key=("real", "steps", "integer").index)
+    agreed = 0
+    branches = False
+    for number in range(1, _POINTS[where] + 1 if names else 2):
+        same = _same_at(left, right, number, where)
         if same is None:
             continue
+        if not same and _apart(left, right, number):
+            return None
         if not same:
-            # At points of mixed sign, roots and logarithms may differ by the branch alone.
-            if number <= 2 or integers or _real_at(left, right, number):
+            # At points of mixed sign roots and logarithms may differ by the branch alone. Where one side is
+            # not real all the way, its letters stand for positive numbers, and the point tells nothing.
+            if number <= 2 or where != "real" or _real_at(left, right, number):
                 return False
-            differed += 1
-        agreed += same
-        if agreed >= 3:
+            branches = True
+        else:
+            agreed += 1
+        if agreed >= _ENOUGH[where]:
             break
-    if differed or agreed < min(2, len(names) + 1):
+    if agreed < min(2, len(names) + 1) or (branches and (one.imaginary or other.imaginary)):
         return None
     return True
 
@@ -102,8 +119,8 @@ def multiples(left: Tree, right: Tree) -> bool:
     if names != symbols(right) or not names:
         return False
     ratios = []
-    for number in range(1, _POINTS + 1):
-        found = _evaluated(left, number, False, _DIGITS), _evaluated(right, number, False, _DIGITS)
+    for number in range(1, _POINTS["real"] + 1):
+        found = _evaluated(left, number, "real", _DIGITS), _evaluated(right, number, "real", _DIGITS)
         if found[0] is None or found[1] is None:
             continue
         one, other = found[0].value, found[1].value
@@ -123,9 +140,10 @@ def approximate(tree: Tree) -> float:
         return math.nan
 
 
-def _infinite(tree: Tree) -> bool:
-    return tree == ("constant", "infty") or any(
-        _infinite(part) for part in tree[1:] if isinstance(part, tuple)
+def _holds(tree: Tree, constant: Tree) -> bool:
+    """Whether a constant occurs in a tree; what stands in a series is the series' affair."""
+    return tree == constant or (
+        tree[0] not in SERIES and any(_holds(part, constant) for part in tree[1:] if isinstance(part, tuple))
     )
 
 
@@ -134,25 +152,26 @@ class _Evaluated:
     value: Any
     largest: int
     smallest: int
+    real: bool
 
 
 @lru_cache(maxsize=20_000)
-def _evaluated(tree: Tree, number: int, integers: bool, digits: int) -> _Evaluated | None:
+def _evaluated(tree: Tree, number: int, where: Domain, digits: int) -> _Evaluated | None:
     """Evaluates a tree at a fixed point, once for all the trees that it is compared with."""
-    evaluation = Evaluation(digits, point(symbols(tree), number, integers))
+    evaluation = Evaluation(digits, point(symbols(tree), number, where))
     try:
         value = evaluation.value(tree)
     except TooLargeError:
         raise
     except (ArithmeticError, ValueError, TypeError):
         return None
-    return _Evaluated(value, evaluation.largest, evaluation.smallest)
+    return _Evaluated(value, evaluation.largest, evaluation.smallest, evaluation.real)
 
 
-def _same_at(left: Tree, right: Tree, number: int, integers: bool) -> bool | None:
+def _same_at(left: Tree, right: Tree, number: int, where: Domain) -> bool | None:
     digits = _DIGITS
     while True:
-        one, other = _evaluated(left, number, integers, digits), _evaluated(right, number, integers, digits)
+        one, other = _evaluated(left, number, where, digits), _evaluated(right, number, where, digits)
         if one is None or other is None:
             return None
         largest, smallest = max(one.largest, other.largest), min(one.smallest, other.smallest)
@@ -173,6 +192,14 @@ def _exponent(value: Any) -> int:
     return int(exponent + bits)
 
 
+def _apart(left: Tree, right: Tree, number: int) -> bool:
+    """Whether one side is real at a point of mixed sign where the other one is not: 2 ln x and ln(x^2)."""
+    if number <= 2:
+        return False
+    found = _evaluated(left, number, "real", _DIGITS), _evaluated(right, number, "real", _DIGITS)
+    return len({bool(side.value.imag) for side in found if side is not None}) == 2
+
+
 def _real_at(left: Tree, right: Tree, number: int) -> bool:
-    found = _evaluated(left, number, False, _DIGITS), _evaluated(right, number, False, _DIGITS)
-    return all(side is not None and not side.value.imag for side in found)
+    found = _evaluated(left, number, "real", _DIGITS), _evaluated(right, number, "real", _DIGITS)
+    return all(side is not None and side.real for side in found)

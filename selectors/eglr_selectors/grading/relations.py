@@ -6,10 +6,19 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
-from eglr_selectors.grading.arithmetic import TooLargeError, exact, symbols
-from eglr_selectors.grading.expression import Tree, UnreadableError, read_expression
+from eglr_selectors.grading.arithmetic import TooLargeError, exact, substituted, symbols
+from eglr_selectors.grading.formula import Tree, UnreadableError, parse_formula
 from eglr_selectors.grading.numeric import same_value
-from eglr_selectors.grading.reading import Equation, Group, Named, Opaque, Piece, Reading, RealSet, Value
+from eglr_selectors.grading.parsed_answer import (
+    Equation,
+    Group,
+    Named,
+    Opaque,
+    ParsedAnswer,
+    Piece,
+    RealSet,
+    Value,
+)
 from eglr_selectors.grading.splitting import split
 
 INFINITY: Tree = ("constant", "infty")
@@ -24,11 +33,13 @@ _ONE_NAME = re.compile(
 )
 _NAME_TUPLE = re.compile(r"\(([A-Za-z](?:_\{?\w+\}?)?(?:,[A-Za-z](?:_\{?\w+\}?)?)+)\)")
 _BARS = re.compile(r"\|([A-Za-z])\|")
+_DENIALS_TEXT = "not never or neither wrong incorrect if except"
+_DENIALS = frozenset(_DENIALS_TEXT.split())
 _SWAPPED = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne"}
 _OPERATORS = {"<=": "le", ">=": "ge", "!=": "ne", r"\le": "le", r"\ge": "ge", r"\ne": "ne", r"\in": "in"}
 
 
-def related(text: str, read: Callable[[str], Reading]) -> Reading | None:
+def related(text: str, read: Callable[[str], ParsedAnswer]) -> ParsedAnswer | None:
     """Reads a text that holds relation signs outside brackets; ``None`` if it holds none."""
     if not _RELATION.search(text):
         return None
@@ -37,7 +48,7 @@ def related(text: str, read: Callable[[str], Reading]) -> Reading | None:
         return None
     operators = [_OPERATORS.get(sign, sign) for sign in _signs(text, parts)]
     if not all(parts):
-        return Opaque(text, final=True)
+        return Opaque(text, never_equal=True)
     if set(operators) == {"="}:
         return _equation(text, parts, read)
     if operators == ["in"]:
@@ -64,7 +75,7 @@ def _spaceless(text: str) -> str:
     return text.replace(" ", "")
 
 
-def _equation(text: str, parts: Sequence[str], read: Callable[[str], Reading]) -> Reading:
+def _equation(text: str, parts: Sequence[str], read: Callable[[str], ParsedAnswer]) -> ParsedAnswer:
     first, last = parts[0], parts[-1]
     names = _NAME_TUPLE.fullmatch(_spaceless(first))
     content = read(last)
@@ -75,22 +86,53 @@ def _equation(text: str, parts: Sequence[str], read: Callable[[str], Reading]) -
         first, last = last, first
         content, named = read(last), True
     between = [read(part) for part in (parts[1:-1] if named else parts[:-1])]
-    values = [reading for reading in [*between, content] if isinstance(reading, Value)]
+    values = [parsed for parsed in [*between, content] if isinstance(parsed, Value)]
     if len(values) == len(between) + 1 and (named or not any(symbols(value.tree) for value in values)):
         # A chain such as x = 2 + 2 = 4 says its last part only if it is true: 4 = 5 is no answer.
-        if _all_same([value.tree for value in values]):
+        if all_same([value.tree for value in values]):
             return Named(_spaceless(first), content) if named else content
-        return Opaque(text, final=True)
+        return Opaque(text, never_equal=True)
     if named and not between:
         return Named(_spaceless(first), content)
+    if (stated := _stated(parts, read)) is not None:
+        return stated
     trees = [_tree(part) for part in parts]
     if len(trees) == 2 and trees[0] is not None and trees[1] is not None:
         return Equation(("+", trees[0], ("neg", trees[1])))
     # Of a longer chain math-verify would take the last part, whether it is true or not.
-    return Opaque(text, final=len(parts) > 2)
+    return Opaque(text, never_equal=len(parts) > 2)
 
 
-def _all_same(trees: Sequence[Tree]) -> bool:
+def _stated(parts: Sequence[str], read: Callable[[str], ParsedAnswer]) -> ParsedAnswer | None:
+    """Reads what an expression is said to be: m + n = 100 + 13 = 113, P(A) = 1/2, 113 = m + n."""
+    sides = [read(part) for part in parts]
+    if not _constant(sides[-1]):
+        if len(parts) != 2 or not _constant(sides[0]):
+            return None
+        sides.reverse()
+        parts = list(reversed(parts))
+    value = sides[-1]
+    assert isinstance(value, Value)
+    if any(word in _DENIALS for word in re.findall(r"[a-z]+", parts[0].casefold())):
+        return Opaque("=".join(parts), never_equal=True)
+    # All constants of a chain have to be the same one; a sum with dots cannot be checked.
+    constants = [side.tree for side in sides if isinstance(side, Value) and _constant(side)]
+    if not all_same(constants) or any(_false(side) for side in sides):
+        return Opaque("=".join(parts), never_equal=True)
+    left = _tree(parts[0])
+    return Equation(None if left is None else ("+", left, ("neg", value.tree)), value)
+
+
+def _constant(parsed: ParsedAnswer) -> bool:
+    return isinstance(parsed, Value) and not symbols(parsed.tree)
+
+
+def _false(parsed: ParsedAnswer) -> bool:
+    return isinstance(parsed, Opaque) and parsed.never_equal and bool(re.fullmatch(r"[-\d\s.]+", parsed.text))
+
+
+def all_same(trees: Sequence[Tree]) -> bool:
+    """Whether formulas have one value."""
     try:
         return all(same_value(tree, trees[-1]) for tree in trees)
     except (TooLargeError, ZeroDivisionError):
@@ -99,12 +141,12 @@ def _all_same(trees: Sequence[Tree]) -> bool:
 
 def _tree(text: str) -> Tree | None:
     try:
-        return read_expression(text)
+        return parse_formula(text)
     except UnreadableError:
         return None
 
 
-def _inequality(parts: Sequence[str], operators: Sequence[str]) -> Reading | None:
+def _inequality(parts: Sequence[str], operators: Sequence[str]) -> ParsedAnswer | None:
     """Reads x > 3, 3 < x, 1 < x < 2 and x ≠ 2 as sets of what x may be."""
     parts = list(parts)
     if len(parts) == 2 and not is_name(parts[0]) and is_name(parts[1]):
@@ -150,7 +192,7 @@ def _linear(difference: Tree) -> tuple[str, Fraction, bool] | None:
     if len(names) != 1 or (name := next(iter(names))).endswith("()"):
         return None
     try:
-        start, middle, end = (exact(_substituted(difference, name, value)) for value in (0, 1, 2))
+        start, middle, end = (exact(substituted(difference, name, Fraction(value))) for value in (0, 1, 2))
     except ArithmeticError:
         return None
     slope = middle - start
@@ -159,20 +201,14 @@ def _linear(difference: Tree) -> tuple[str, Fraction, bool] | None:
     return name, -start / slope, slope < 0
 
 
-def _substituted(tree: Tree, name: str, value: int) -> Tree:
-    if tree == ("symbol", name):
-        return ("number", Fraction(value))
-    return tuple(_substituted(part, name, value) if isinstance(part, tuple) else part for part in tree)
-
-
-def interval(left: str, low: Reading, high: Reading, right: str) -> RealSet | None:
+def interval(left: str, low: ParsedAnswer, high: ParsedAnswer, right: str) -> RealSet | None:
     """Returns the interval between two brackets, if its ends are values."""
     if not isinstance(low, Value) or not isinstance(high, Value):
         return None
     return RealSet(((left == "(", low.tree, high.tree, right == ")"),))
 
 
-def as_real_set(reading: Reading) -> RealSet | None:
+def as_real_set(reading: ParsedAnswer) -> RealSet | None:
     """Returns what a pair of values means as an interval, a set of values as points."""
     if isinstance(reading, RealSet):
         return reading
@@ -181,7 +217,7 @@ def as_real_set(reading: Reading) -> RealSet | None:
     return None
 
 
-def united(readings: Sequence[Reading], points: bool = False) -> Reading:
+def united(readings: Sequence[ParsedAnswer], points: bool = False) -> ParsedAnswer:
     """Joins what stands on both sides of "or" or ∪."""
     names = {reading.name for reading in readings if isinstance(reading, Named)}
     contents = [reading.content if isinstance(reading, Named) else reading for reading in readings]
@@ -198,11 +234,29 @@ def united(readings: Sequence[Reading], points: bool = False) -> Reading:
             return listed(readings)
     if len(names) > 1:
         return listed(readings)
-    joined = RealSet(tuple(pieces))
+    joined = RealSet(merged(pieces))
     return Named(names.pop(), joined) if names else joined
 
 
-def listed(items: Sequence[Reading]) -> Reading:
+def merged(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    """Joins intervals that overlap or touch, where the order of all ends is known."""
+    keys = {piece: (order_key(piece[1]), order_key(piece[2])) for piece in pieces}
+    if any(low != low or high != high or low > high for low, high in keys.values()):
+        return tuple(pieces)
+    found: list[Piece] = []
+    for piece in sorted(keys, key=lambda each: (keys[each][0], each[0])):
+        if found:
+            last = found[-1]
+            end, start = order_key(last[2]), keys[piece][0]
+            if start < end or (start == end and not (last[3] and piece[0])):
+                further = (keys[piece][1], not piece[3]) > (end, not last[3])
+                found[-1] = (last[0], last[1], *(piece[2:] if further else last[2:]))
+                continue
+        found.append(piece)
+    return tuple(found)
+
+
+def listed(items: Sequence[ParsedAnswer]) -> ParsedAnswer:
     """Returns bare values, x = 1, x = 2, or x = 3, y = 4 as one reading."""
     named = [item for item in items if isinstance(item, Named)]
     names = [item.name for item in named]
@@ -218,7 +272,7 @@ def listed(items: Sequence[Reading]) -> Reading:
     return Group("list", tuple(expanded(items)))
 
 
-def _intersected(one: Reading, other: Reading) -> RealSet | None:
+def _intersected(one: ParsedAnswer, other: ParsedAnswer) -> RealSet | None:
     """x > 3 and x < 5 is one interval; two rays that do not meet are a union, whatever joins them.
 
     Ends whose order is not known, as in x > a and x < b, are taken to be in order.
@@ -235,7 +289,7 @@ def _intersected(one: Reading, other: Reading) -> RealSet | None:
     return None
 
 
-def expanded(items: Sequence[Reading]) -> Iterator[Reading]:
+def expanded(items: Sequence[ParsedAnswer]) -> Iterator[ParsedAnswer]:
     """Takes the two values of a ± among other values."""
     for item in items:
         if isinstance(item, Group) and item.kind == "list":
@@ -244,7 +298,7 @@ def expanded(items: Sequence[Reading]) -> Iterator[Reading]:
             yield item
 
 
-def _assignments(values: dict[str, Reading]) -> Reading:
+def _assignments(values: dict[str, ParsedAnswer]) -> ParsedAnswer:
     """x = 3, y = 4 in any order, and (x, y) = (3, 4), are one point."""
     names = sorted(values)
     return Named(f"({','.join(names)})", Group("()", tuple(values[name] for name in names)))

@@ -6,6 +6,18 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
+from eglr_selectors.grading.arithmetic import exact
+from eglr_selectors.grading.numeric import approximate
+from eglr_selectors.grading.parsed_answer import (
+    Choice,
+    Conditional,
+    Equation,
+    Named,
+    ParsedAnswer,
+    Value,
+    Words,
+)
+
 Form = Literal["any", "integer", "number", "text"]
 Percent = Literal["either", "strict"]
 Units = Literal["known", "any"]
@@ -77,3 +89,24 @@ PRESETS = {
 """``math`` for MATH-500 and AMC, ``olympiad`` for OlympiadBench, ``integer`` for AIME and GSM8K,
 ``number`` for SVAMP, ``quantity`` for Minerva (1 % as in its paper, arXiv 2206.14858), ``text`` for
 word answers."""
+
+
+def has_form(parsed: ParsedAnswer, form: Form) -> bool:
+    """Returns whether a parsed is an integer, a number or a text, if that is asked for."""
+    if form == "any":
+        return True
+    if isinstance(parsed, Named | Conditional):
+        return has_form(parsed.content, form)
+    if isinstance(parsed, Equation):
+        return parsed.value is not None and has_form(parsed.value, form)
+    if isinstance(parsed, Choice):
+        return form == "text" or (parsed.content is not None and has_form(parsed.content, form))
+    if form == "text":
+        return isinstance(parsed, Words | Value)
+    if not isinstance(parsed, Value):
+        return False
+    try:
+        value = exact(parsed.tree)
+    except ArithmeticError:
+        return form == "number" and approximate(parsed.tree) == approximate(parsed.tree)
+    return form == "number" or value.denominator == 1

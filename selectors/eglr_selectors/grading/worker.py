@@ -37,26 +37,26 @@ def main() -> None:
     jobs: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read_lines, args=(sys.stdin, jobs), daemon=True).start()
     try:
-        from eglr_selectors.grading import symbolic
+        from eglr_selectors.grading import math_verify_bridge
     except BaseException as error:
         _send(replies, {"failed": f"{type(error).__name__}: {error}"})
         return
     _send(replies, {"ready": True})
     while True:
         job = json.loads(jobs.get())
-        reply = _answer(symbolic, job)
+        reply = _answer(math_verify_bridge, job)
         _send(replies, {"id": job["id"], **reply, "bytes": _peak_bytes()})
         if reply.get("ungraded") == "memory":
             return
 
 
-def _answer(symbolic: Any, job: dict[str, Any]) -> dict[str, Any]:
+def _answer(math_verify_bridge: Any, job: dict[str, Any]) -> dict[str, Any]:
     try:
         _limit_processor_time()
         # Repeated, as a bare except clause in between may swallow the first one.
         signal.setitimer(signal.ITIMER_PROF, SOFT_SECONDS, 0.2)
         try:
-            equal, reason = symbolic.equal(job["gold"], job["answer"])
+            equal, reason = math_verify_bridge.equal(job["gold"], job["answer"])
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
     except SoftTimeoutError:

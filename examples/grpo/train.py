@@ -1,0 +1,192 @@
+"""Trains the demo model by GRPO on generated word problems, with rollouts of TRL, of ours, or of the grid.
+
+    python examples/grpo/train.py --rollouts grid --seed 0 --output /tmp/grpo
+
+``trl`` is TRL's own trainer and generation; ``samples`` draws as many plain samples by ``PoolRollouts``, and
+should train alike; ``grid`` draws the same number from two spans. The problems are those of the demo model's
+generator, in its training split; validation is on its validation split. No problem of ``demo_eglr``, nor any
+with its numbers, is in either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo_model"))
+
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+from word_problems import WordProblem, problems
+from word_tokenizer import PROMPT
+
+from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.paths import DEMO_FOLDER
+from lm_eval_eglr.trl import PoolGRPOTrainer, PoolRollouts, math_reward
+
+GENERATIONS = 8
+GRIDS = {"samples": {"spans": "0", "temperatures": "1x8"}, "grid": {"spans": "0:2", "temperatures": "1x4"}}
+WARMUP = 5
+SAMPLES = 4
+"""Samples of a validation problem."""
+COLUMNS = (
+    "rollouts",
+    "seed",
+    "step",
+    "cpu_seconds",
+    "reward",
+    "validation_sampled",
+    "validation_greedy",
+    "recursed_tokens",
+    "kl_recursed",
+    "clipped_tokens",
+)
+
+
+def chat(problem: WordProblem) -> list[dict[str, str]]:
+    """The messages that ``demo_eglr`` shows the model."""
+    return [{"role": "user", "content": PROMPT.format(problem=problem.problem)}]
+
+
+def some_problems(split: Any, seed: int, operations: int, count: int) -> list[WordProblem]:
+    """The first problems of a stream that have so many operations."""
+    stream = (each for each in problems(split, seed) if each.operations == operations)
+    return list(itertools.islice(stream, count))
+
+
+class Validation(TrainerCallback):
+    """Every few steps: accuracy on held-out problems, of the policy's samples and greedy."""
+
+    def __init__(self, arguments: argparse.Namespace, tokenizer: Any) -> None:
+        self.arguments, self.tokenizer = arguments, tokenizer
+        self.problems = some_problems("validation", 0, arguments.operations, arguments.validation)
+        self.rows: list[dict[str, Any]] = []
+        self.logs: list[dict[str, float]] = []
+
+    def accuracy(self, model: Any) -> tuple[float, float]:
+        """Mean accuracy of samples at temperature 1, and of greedy decoding."""
+        temperatures = f"0:1x{SAMPLES}"
+        decoder = PoolDecoder(model, self.tokenizer, spans="0", temperatures=temperatures, max_rows=256)
+        pools = decoder.generate(
+            [chat(each) for each in self.problems],
+            max_new_tokens=self.arguments.tokens,
+            progress=False,
+            seed=1,
+        )
+        answers = [str(each.answer) for each in self.problems for _ in range(1 + SAMPLES)]
+        rewards = math_reward([rollout.text for pool in pools for rollout in pool], answer=answers)
+        right = [reward or 0.0 for reward in rewards]
+        greedy = right[:: 1 + SAMPLES]
+        return (sum(right) - sum(greedy)) / (SAMPLES * len(greedy)), sum(greedy) / len(greedy)
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Keeps a step's metrics, and validates when it is time."""
+        if "reward" in kwargs["logs"]:
+            self.logs.append(kwargs["logs"])
+            if state.global_step % self.arguments.every == 0:
+                self.report(state.global_step, kwargs["model"])
+
+    def report(self, step: int, model: Any) -> None:
+        """Adds a row to the curve, and prints it."""
+        sampled, greedy = self.accuracy(model)
+        logs, self.logs = self.logs, []
+
+        def mean(name: str) -> float | str:
+            values = [each[name] for each in logs if each.get(name) is not None]
+            return round(sum(values) / len(values), 4) if values else ""
+
+        values = (
+            self.arguments.rollouts,
+            self.arguments.seed,
+            step,
+            round(time.process_time()),
+            mean("reward"),
+            round(sampled, 4),
+            round(greedy, 4),
+            mean("sampling/recursed_tokens"),
+            mean("sampling/kl_recursed"),
+            mean("sampling/clipped_tokens"),
+        )
+        self.rows.append(dict(zip(COLUMNS, values, strict=True)))
+        print(*values, sep="\t", flush=True)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Trains, and writes the curve and the model to the output folder."""
+    tokenizer = AutoTokenizer.from_pretrained(DEMO_FOLDER)
+    model = AutoModelForCausalLM.from_pretrained(DEMO_FOLDER)
+    groups = arguments.batch // GENERATIONS
+    stream = some_problems("train", 1 + arguments.seed, arguments.operations, groups * arguments.steps)
+    config = GRPOConfig(
+        str(arguments.output),
+        seed=arguments.seed,
+        max_steps=arguments.steps,
+        learning_rate=arguments.learning_rate,
+        warmup_steps=WARMUP,
+        per_device_train_batch_size=arguments.batch,
+        num_generations=GENERATIONS,
+        max_completion_length=arguments.tokens,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,  # the model is small, and memory no concern
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    shared: dict[str, Any] = {
+        "model": model,
+        "reward_funcs": [math_reward],
+        "args": config,
+        "train_dataset": Dataset.from_list(
+            [{"prompt": chat(each), "answer": str(each.answer)} for each in stream]
+        ),
+        "processing_class": tokenizer,
+    }
+    if arguments.rollouts == "trl":
+        trainer = GRPOTrainer(**shared)
+    else:
+        rollouts = PoolRollouts(**GRIDS[arguments.rollouts], max_rows=256)
+        trainer = PoolGRPOTrainer(**shared, rollout_func=rollouts)
+    validation = Validation(arguments, tokenizer)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(validation)
+    print(*COLUMNS, sep="\t")
+    validation.report(0, model)
+    trainer.train()
+    trainer.save_model(str(arguments.output))
+    with (arguments.output / "curve.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(validation.rows)
+
+
+def read_arguments() -> argparse.Namespace:
+    """The options; their defaults are those of the runs that the tutorial reports."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rollouts", choices=["trl", *GRIDS], default="grid")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=64, help="rollouts a step")
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--operations", type=int, default=2, help="of each problem, 2 to 5")
+    parser.add_argument("--tokens", type=int, default=48, help="most tokens of a rollout")
+    parser.add_argument("--validation", type=int, default=200, help="held-out problems")
+    parser.add_argument("--every", type=int, default=20, help="steps between validations")
+    arguments = parser.parse_args()
+    if arguments.batch % GENERATIONS:
+        parser.error(f"--batch={arguments.batch}: expected a multiple of {GENERATIONS}")
+    return arguments
+
+
+if __name__ == "__main__":
+    train(read_arguments())

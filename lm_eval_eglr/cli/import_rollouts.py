@@ -1,0 +1,70 @@
+"""``eglr import``: rollouts that other tools made, as a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from eglr_selectors import Rules
+
+from lm_eval_eglr.cli.output import log
+from lm_eval_eglr.importing import FORMATS, ImportOptions, format_of, read_rollouts, write_store
+
+
+def import_rollouts(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="Files or folders with rollouts of one model."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="STORE", help="Folder of the store.")],
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help=f"One of {', '.join(FORMATS)}. [default: told by the content]"),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Name of the task. [default: the source's]")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model. [default: the source's]")] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option(help="When answers are equal: math, integer, number, quantity or text. [default: math]"),
+    ] = None,
+    fallbacks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[,NAME]",
+            help="Where to look for an answer without a box: hash, phrase, last_number; or none. "
+            "[default: all three]",
+        ),
+    ] = None,
+    requests: Annotated[
+        Path | None, typer.Option(help="For a batch's output: the file of its requests, with the prompts.")
+    ] = None,
+) -> None:
+    """Make a store of rollouts that lm_eval, lighteval, Inspect, search-and-learn or a server wrote.
+
+    Every selector, table and page then works on them. The same command continues an import that was stopped.
+    Exits with 0, with 1 when the folder holds other rollouts, with 2 when a source or an option is wrong.
+    """
+    options = ImportOptions(
+        task,
+        model,
+        None if rules is None else Rules.named(rules),
+        None if fallbacks is None else _names(fallbacks),
+        requests,
+    )
+    imported = read_rollouts(sources, form, options)
+    for note in imported.notes:
+        log(note)
+    forms = {form or format_of(path) for path in sources}
+    written = write_store(output, imported, forms.pop() if len(forms) == 1 else None)
+    rollouts = sum(len(stored.pool) for stored in imported.pools)
+    without = sum(stored.key.reference is None for stored in imported.pools)
+    already = f", {len(imported.pools) - written} were there already" if written < len(imported.pools) else ""
+    log(f"{output}: {rollouts} rollouts of {len(imported.pools)} problems{already}")
+    if without:
+        log(f"{without} problems have no reference answer, so their selections are not scored")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    return () if names == ("none",) else names

@@ -1,0 +1,237 @@
+"""The table of cells: what is known of every rollout that is being decoded, as arrays.
+
+What the device writes and the host reads only at the end (telemetry) or never (uniforms) lies on the device;
+what decides how to go on (tokens, lengths, slots) lies on the host, which sees every token anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from eglr_selectors.pool import Cell
+
+from lm_eval_eglr.decoding.request import Job
+from lm_eval_eglr.decoding.sampling import BLOCK, DrawStream, Truncation, truncation_of
+from lm_eval_eglr.decoding.stopping import StopRule
+from lm_eval_eglr.decoding.telemetry import FIELDS
+
+FREE, WAITING = -2, -1
+"""Slots of a line of the table that nobody uses, and of a cell that is not being decoded now."""
+NEVER = -(1 << 40)
+
+
+@dataclass(slots=True)
+class _Line:
+    """What a cell is, and is looked at only when something happens to it."""
+
+    job: Job
+    cell: Cell
+    stream: DrawStream
+
+
+class CellTable:
+    """Lines of cells; a cell's line stays its own until its rollout ends.
+
+    Attributes:
+        slot: Row of the cache whose prefix each cell has, :data:`WAITING` or :data:`FREE`.
+        job: Index of its job.
+        order: Its place among the cells of its request.
+        span: Its span L.
+        temperature: Its temperature.
+        length: Tokens that it has drawn.
+        limit: How many it may have.
+        truncation: Index into :attr:`truncations`.
+        stop: Index into :attr:`stops`; 0 for none.
+        tokens: What it has drawn, ``[cells, columns]``.
+        drawn: The newest draw, of which its recursions may still make another; -1 for none.
+        forked: Token at which it last forked or parted from another.
+        parting: Token at which it will part from a finished rollout that it goes on from; -1 for none.
+        growth: How often tensors were made anew.
+    """
+
+    def __init__(self) -> None:
+        """Has no cell and no memory yet."""
+        self.truncations: list[Truncation] = []
+        self.stops: list[StopRule] = [StopRule()]
+        self.growth = 0
+        self._lines: list[_Line | None] = []
+        self._free: list[int] = []
+        self._device: torch.device | None = None
+        self._seeds: list[tuple[int, np.ndarray]] = []
+        self._block = np.zeros(0, np.int64)  # number of the block of uniforms that is on the device
+        self.slot = self.job = self.order = self.span = self.length = self.limit = np.zeros(0, np.int64)
+        self.truncation = self.stop = self.drawn = self.forked = self.parting = np.zeros(0, np.int64)
+        self.temperature = np.zeros(0)
+        self.tokens = np.zeros((0, 32), np.int64)
+        self.telemetry = self.uniforms = self.plain = torch.empty(0)
+
+    def __len__(self) -> int:
+        """Cells that are in use."""
+        return len(self._lines) - len(self._free)
+
+    def line(self, cell: int) -> _Line:
+        """The job, coordinate and draws of a cell."""
+        line = self._lines[cell]
+        assert line is not None
+        return line
+
+    def live(self) -> np.ndarray:
+        """The cells that have a row, ordered by row and by their place in the request."""
+        cells = np.flatnonzero(self.slot >= 0)
+        return cells[np.lexsort((self.order[cells], self.slot[cells]))]
+
+    def reserve(self, more: int) -> None:
+        """Makes room for that many cells; what is there stays. Growth is geometric."""
+        missing = more - len(self._free)
+        if missing <= 0:
+            return
+        before = len(self._lines)
+        capacity = max(before + missing, 2 * before, 16)
+        if self._device is not None:
+            self._resize(capacity, self.telemetry.shape[1])
+        added = capacity - before
+        for name in (*_COLUMNS, "_block"):
+            old = getattr(self, name)
+            setattr(self, name, np.concatenate([old, np.zeros(added, old.dtype)]))
+        self.slot[before:] = FREE
+        self.tokens = np.concatenate([self.tokens, np.zeros((added, self.tokens.shape[1]), np.int64)])
+        self._lines += [None] * added
+        self._free += range(capacity - 1, before - 1, -1)
+
+    def add(self, job: Job, cells: Sequence[Cell], orders: Sequence[int]) -> list[int]:
+        """Adds cells of a job, which wait for a row; returns their lines."""
+        self.reserve(len(cells))
+        request = job.request
+        truncation, stop = self._truncation(job), self._stop(job)
+        found = []
+        for cell, order in zip(cells, orders, strict=True):
+            line = self._free.pop()
+            self._lines[line] = _Line(job, cell, DrawStream(request.sampling, request.document, cell))
+            self.slot[line] = WAITING
+            self.job[line], self.order[line] = job.index, order
+            self.span[line], self.temperature[line] = cell.span, cell.temperature or 0.0
+            self.length[line], self.limit[line] = 0, request.max_new_tokens
+            self.truncation[line], self.stop[line] = truncation, stop
+            self.drawn[line], self.forked[line], self.parting[line] = -1, NEVER, -1
+            self._block[line] = -1
+            found.append(line)
+        return found
+
+    def _truncation(self, job: Job) -> int:
+        key = truncation_of(job.request.sampling)
+        if key not in self.truncations:
+            self.truncations.append(key)
+        return self.truncations.index(key)
+
+    def _stop(self, job: Job) -> int:
+        rule = job.request.stop
+        if not rule.active:
+            return 0
+        if rule not in self.stops:
+            self.stops.append(rule)
+        return self.stops.index(rule)
+
+    def start_with(self, cells: Sequence[int], tokens: Sequence[int], records: np.ndarray) -> None:
+        """Gives cells their first tokens and the records of these, ``[tokens, fields]``; then they part."""
+        count = len(tokens)
+        self.parting[cells] = count
+        if not count:
+            return
+        self.widen(count)
+        self.tokens[cells, :count] = tokens
+        self.length[cells] = count
+        self._seeds += [(cell, records) for cell in cells]
+        self._sow()
+
+    def _sow(self) -> None:
+        """Writes first records, once there is where to write them."""
+        while self._seeds and self._device is not None:
+            cell, records = self._seeds.pop()
+            self.telemetry[cell, : len(records)] = torch.from_numpy(records).to(self.telemetry)
+
+    def retire(self, cells: np.ndarray) -> None:
+        """Gives lines back."""
+        self.slot[cells] = FREE
+        for cell in cells.tolist():
+            self._lines[cell] = None
+            self._free.append(cell)
+
+    def sequence(self, cell: int) -> list[int]:
+        """The tokens that a cell has drawn."""
+        tokens: list[int] = self.tokens[cell, : self.length[cell]].tolist()
+        return tokens
+
+    # What lies on the device.
+
+    def attach(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Puts the device's part of the table where distributions are, with their type."""
+        if self._device is None:
+            self._device, self._dtype = device, dtype
+            self._resize(len(self._lines), self.tokens.shape[1])
+            self._sow()
+
+    def widen(self, columns: int) -> None:
+        """Makes room for that many tokens per cell."""
+        before = self.tokens.shape[1]
+        if columns <= before:
+            return
+        width = max(columns, 2 * before)
+        if self._device is not None:
+            self._resize(len(self._lines), width)
+        wider = np.zeros((len(self._lines), width), np.int64)
+        wider[:, :before] = self.tokens
+        self.tokens = wider
+
+    def _resize(self, cells: int, columns: int) -> None:
+        """One line more than there are cells: draws that are nobody's are written there."""
+        self.growth += 1
+        shapes = ((cells + 1, columns, len(FIELDS)), (cells + 1, BLOCK), (cells + 1,))
+        types = (self._dtype, torch.float64, torch.long)
+        held = (self.telemetry, self.uniforms, self.plain)
+        made = []
+        for shape, dtype, old in zip(shapes, types, held, strict=True):
+            new = torch.zeros(shape, dtype=dtype, device=self._device)
+            if old.numel():
+                count = len(old) - 1
+                new[(slice(0, count), *(slice(0, size) for size in old.shape[1:]))] = old[:count]
+            made.append(new)
+        self.telemetry, self.uniforms, self.plain = made
+
+    def prepare(self, cells: np.ndarray) -> None:
+        """Makes room for the next token of cells, and puts the uniforms of their draws on the device."""
+        self.widen(int(self.length[cells].max()) + 1)
+        wanted = self.length[cells] // BLOCK
+        stale = np.flatnonzero(self._block[cells] != wanted)
+        if not len(stale):
+            return
+        lines = cells[stale]
+        blocks = np.stack(
+            [
+                self.line(cell).stream.block(number)
+                for cell, number in zip(lines.tolist(), wanted[stale].tolist(), strict=True)
+            ]
+        )
+        index = torch.from_numpy(lines).to(self.uniforms.device)
+        self.uniforms[index] = torch.from_numpy(blocks).to(self.uniforms.device)
+        self._block[lines] = wanted[stale]
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Gives cells the tokens and records of others."""
+        self.tokens[list(targets)] = self.tokens[list(sources)]
+        self.length[list(targets)] = self.length[list(sources)]
+        self.telemetry[list(targets)] = self.telemetry[list(sources)]
+
+    def read(self, cells: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        """The records of cells, ``[tokens, fields]`` each, in one transfer."""
+        index = torch.from_numpy(cells).to(self.telemetry.device)
+        records = self.telemetry[:, : int(lengths.max())].index_select(0, index).cpu().numpy()
+        return [line[:length] for line, length in zip(records, lengths.tolist(), strict=True)]
+
+
+_COLUMNS = (
+    *("slot", "job", "order", "span", "temperature", "length", "limit"),
+    *("truncation", "stop", "drawn", "forked", "parting"),
+)

@@ -1,0 +1,1 @@
+"""How a causal LM of transformers is run: row by row, and its top layers again."""

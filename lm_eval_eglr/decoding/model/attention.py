@@ -1,0 +1,242 @@
+"""Attention and masks for rows that sit at positions of their own, plugged into transformers by name.
+
+transformers lets a model take its attention and its masks from registries. With our entry the model's own
+forward runs unchanged on a cache whose rows have different lengths. Query heads that share a key head are
+folded into the query length, and so are several queries of one row, so that keys and values are read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lm_eval_eglr.decoding.numerics import at_least_fp32
+
+
+def row_mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: int | Tensor,
+    kv_offset: int,
+    mask_function: Callable[..., Tensor],
+    device: torch.device,
+    **_: Any,
+) -> Tensor:
+    """Evaluates a model's mask rule with one query offset per row.
+
+    Args:
+        q_offset: Position of each row's first query, ``[batch_size]``.
+        mask_function: transformers' rule (causal, sliding window, chunked) over index tensors.
+
+    Returns:
+        Boolean mask, true where attended, ``[batch_size, 1, q_length, kv_length]``.
+    """
+    offset = torch.as_tensor(q_offset, device=device).reshape(-1, 1, 1, 1)
+    queries = offset + torch.arange(q_length, device=device)[None, None, :, None]
+    keys = torch.arange(kv_offset, kv_offset + kv_length, device=device)[None, None, None, :]
+    rows = torch.arange(batch_size, device=device)[:, None, None, None]
+    heads = torch.zeros(1, 1, 1, 1, dtype=torch.long, device=device)
+    return mask_function(rows, heads, queries, keys).expand(batch_size, 1, q_length, kv_length)
+
+
+def row_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor,
+    *,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Attention with the query heads of a group folded into the query length.
+
+    softmax(softcap · tanh(q kᵀ · scaling / softcap)) v, scores in fp32. Repeating keys and values for
+    grouped heads, as a plain loop does, costs more than the attention itself on a CPU.
+
+    Args:
+        query: ``[rows, heads, queries, dim]``.
+        key: ``[rows, key_heads, width, dim]``.
+        value: ``[rows, key_heads, width, value_dim]``.
+        mask: Boolean, ``[rows, 1, queries, width]``.
+        scaling: Of the scores; 1 / √dim by default.
+        softcap: Largest score; ``None`` for none.
+        sinks: Attention sinks, one logit per head, ``[heads]``.
+
+    Returns:
+        ``[rows, queries, heads, value_dim]``.
+    """
+    rows, heads, queries, dim = query.shape
+    key_heads = key.shape[1]
+    groups = heads // key_heads
+    scaling = dim**-0.5 if scaling is None else scaling
+    plain = softcap is None and sinks is None
+    if plain and queries > 1:
+        out = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, scale=scaling, enable_gqa=groups > 1
+        )
+        return out.transpose(1, 2).contiguous()
+    if plain and query.is_cuda:
+        # One kernel that reads keys and values once. On a CPU two matrix products are as fast or faster.
+        folded = query.reshape(rows, key_heads, groups, dim)
+        out = F.scaled_dot_product_attention(
+            folded, key, value, attn_mask=mask.expand(rows, 1, groups, -1), scale=scaling
+        )
+        return out.reshape(rows, 1, heads, -1)
+
+    folded = query.reshape(rows, key_heads, groups * queries, dim)
+    scores = _capped(at_least_fp32(folded @ key.transpose(-1, -2)) * scaling, softcap)
+    scores = scores.view(rows, key_heads, groups, queries, -1)
+    scores = scores.masked_fill(~mask[:, :, None], -torch.inf)
+    if sinks is not None:
+        logits = at_least_fp32(sinks).view(1, key_heads, groups, 1, 1).expand(rows, -1, -1, queries, 1)
+        weights = torch.cat([scores, logits], dim=-1).softmax(-1)[..., :-1]
+    else:
+        weights = scores.softmax(-1)
+    weights = weights.to(value.dtype).view(rows, key_heads, groups * queries, -1)
+    out = (weights @ value).view(rows, heads, queries, -1)
+    return out.transpose(1, 2).contiguous()
+
+
+@dataclass(slots=True)
+class SharedLayout:
+    """Queries laid out by the row whose past they attend to, ``[rows, ranks]``; made once per pass.
+
+    Several queries may share a row: spans of one prefix, or positions of one sequence.
+
+    Attributes:
+        rows: Cache rows that are read: numbers ``[rows]``, or a slice where a view is cheaper than a copy.
+        row: Which of them each query reads, ``[queries]``.
+        rank: The query's rank within its row, ``[queries]``.
+        count: Number of rows read.
+        width: Most queries of a row.
+        positions: Position of each query, ``[queries]``.
+    """
+
+    rows: slice | Tensor
+    row: Tensor
+    rank: Tensor
+    count: int
+    width: int
+    positions: Tensor
+    _masks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: Tensor, positions: Tensor, live: int) -> SharedLayout:
+        """Lays out queries that read ``rows`` ``[queries]``, of ``live`` rows in the cache.
+
+        On a GPU each of these lines would wait for it: lay out on the CPU, then move.
+        """
+        distinct, row = torch.unique(rows, return_inverse=True)
+        rank = rank_within_group(rows)
+        width = int(rank.max()) + 1
+        if 2 * len(distinct) > live:
+            # Reading every row costs no more than copying most of them, and needs no copy.
+            return cls(slice(0, live), rows, rank, live, width, positions)
+        return cls(distinct, row, rank, len(distinct), width, positions)
+
+    def to(self, device: torch.device) -> SharedLayout:
+        """The same layout on a device."""
+        rows = self.rows if isinstance(self.rows, slice) else self.rows.to(device)
+        row, rank, positions = self.row.to(device), self.rank.to(device), self.positions.to(device)
+        return SharedLayout(rows, row, rank, self.count, self.width, positions)
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """``[queries, ...]`` to ``[rows, ranks, ...]``, zero where a row has no query of a rank."""
+        spread = values.new_zeros(self.count, self.width, *values.shape[1:])
+        spread[self.row, self.rank] = values
+        return spread
+
+    def gather(self, values: Tensor) -> Tensor:
+        """``[rows, ranks, ...]`` back to ``[queries, ...]``."""
+        return values[self.row, self.rank]
+
+    def read(self, store: Tensor, columns: int) -> Tensor:
+        """The first columns of the rows that are read, ``[rows, key_heads, columns, dim]``."""
+        view = store[:, :, :columns]
+        return view[self.rows] if isinstance(self.rows, slice) else view.index_select(0, self.rows)
+
+    def past_mask(self, mask: Tensor) -> Tensor:
+        """What of the past each query sees, ``[rows, ranks, width]``: ``mask`` without its own column.
+
+        Args:
+            mask: As for a plain pass, ``[queries, 1, 1, width]``.
+        """
+        known = self._masks.get(id(mask))
+        if known is None:
+            columns = torch.arange(mask.shape[-1], device=mask.device)
+            seen = mask[:, 0, 0] & (columns != self.positions[:, None])
+            # The mask is kept beside the result: its id must not be given away meanwhile.
+            known = self._masks[id(mask)] = (mask, self.scatter(seen))
+        return known[1]
+
+
+def rank_within_group(rows: Tensor) -> Tensor:
+    """Number of equal ones before each, both ``[queries]``."""
+    order = torch.argsort(rows, stable=True)
+    counts = torch.bincount(rows)
+    ranks = torch.empty_like(rows)
+    ranks[order] = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows[order]]
+    return ranks
+
+
+def shared_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor,
+    past: tuple[Tensor, Tensor],
+    layout: SharedLayout,
+    *,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Attention of single queries to their row's past and to their own key and value.
+
+    All queries of a row are folded into its query length, so that the past is read once per row.
+
+    Args:
+        query: ``[queries, heads, 1, dim]``.
+        key: The queries' own keys, ``[queries, key_heads, 1, dim]``; ``value`` likewise.
+        mask: ``[queries, 1, 1, width]``.
+        past: Keys and values that ``layout`` reads, ``[rows, key_heads, width, dim]``.
+        layout: Which query attends to which row.
+        scaling: As of :func:`row_attention`, and so are ``softcap`` and ``sinks``.
+
+    Returns:
+        ``[queries, 1, heads, value_dim]``.
+    """
+    queries, heads, _, dim = query.shape
+    key_heads = key.shape[1]
+    groups = heads // key_heads
+    scaling = dim**-0.5 if scaling is None else scaling
+    count, width = layout.count, layout.width
+    keys, values = past
+    grouped = query.view(queries, key_heads, groups, dim)
+    own = _capped(at_least_fp32((grouped * key).sum(-1)) * scaling, softcap)  # [queries, key_heads, groups]
+
+    spread = layout.scatter(grouped).transpose(1, 2)  # [rows, key_heads, ranks, groups, dim]
+    folded = spread.reshape(count, key_heads, width * groups, dim)
+    scores = _capped(at_least_fp32(folded @ keys.transpose(-1, -2)) * scaling, softcap)
+    scores = scores.view(count, key_heads, width, groups, -1)
+    scores = scores.masked_fill(~layout.past_mask(mask)[:, None, :, None], -torch.inf)
+    logits = [scores, layout.scatter(own).transpose(1, 2)[..., None]]
+    if sinks is not None:
+        logits.append(at_least_fp32(sinks).view(1, key_heads, 1, groups, 1).expand(count, -1, width, -1, 1))
+    weights = torch.cat(logits, dim=-1).softmax(-1).to(value.dtype)
+    columns = keys.shape[2]
+    seen = weights[..., :columns].reshape(count, key_heads, width * groups, columns)
+    out = (seen @ values).view(count, key_heads, width, groups, -1).transpose(1, 2)
+    own_weight = layout.gather(weights[..., columns].transpose(1, 2))[..., None]
+    return (layout.gather(out) + own_weight * value).reshape(queries, 1, heads, -1)
+
+
+def _capped(scores: Tensor, softcap: float | None) -> Tensor:
+    return scores if softcap is None else softcap * torch.tanh(scores / softcap)

@@ -1,0 +1,69 @@
+"""What rounding does, and passes over distributions that do not suffer from it.
+
+Everything that is not a layer is computed in fp32 at least. Distributions are passed over a few rows at a time
+on a CPU: one over a vocabulary is 200 kB and more, a step has dozens, and an intermediate result of that size
+comes as fresh memory from the operating system each time, which takes longer than computing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+ELEMENTS = 1 << 18  # of a block of rows: 1 MiB in fp32
+
+
+def at_least_fp32(values: Tensor) -> Tensor:
+    """Returns half-precision values in fp32, and all others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def row_blocks(values: Tensor) -> Iterator[slice]:
+    """Blocks of the rows of ``[rows, vocab]`` on a CPU; all rows at once on other devices."""
+    rows, width = values.shape
+    size = max(1, ELEMENTS // width) if values.device.type == "cpu" else max(1, rows)
+    for start in range(0, rows, size):
+        yield slice(start, start + size)
+
+
+def by_blocks(function: Callable[..., Tensor], *values: Tensor) -> Tensor:
+    """``function(*values)``, ``[rows, ...]``, of tensors ``[rows, vocab]`` whose rows it treats alike."""
+    first = values[0]
+    if first.dim() != 2 or first.device.type != "cpu" or first.numel() <= ELEMENTS:
+        return function(*values)
+    return torch.cat([function(*(each[block] for each in values)) for block in row_blocks(first)])
+
+
+def entropy(logprobs: Tensor) -> Tensor:
+    """H(p) = -Σ p ln p in nats: ``[..., vocab]`` to ``[...]``. Impossible tokens count 0."""
+    # Clamped, because 0 times minus infinity is not a number; a NaN stays one.
+    low = torch.finfo(logprobs.dtype).min
+    return by_blocks(lambda rows: -torch.linalg.vecdot(rows.exp(), rows.clamp_min(low)), logprobs)
+
+
+def kl_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
+    """KL(p ‖ q) = Σ p (ln p − ln q) in nats, ``logprobs`` is ln p: ``[..., vocab]`` to ``[...]``."""
+    low = torch.finfo(logprobs.dtype).min
+
+    def divergence(rows: Tensor, other: Tensor) -> Tensor:
+        return torch.linalg.vecdot(rows.exp(), rows.clamp_min(low) - other.clamp_min(low)).clamp_min(0.0)
+
+    return by_blocks(divergence, logprobs, reference)
+
+
+def rms(hidden: Tensor) -> Tensor:
+    """Root mean square over the last dimension, kept, in fp32 at least: ``[..., dim]`` to ``[..., 1]``."""
+    return at_least_fp32(hidden).square().mean(-1, keepdim=True).sqrt()
+
+
+# How far a log-probability moves when its sums are taken in another order, nats; docs/reliability.md says
+# how this was measured. Types of fewer bits move further.
+ROUNDING = {torch.float64: 1e-11, torch.float32: 1e-4}
+HALF_ROUNDING = 0.1
+
+
+def rounding_of(dtype: torch.dtype) -> float:
+    """How far rounding moves a log-probability of a model of that type, nats."""
+    return ROUNDING.get(dtype, HALF_ROUNDING)

@@ -1,0 +1,118 @@
+"""What is asked of the engine, and what it keeps of it while it is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from eglr_selectors.pool import Cell, Rollout, RolloutPool
+
+from lm_eval_eglr.decoding.config import BranchingConfig, SamplingConfig
+from lm_eval_eglr.decoding.costs import CostModel
+from lm_eval_eglr.decoding.stopping import StopRule
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where a new rollout branches off a finished one.
+
+    Attributes:
+        tokens: The generated tokens that both have; they are the last of its request's ``tokens``.
+        records: Their telemetry, ``[tokens, fields]``, see :mod:`lm_eval_eglr.decoding.telemetry`.
+        taken: The parent's token at the branch point.
+        rank: The new rollout has the ``rank``-th likeliest of the other tokens there.
+    """
+
+    tokens: tuple[int, ...]
+    records: np.ndarray = field(compare=False)
+    taken: int = 0
+    rank: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt and how to continue it.
+
+    Attributes:
+        tokens: Prompt token ids, at least one; the tokens of ``start`` follow them.
+        cells: The grid cells to decode.
+        max_new_tokens: Length limit, tokens.
+        stop: Stop strings.
+        sampling: How tokens are drawn.
+        document: Key of the draws; equal keys give equal draws.
+        prompt: The prompt's text, kept for the pool.
+        branching: When its only cell forks; ``None`` never.
+        start: Where its only cell branches off a finished rollout; ``None`` begins after the prompt.
+        keeps: Whether the prompt is kept for other requests of the document, until it is released.
+    """
+
+    tokens: tuple[int, ...]
+    cells: tuple[Cell, ...]
+    max_new_tokens: int
+    stop: StopRule
+    sampling: SamplingConfig
+    document: str
+    prompt: str = ""
+    branching: BranchingConfig | None = None
+    start: ResumePoint | None = None
+    keeps: bool = False
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of the prompt, without those of ``start``."""
+        return len(self.tokens) - (0 if self.start is None else len(self.start.tokens))
+
+    @property
+    def rows(self) -> int:
+        """Most rows that it can need at once."""
+        return len(self.cells) if self.branching is None else self.branching.most
+
+    @property
+    def is_preemptible(self) -> bool:
+        """Whether a row can wait with its tokens while others of the request go on.
+
+        Not where rollouts branch: which of them may is decided token by token over the whole pool.
+        """
+        return self.branching is None
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request while it is decoded, with the cost of its shared work.
+
+    Attributes:
+        request: The request.
+        number: Its number in the run.
+        index: Its line in the tables of the tree.
+        live: Cells that are not finished.
+        branches_left: Branches that may still be opened.
+        finished: Its finished rollouts, with their places in the request.
+        row_passes: Its live rows, summed over the passes.
+        passes: Passes from its first row to its last.
+    """
+
+    request: Request
+    number: int
+    index: int
+    live: int
+    branches_left: int
+    finished: list[tuple[int, Rollout]] = field(default_factory=list)
+    row_passes: int = 0
+    passes: int = 0
+    row_steps: int = 0
+    plain_layer_tokens: int = 0
+    recursion_layer_tokens: int = 0
+    head_evaluations: int = 0
+
+    def pool(self, costs: CostModel) -> RolloutPool:
+        """Its finished rollouts in the order of its cells, with their cost."""
+        rollouts = tuple(rollout for _, rollout in sorted(self.finished, key=lambda entry: entry[0]))
+        cost = costs.pool_cost(
+            prompt_tokens=len(self.request.tokens),
+            tokens=sum(len(rollout.tokens) for rollout in rollouts),
+            rows=self.row_steps,
+            plain_layer_tokens=self.plain_layer_tokens,
+            recursion_layer_tokens=self.recursion_layer_tokens,
+            head_evaluations=self.head_evaluations,
+        )
+        return RolloutPool(rollouts, self.request.prompt, cost)

@@ -1,0 +1,131 @@
+"""The telemetry of a token: what is recorded of its distribution, and what a rollout's sums up to.
+
+A record is a line of :data:`FIELDS`, written on the device and read when its rollout ends.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from eglr_selectors.pool import Telemetry
+from torch import Tensor
+
+from lm_eval_eglr.decoding.numerics import by_blocks
+
+CONFIDENCE_TOKENS = 20  # DeepConf, arXiv 2508.15260, section 3
+SMALL_VOCABULARY = (
+    1024  # up to which numpy finds the largest of a row several times as fast as torch, on a CPU
+)
+
+FIELDS = (
+    "entropy",
+    "refined_entropy",
+    "confidence",
+    "self_certainty",
+    "iterations",
+    "divergence",
+    "converged",
+    "logprob",
+    "sampling_logprob",
+    "tie",
+    "changed",
+    "branch_entropy",
+)
+"""What a record holds, see :class:`eglr_selectors.pool.Telemetry`; flags are 0 and 1."""
+
+COLUMN = {name: number for number, name in enumerate(FIELDS)}
+
+
+def statistics(logprobs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Confidence, self-certainty and lead of distributions, ``[rows, vocab]`` to ``[rows]`` each.
+
+    Confidence is the mean negative log-probability of the 20 likeliest tokens, self-certainty the divergence
+    from the uniform distribution, and the lead how far the likeliest token is ahead of the second, all nats.
+    """
+    found = by_blocks(_statistics, logprobs)
+    return found[:, 0], found[:, 1], found[:, 2]
+
+
+def _statistics(logprobs: Tensor) -> Tensor:
+    size = logprobs.shape[-1]
+    count = min(CONFIDENCE_TOKENS, size)
+    if size <= SMALL_VOCABULARY and logprobs.device.type == "cpu":
+        places = [size - count, max(0, size - 2), size - 1]
+        likeliest = torch.from_numpy(np.partition(logprobs.numpy(), places, -1)[:, size - count :]).flip(-1)
+    else:
+        likeliest = logprobs.topk(count).values
+    lead = likeliest[:, 0] - likeliest[:, 1] if count > 1 else likeliest[:, 0] + torch.inf
+    certainty = -logprobs.mean(-1) - math.log(size)
+    return torch.stack([-likeliest.mean(-1), certainty, lead], -1)
+
+
+def telemetry_of(records: np.ndarray, *, span: int, depth: int, trace: bool, branches: bool) -> Telemetry:
+    """Sums up a rollout.
+
+    Args:
+        records: One line of :data:`FIELDS` per token, ``[tokens, fields]``.
+        span: Layers that are applied again at a gated token.
+        depth: The model's number of layers.
+        trace: Whether the values of each token are kept.
+        branches: Whether the rollout may branch; then they are kept anyway, to go on from it.
+    """
+    count = len(records)
+    columns = {name: records[:, number].tolist() for name, number in COLUMN.items()}
+
+    def mean(name: str) -> float:
+        return math.fsum(columns[name]) / count if count else math.nan
+
+    iterations = tuple(map(int, columns["iterations"]))
+    ties, changes = (tuple(map(int, columns[name])) for name in ("tie", "changed"))
+    telemetry = Telemetry(
+        mean_entropy=mean("entropy"),
+        mean_logprob=mean("logprob"),
+        mean_confidence=mean("confidence"),
+        gated_tokens=count - iterations.count(0),
+        recursions=sum(iterations),
+        converged_tokens=int(sum(columns["converged"])),
+        plain_layer_tokens=depth * count,
+        recursion_layer_tokens=span * sum(iterations),
+        head_evaluations=count + sum(iterations),
+        ties=sum(ties),
+        changed_tokens=sum(changes),
+        mean_self_certainty=mean("self_certainty"),
+    )
+    if not (trace or (branches and count)):
+        return telemetry
+    return replace(
+        telemetry,
+        token_confidences=tuple(columns["confidence"]),
+        token_logprobs=tuple(columns["logprob"]),
+        token_sampling_logprobs=tuple(columns["sampling_logprob"]),
+        token_entropies=tuple(columns["entropy"]),
+        token_refined_entropies=tuple(columns["refined_entropy"]),
+        token_iterations=iterations,
+        token_divergences=tuple(columns["divergence"]),
+        token_self_certainties=tuple(columns["self_certainty"]),
+        token_branch_entropies=tuple(columns["branch_entropy"]) if branches else (),
+        token_ties=ties,
+        token_changes=changes,
+    )
+
+
+def records_of(telemetry: Telemetry, count: int) -> np.ndarray:
+    """The records of the first ``count`` tokens of a traced, plain rollout, ``[count, fields]``."""
+    columns = {
+        "entropy": telemetry.token_entropies,
+        "refined_entropy": telemetry.token_refined_entropies,
+        "confidence": telemetry.token_confidences,
+        "self_certainty": telemetry.token_self_certainties,
+        "logprob": telemetry.token_logprobs,
+        # Rollouts of older stores have none.
+        "sampling_logprob": telemetry.token_sampling_logprobs or (math.nan,) * count,
+        "tie": telemetry.token_ties,
+        "branch_entropy": telemetry.token_branch_entropies,
+    }
+    records = np.zeros((count, len(FIELDS)))
+    for name, values in columns.items():
+        records[:, COLUMN[name]] = values[:count]
+    return records

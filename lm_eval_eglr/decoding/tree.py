@@ -1,0 +1,489 @@
+"""The rollout tree: rows are distinct prefixes, each run once, that fork where their cells draw apart.
+
+A row is a slot of the cache and the cells that have drawn the same tokens so far. Its numbers are arrays by
+slot; which cells it has is said by :attr:`CellTable.slot`. A step's draws are appended in :meth:`Tree.commit`,
+which loops over what happens (an end, a fork) and never over rows. It first reads what it needs from the device,
+then changes what the host knows, and last copies rows, so that memory may run out anywhere and nothing is lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from eglr_selectors.pool import FinishReason, Rollout
+from transformers import PreTrainedTokenizerBase
+
+from lm_eval_eglr.decoding.cells import WAITING, CellTable
+from lm_eval_eglr.decoding.config import BranchingConfig
+from lm_eval_eglr.decoding.forking import Forks, plan_forks
+from lm_eval_eglr.decoding.model.kv_cache import KVCache
+from lm_eval_eglr.decoding.model.passes import PassOutput
+from lm_eval_eglr.decoding.model.runner import Batch
+from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
+from lm_eval_eglr.decoding.request import Job, Request
+from lm_eval_eglr.decoding.sampler import Draws
+from lm_eval_eglr.decoding.stopping import decode_text
+from lm_eval_eglr.decoding.telemetry import telemetry_of
+
+COUNTED = (
+    "row_passes",
+    "passes",
+    "row_steps",
+    "plain_layer_tokens",
+    "recursion_layer_tokens",
+    "head_evaluations",
+)
+
+
+@dataclass(slots=True)
+class WaitingRow:
+    """A row that has no slot: cells of a job that have drawn the same tokens."""
+
+    job: Job
+    cells: list[int]
+
+
+@dataclass(slots=True)
+class StepResult:
+    """What a step finished.
+
+    Attributes:
+        tokens: Number of tokens drawn.
+        rollouts: Number of rollouts that ended.
+    """
+
+    tokens: int = 0
+    rollouts: int = 0
+
+
+class Tree:
+    """The rows that are live, and the jobs that they belong to.
+
+    Attributes:
+        table: The cells.
+        count: Number of live rows; they fill the slots from 0 on.
+        position: Position of each row's newest token, by slot.
+        token: The newest token, which has not been run yet, by slot.
+        job: Index of its job, by slot.
+        active: Its recursions in flight, by slot.
+        finished: Jobs whose last rollout has ended.
+        preempted: Forked rows that there was no slot for.
+        events: Counts changes of which rows there are.
+    """
+
+    def __init__(
+        self,
+        table: CellTable,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        depth: int,
+        end_tokens: frozenset[int],
+        share: bool,
+        trace: bool,
+    ) -> None:
+        """Has no rows.
+
+        Args:
+            table: The cells.
+            tokenizer: For texts and stop strings.
+            depth: The model's number of layers.
+            end_tokens: Tokens that end a rollout.
+            share: Whether cells with equal prefixes share a row.
+            trace: Whether telemetry keeps its per-token values.
+        """
+        self.table = table
+        self.count = 0
+        self.position = self.token = self.job = self.active = np.zeros(0, np.int64)
+        self.finished: deque[Job] = deque()
+        self.preempted: list[WaitingRow] = []
+        self.events = 0
+        self.jobs: list[Job | None] = []
+        self._counts = np.zeros((0, len(COUNTED)), np.int64)  # by job
+        self._work = np.zeros((0, 2), np.int64)  # layers and heads of the recursions of a slot's token
+        self._tokenizer = tokenizer
+        self._depth = depth
+        self._ends = np.array(sorted(end_tokens), np.int64)
+        self._share = share
+        self._trace = trace
+        self._live: np.ndarray | None = None
+        self._draws: Draws | None = None
+
+    # Jobs begin and go.
+
+    def begin(self, request: Request, number: int) -> list[WaitingRow]:
+        """Takes in a request; returns the rows that it begins with: one for all cells, or one for each."""
+        if None not in self.jobs:
+            self.jobs.append(None)
+            self._counts = np.concatenate([self._counts, np.zeros((1, len(COUNTED)), np.int64)])
+        index = self.jobs.index(None)
+        cells = len(request.cells)
+        job = Job(request, number, index, cells, request.rows - cells)
+        lines = self.table.add(job, request.cells, range(cells))
+        if request.start is not None:
+            try:
+                self.table.start_with(lines, request.start.tokens, request.start.records)
+            except BaseException:
+                self.table.retire(np.array(lines))
+                raise
+        self.jobs[index] = job
+        self._counts[index] = 0
+        return [WaitingRow(job, each) for each in ([lines] if self._share else [[line] for line in lines])]
+
+    def has_run(self, job: Job) -> bool:
+        """Whether a job has had a token drawn."""
+        return bool(self._counts[job.index, COUNTED.index("row_steps")])
+
+    def sequence(self, row: WaitingRow) -> list[int]:
+        """All tokens of a row: the prompt's and the generated ones, the newest included."""
+        request = row.job.request
+        return [*request.tokens[: request.prompt_length], *self.table.sequence(row.cells[0])]
+
+    def place(self, rows: Sequence[WaitingRow]) -> None:
+        """Gives rows the next slots."""
+        self._grow(self.count + len(rows))
+        for slot, row in enumerate(rows, self.count):
+            sequence = self.sequence(row)
+            self.table.slot[row.cells] = slot
+            self.position[slot], self.token[slot] = len(sequence) - 1, sequence[-1]
+            self.job[slot], self.active[slot] = row.job.index, 0
+            self._work[slot] = 0
+        self.count += len(rows)
+        self._changed()
+
+    def evict(self) -> list[WaitingRow]:
+        """Takes all rows their slots, as where the cache was lost; they can be placed again."""
+        self.count = 0
+        self._changed()
+        groups: dict[tuple[int, ...], WaitingRow] = {}
+        for cell in self.table.live().tolist():
+            job = self.table.line(cell).job
+            key = (job.index, *self.table.sequence(cell)) if self._share else (cell,)
+            groups.setdefault(key, WaitingRow(job, [])).cells.append(cell)
+        for row in groups.values():
+            self.table.slot[row.cells] = WAITING
+        return list(groups.values())
+
+    def _grow(self, rows: int) -> None:
+        added = rows - len(self.position)
+        if added > 0:
+            added = max(added, len(self.position), 16)
+            for name in ("position", "token", "job", "active"):
+                setattr(self, name, np.concatenate([getattr(self, name), np.zeros(added, np.int64)]))
+            self._work = np.concatenate([self._work, np.zeros((added, 2), np.int64)])
+
+    def _changed(self) -> None:
+        self.events += 1
+        self._live = self._draws = None
+
+    # A step.
+
+    def live(self) -> tuple[np.ndarray, np.ndarray]:
+        """The cells that have a row, ordered by slot, and their slots."""
+        if self._live is None:
+            self._live = self.table.live()
+        return self._live, self.table.slot[self._live]
+
+    def draws(self, starting: np.ndarray, recursions: ActiveRecursions) -> Draws:
+        """What a pass of the rows ``starting``, and of the recursions in flight, gives draws to."""
+        everyone = len(starting) == self.count and not len(recursions)
+        if everyone and self._draws is not None:
+            return self._draws
+        live, slots = self.live()
+        entry = np.full(self.count, -1)
+        entry[starting] = np.arange(len(starting))
+        entries = entry[slots]
+        chosen = entries >= 0
+        cells, entries = live[chosen], entries[chosen]
+        branching = self._branching(cells)
+        plain = len(cells)
+        if len(recursions):
+            width = self._depth + 1
+            keys = recursions.slots * width + recursions.spans
+            order = np.argsort(keys)
+            deep = live[(self.active[slots] > 0) & (self.table.span[live] > 0)]
+            wanted = self.table.slot[deep] * width + self.table.span[deep]
+            place = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
+            found = keys[order][place] == wanted
+            deep, items = deep[found], order[place[found]]
+            by_item = np.argsort(items, kind="stable")
+            cells = np.concatenate([cells, deep[by_item]])
+            entries = np.concatenate([entries, len(starting) + items[by_item]])
+        draws = Draws(cells, entries, plain, branching)
+        if everyone:
+            self._draws = draws
+        return draws
+
+    def _branching(self, cells: np.ndarray) -> list[tuple[BranchingConfig, np.ndarray]]:
+        """The places of cells that may fork, by their options."""
+        configs: dict[BranchingConfig, list[int]] = {}
+        for index, job in enumerate(self.jobs):
+            if job is not None and job.request.branching is not None:
+                configs.setdefault(job.request.branching, []).append(index)
+        jobs = self.table.job[cells]
+        found = [(config, np.flatnonzero(np.isin(jobs, members))) for config, members in configs.items()]
+        return [(config, places) for config, places in found if len(places)]
+
+    def count_pass(self) -> None:
+        """Counts a pass for the jobs that have rows."""
+        rows = np.bincount(self.job[: self.count], minlength=len(self.jobs))
+        self._counts[:, :2] += np.stack([rows, rows > 0], -1)
+
+    def commit(
+        self,
+        batch: Batch,
+        output: PassOutput,
+        verdict: Verdict,
+        flags: np.ndarray,
+        cache: KVCache,
+        *,
+        max_recursions: int,
+        limit: int,
+    ) -> StepResult:
+        """Appends what a step drew: rollouts end, rows fork, and holes are closed.
+
+        Args:
+            batch: What ran; its recursions are brought up to date.
+            output: What the pass returned.
+            verdict: What it decided.
+            flags: What the device said, see :class:`~lm_eval_eglr.decoding.sampler.Drawn`.
+            cache: Holds the rows' keys and values.
+            max_recursions: 0 never recurses.
+            limit: Most live rows; more only for rows that cannot wait.
+        """
+        table, recursions, draws = self.table, batch.recursions, batch.draws
+        starting = batch.slots[: batch.starting]
+        joined = len(batch.slots)
+        gated, ended = flags[: batch.starting] > 0, flags[batch.starting : joined] > 0
+        drawn, rest = flags[joined : joined + len(draws.cells)], flags[joined + len(draws.cells) :]
+        table.drawn[draws.cells] = drawn.astype(np.int64, copy=False)
+        new_slots, new_spans = self._to_recurse(starting[gated] if max_recursions else starting[:0])
+        active = self.active[: self.count].copy()
+        np.subtract.at(active, recursions.slots[ended], 1)
+        np.add.at(active, new_slots, 1)
+        complete = np.zeros(self.count, bool)
+        complete[batch.slots] = True
+        complete &= active == 0
+
+        branches = Forks([], [], [])
+        try:
+            if draws.branching:
+                size = output.logprobs.shape[-1]
+                branches = plan_forks(table, self.jobs, draws.cells, draws.branching, rest, size)
+                self._changed()
+            ready, lengths, reasons = self._append(complete)
+            over = np.flatnonzero(reasons)
+            records = table.read(ready[over], lengths[over]) if len(over) else []
+        except BaseException:
+            branches.undo(table)
+            self._changed()
+            raise
+
+        # From here on nothing is asked of the device until the host is done.
+        branches.take(table)
+        table.length[ready] = lengths
+        self.position[: self.count] += complete
+        self.active[: self.count] = active
+        self._count_work(complete, recursions, ended)
+        survivors, dead, broken = ready, starting[:0], starting[:0]
+        if len(over):
+            survivors = ready[reasons == 0]
+            alive = np.zeros(self.count, bool)
+            alive[table.slot[survivors]] = True
+            dead = np.flatnonzero(complete & ~alive)
+            broken = np.intersect1d(table.slot[ready[reasons == _ERROR]], dead)
+        for place, record in zip(over.tolist(), records, strict=True):
+            self._finish(int(ready[place]), _REASONS[reasons[place]], record)
+        if len(over):
+            table.retire(ready[over])
+            self._changed()
+        new_rows = np.searchsorted(starting, new_slots)
+        forks = self._plan_forks(self._forks(survivors), dead, limit)
+        lengths_of_forks = int(self.position[[source for source, _ in forks]].max()) if forks else 0
+        moves = self._plan_moves(forks, dead)
+
+        recursions.update(ended, output, verdict, new_rows, new_slots, new_spans)
+        for slot in broken.tolist():
+            # Its keys and values may be no numbers, which the slot's next row must not meet: a masked
+            # column's weight is 0, and 0 times NaN is NaN.
+            cache.clear_row(slot)
+        if forks:
+            cache.reserve(max(self.count, *(target + 1 for _, target in forks)), lengths_of_forks)
+            cache.copy_rows(*zip(*forks, strict=True), lengths_of_forks)
+        if moves:
+            sources, targets = zip(*moves, strict=True)
+            # A row that is being recursed has its newest token stored, too.
+            cache.copy_rows(sources, targets, int(self.position[list(targets)].max()) + 1)
+            recursions.move(dict(moves))
+        return StepResult(len(ready), len(over))
+
+    def _append(self, complete: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Writes the newest tokens of complete rows behind their last ones.
+
+        Returns:
+            Their cells, how long they are with it, and why they end, as index into :data:`_REASONS`; 0 for
+            those that go on.
+        """
+        table = self.table
+        live, slots = self.live()
+        ready = live[complete[slots]]
+        newest, lengths = table.drawn[ready], table.length[ready]
+        # A draw that failed is written, too, but not counted.
+        table.tokens[ready, lengths] = newest
+        lengths = lengths + (newest >= 0)
+        return ready, lengths, self._reasons(ready, newest, lengths)
+
+    def _to_recurse(self, gated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Slots and spans of the recursions that gated rows begin, each span of a row's cells once."""
+        if not len(gated):
+            return gated, gated
+        live, slots = self.live()
+        chosen = np.zeros(self.count, bool)
+        chosen[gated] = True
+        spans = self.table.span[live]
+        deep = chosen[slots] & (spans > 0)
+        keys = np.unique(slots[deep] * (self._depth + 1) + spans[deep])
+        return keys // (self._depth + 1), keys % (self._depth + 1)
+
+    def _reasons(self, ready: np.ndarray, newest: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Why rollouts end, as index into :data:`_REASONS`; 0 for those that go on."""
+        table = self.table
+        reasons = np.where(lengths >= table.limit[ready], _LENGTH, 0)
+        reasons[(newest[:, None] == self._ends).any(1)] = _STOP
+        if len(table.stops) > 1:
+            watched = np.flatnonzero((table.stop[ready] > 0) & (reasons != _STOP) & (newest >= 0))
+            # A token's text is looked at once per run, so this loop is over few tokens, not over cells.
+            pairs = table.stop[ready[watched]] * (1 << 32) + newest[watched]
+            distinct, inverse = np.unique(pairs, return_inverse=True)
+            may = np.array([self._may_end(pair) for pair in distinct.tolist()], bool)
+            for place in watched[may[inverse]].tolist() if len(watched) else ():
+                cell = int(ready[place])
+                tokens = table.tokens[cell, : lengths[place]].tolist()
+                if table.stops[table.stop[cell]].reached(self._tokenizer, tokens):
+                    reasons[place] = _STOP
+        reasons[newest < 0] = _ERROR
+        return reasons
+
+    def _may_end(self, pair: int) -> bool:
+        token = pair % (1 << 32)
+        return self.table.stops[pair >> 32].may_end(self._tokenizer, token)
+
+    def _count_work(self, complete: np.ndarray, recursions: ActiveRecursions, ended: np.ndarray) -> None:
+        """Adds to their jobs what the tokens of complete rows have cost."""
+        if ended.any():
+            made = recursions.iterations[ended]
+            layers = np.array([recursions.axis.layers(span) for span in recursions.spans[ended].tolist()])
+            np.add.at(self._work, recursions.slots[ended], np.stack([layers * made, made], -1))
+        rows = np.flatnonzero(complete)
+        jobs = self.job[rows]
+        tokens = np.bincount(jobs, minlength=len(self.jobs))
+        self._counts[:, 2:] += tokens[:, None] * np.array([1, self._depth, 0, 1])
+        if recursions.slots.size and self._work[rows].any():
+            np.add.at(self._counts[:, 4:6], jobs, self._work[rows])
+            self._work[rows] = 0
+
+    def count_prefill(self, job: Job, positions: int) -> None:
+        """Adds what reading a job's prompt has cost."""
+        self._counts[job.index, COUNTED.index("plain_layer_tokens")] += self._depth * positions
+
+    def _finish(self, cell: int, reason: FinishReason, records: np.ndarray) -> None:
+        """Ends a rollout, and its job with its last one."""
+        table, line = self.table, self.table.line(cell)
+        job, request = line.job, line.job.request
+        tokens = table.sequence(cell)
+        text = request.stop.cut(decode_text(self._tokenizer, tokens, skip_special_tokens=True))
+        telemetry = telemetry_of(
+            records,
+            span=line.cell.span,
+            depth=self._depth,
+            trace=self._trace,
+            branches=request.branching is not None,
+        )
+        rollout = Rollout(text, line.cell, reason, tuple(tokens), telemetry)
+        job.finished.append((int(table.order[cell]), rollout))
+        job.live -= 1
+        if not job.live:
+            for name, value in zip(COUNTED, self._counts[job.index].tolist(), strict=True):
+                setattr(job, name, value)
+            self.jobs[job.index] = None
+            self.finished.append(job)
+
+    def _forks(self, survivors: np.ndarray) -> list[tuple[int, list[int]]]:
+        """Rows that part from others, with the slots of these; notes the newest token of those that stay."""
+        slots = self.table.slot[survivors]
+        if len(self.live()[0]) == self.count:
+            # Every row has one cell.
+            self.token[slots] = self.table.drawn[survivors]
+            return []
+        distinct, first, counts = np.unique(slots, return_index=True, return_counts=True)
+        newest = self.table.drawn[survivors]
+        self.token[distinct] = newest[first]
+        if len(distinct) == len(survivors):
+            return []
+        same = newest == np.repeat(newest[first], counts)
+        if not self._share:
+            same = np.isin(np.arange(len(slots)), first)
+        groups: dict[tuple[int, int], list[int]] = {}
+        for place in np.flatnonzero(~same).tolist():
+            key = (int(slots[place]), int(newest[place]) if self._share else place)
+            groups.setdefault(key, []).append(int(survivors[place]))
+        return [(slot, cells) for (slot, _), cells in groups.items()]
+
+    def _plan_forks(
+        self, forks: list[tuple[int, list[int]]], dead: np.ndarray, limit: int
+    ) -> list[tuple[int, int]]:
+        """Gives forked rows the slots of dead ones, then new ones; the others are preempted.
+
+        Returns:
+            Source and target slot of each row that is to be copied.
+        """
+        if not forks:
+            return []
+
+        def can_wait(fork: tuple[int, list[int]]) -> bool:
+            return self.table.line(fork[1][0]).job.request.is_preemptible
+
+        forks.sort(key=can_wait)  # those that cannot wait come first
+        room = len(dead) + max(0, limit - self.count)
+        room = max(room, sum(not can_wait(fork) for fork in forks))
+        for _, cells in forks[room:]:
+            self.table.slot[cells] = WAITING
+            self.preempted.append(WaitingRow(self.table.line(cells[0]).job, cells))
+        placed = forks[:room]
+        targets = dead[: len(placed)].tolist()
+        targets += range(self.count, self.count + len(placed) - len(targets))
+        self._grow(self.count + len(placed))
+        for (source, cells), target in zip(placed, targets, strict=True):
+            self.table.slot[cells] = target
+            self.token[target] = self.table.drawn[cells[0]]
+            self.position[target], self.job[target] = self.position[source], self.job[source]
+            self.active[target] = 0
+            self._work[target] = 0
+        self.count = max(self.count, max(targets, default=-1) + 1)
+        self._changed()
+        return [(source, target) for (source, _), target in zip(placed, targets, strict=True)]
+
+    def _plan_moves(self, forks: list[tuple[int, int]], dead: np.ndarray) -> list[tuple[int, int]]:
+        """Closes the holes of dead rows with the last ones; source and target slot of each that moves."""
+        holes = set(dead[len(forks) :].tolist())
+        if not holes:
+            return []
+        count = self.count - len(holes)
+        sources = [slot for slot in range(count, self.count) if slot not in holes]
+        moves = list(zip(sources, sorted(hole for hole in holes if hole < count), strict=True))
+        slot_of = np.arange(self.count)
+        for source, target in moves:
+            slot_of[source] = target
+            for values in (self.position, self.token, self.job, self.active, self._work):
+                values[target] = values[source]
+        live = np.flatnonzero(self.table.slot >= 0)
+        self.table.slot[live] = slot_of[self.table.slot[live]]
+        self.count = count
+        self._changed()
+        return moves
+
+
+_STOP, _LENGTH, _ERROR = 1, 2, 3
+_REASONS: dict[int, FinishReason] = {_STOP: "stop", _LENGTH: "length", _ERROR: "error"}

@@ -1,0 +1,23 @@
+"""Our own ``eglr export --format jsonl``: the same pools again, with their cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lm_eval_eglr.importing.imported import Imported, ImportOptions
+from lm_eval_eglr.importing.json_lines import first_record
+from lm_eval_eglr.store.jsonl import NEEDED, read_jsonl
+
+
+def recognises(path: Path) -> bool:
+    """Whether a file's first line is an exported rollout."""
+    return path.is_file() and first_record(path).keys() >= NEEDED
+
+
+def read(path: Path, options: ImportOptions) -> Imported:
+    """Reads exported rollouts; the file does not say which model made them.
+
+    Raises:
+        StoreError: If a line is something else.
+    """
+    return Imported(None, tuple(read_jsonl(path)))

@@ -1,0 +1,135 @@
+"""The formats by name, and which of them a file or folder has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lm_eval_eglr.importing import (
+    exported_rollouts,
+    inspect_logs,
+    lighteval_details,
+    lm_eval_output,
+    openai_responses,
+    search_and_learn,
+    text_pools,
+)
+from lm_eval_eglr.importing.imported import Imported, ImportOptions
+from lm_eval_eglr.store import PoolKey, StoredPool
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format that rollouts are read from.
+
+    Attributes:
+        what: What it is, for lists.
+        recognises: Whether a file or folder looks like it; raises nothing.
+        read: Reads a file or folder.
+    """
+
+    what: str
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, ImportOptions], Imported]
+
+
+# In the order in which they are tried; none of them takes another's files.
+FORMATS: dict[str, Format] = {
+    "lm_eval": Format(
+        "samples_*.jsonl of lm_eval --log_samples, or its output folder",
+        lm_eval_output.recognises,
+        lm_eval_output.read,
+    ),
+    "texts": Format(
+        'JSON lines of {"prompt": ..., "texts": [...], "reference": ...}',
+        text_pools.recognises,
+        text_pools.read,
+    ),
+    "openai": Format(
+        "responses of /v1/completions or /v1/chat/completions, or a batch's output",
+        openai_responses.recognises,
+        openai_responses.read,
+    ),
+    "lighteval": Format(
+        "details_*.parquet of lighteval, or its output folder",
+        lighteval_details.recognises,
+        lighteval_details.read,
+    ),
+    "inspect": Format(
+        ".eval or JSON logs of Inspect, or a folder of them", inspect_logs.recognises, inspect_logs.read
+    ),
+    "search_and_learn": Format(
+        "*_completions.jsonl of search-and-learn", search_and_learn.recognises, search_and_learn.read
+    ),
+    "eglr": Format("eglr export --format jsonl", exported_rollouts.recognises, exported_rollouts.read),
+}
+
+
+def format_of(path: Path) -> str | None:
+    """The name of a path's format; ``None`` if it has none that is known."""
+    return next((name for name, form in FORMATS.items() if form.recognises(path)), None)
+
+
+def read_rollouts(
+    sources: Sequence[Path], form: str | None = None, options: ImportOptions | None = None
+) -> Imported:
+    """Reads rollouts of one model from files or folders.
+
+    Pools of several sources for one document of one task are repeats of it, numbered in the order of the
+    sources.
+
+    Args:
+        sources: Files or folders.
+        form: Name of their format; recognised by their content if ``None``.
+        options: What the user says of them.
+
+    Raises:
+        ValueError: If a source is not there, of no known format, damaged, or of another model.
+    """
+    if form is not None and form not in FORMATS:
+        raise ValueError(f"format={form!r}: expected one of {', '.join(FORMATS)}")
+    options = options or ImportOptions()
+    read = [(path, _read(path, form, options)) for path in sources]
+    models = {} if options.model else {imported.model: path for path, imported in read if imported.model}
+    if len(models) > 1:
+        named = ", ".join(f"{model} in {path}" for model, path in models.items())
+        raise ValueError(f"rollouts of several models ({named}): expected one model per store")
+    pools: list[StoredPool] = []
+    repeats: dict[tuple[str, int], int] = {}
+    for path, imported in read:
+        tasks = {stored.key.task for stored in imported.pools}
+        if options.task is not None and len(tasks) > 1:
+            raise ValueError(f"task={options.task!r}: {path} has several tasks ({', '.join(sorted(tasks))})")
+        for stored in imported.pools:
+            key = _key(stored, options)
+            repeat = repeats.get((key.task, key.doc_id), 0)
+            repeats[key.task, key.doc_id] = repeat + 1
+            pools.append(replace(stored, key=replace(key, repeat=repeat)))
+    pools.sort(key=lambda stored: stored.key.place)
+    notes = [note for _, imported in read for note in imported.notes]
+    return Imported(options.model or next(iter(models), None), tuple(pools), tuple(notes))
+
+
+def _key(stored: StoredPool, options: ImportOptions) -> PoolKey:
+    key = stored.key if options.task is None else replace(stored.key, task=options.task)
+    if options.rules is not None:
+        key = replace(key, rules=options.rules)
+    return key if options.fallbacks is None else replace(key, fallbacks=options.fallbacks)
+
+
+def _read(path: Path, form: str | None, options: ImportOptions) -> Imported:
+    if not path.exists():
+        raise ValueError(f"{path}: there is no such file or folder")
+    if (path / "manifest.json").is_file():
+        raise ValueError(f"{path}: a rollout store already; every command takes it as it is")
+    name = form or format_of(path)
+    if name is None:
+        known = "; ".join(f"{name}: {each.what}" for name, each in FORMATS.items())
+        raise ValueError(f"{path}: of no known format ({known})")
+    try:
+        return FORMATS[name].read(path, options)
+    except (AttributeError, LookupError, TypeError) as error:
+        # A stranger's file may hold anything anywhere; what each reader expects is where it reads it.
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ValueError(f"{path}: not as {name} is known here ({reason})") from None

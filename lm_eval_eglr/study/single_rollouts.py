@@ -1,0 +1,209 @@
+"""What a span does to single rollouts: accuracy, greedy texts won and lost, where the first token changes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from eglr_selectors import ParsedPool
+from eglr_selectors.estimators import (
+    FirstChange,
+    accuracy,
+    first_changes,
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    pass_at_k,
+)
+
+from lm_eval_eglr.reports.tables import Table, Text
+from lm_eval_eglr.study.figures_in_text import NONE, mean, p_value, percent, points
+from lm_eval_eglr.study.matched import Matched
+
+EARLY = 0.25
+"""A change in the first quarter of the plain text is an early one."""
+
+
+def spans(studies: Sequence[Matched]) -> Table:
+    """Returns single rollouts by span: accuracy, difference to span 0, gate, changes, lengths."""
+    rows = []
+    for each in studies:
+        base = _singles(each, 0)
+        for span in (0, *each.spans):
+            rollouts = [rollout for parsed in each.part(span=span) for rollout in parsed]
+            known = [rollout for rollout in rollouts if rollout.telemetry is not None]
+            tokens = sum(len(rollout.tokens) for rollout in known)
+            gated = sum(rollout.telemetry.gated_tokens for rollout in known if rollout.telemetry)
+            changed = [r.telemetry.changed_tokens for r in known if r.telemetry]
+            settled = sum(rollout.telemetry.converged_tokens for rollout in known if rollout.telemetry)
+            own = _singles(each, span)
+            sampled = each.part(span=span, greedy=False) if each.has_temperatures else []
+            rows.append(
+                (
+                    Text(each.title),
+                    Text(str(span)),
+                    Text(percent(mean(accuracy(each.part(span=span, greedy=True), "first").values))),
+                    Text(percent(mean(pass_at_k(sampled, 1).values)) if sampled else NONE),
+                    Text(points(paired_bootstrap(own, base)) if span else NONE),
+                    Text(percent(gated / tokens) if tokens and span else NONE),
+                    Text(
+                        percent(sum(c or 0 for c in changed) / tokens, 2)
+                        if tokens and span and None not in changed
+                        else NONE
+                    ),
+                    Text(percent(settled / gated, 0) if gated else NONE),
+                    Text(percent(mean([float(rollout.truncated) for rollout in rollouts]), 0)),
+                )
+            )
+    header = (
+        "task",
+        "span",
+        "T = 0",
+        "T > 0",
+        "mean, less span 0, points",
+        "gated, %",
+        "changed, %",
+        "settled, %",
+        "cut off, %",
+    )
+    note = (
+        "per cent correct of single rollouts; gated and changed are shares of the tokens, settled is the "
+        "share of the gated ones whose recursion met the tolerance, cut off that of rollouts at the limit"
+    )
+    return Table(header, tuple(rows), 2, (note,))
+
+
+def greedy(studies: Sequence[Matched]) -> Table:
+    """Returns greedy rollouts of a span against plain greedy ones, and plain ones decoded twice."""
+    rows: list[tuple[Text, ...]] = []
+    raw: list[float] = []
+    sums: dict[str, list[np.ndarray]] = {}
+    for each in studies:
+        plain = each.part(span=0, greedy=True)
+        if not all(map(len, plain)):
+            continue  # a grid without a greedy column
+        base = accuracy(each.grid, "greedy").values
+        others = {f"span {s}": each.part(span=s, greedy=True) for s in each.spans}
+        twin = _twin(each)
+        if twin is not None:
+            others["span 0, decoded again in other batches"] = twin
+        for name, pools in others.items():
+            values = accuracy(pools, "first").values
+            test = mcnemar(values, base)
+            texts = mean([change is not None for change in first_changes(plain, pools)])
+            repeated = not name.startswith("span 0")
+            if repeated:
+                raw.append(test.p_value)
+                sums.setdefault(name, []).append(np.array([test.only_first, test.only_second]))
+            rows.append(
+                (
+                    Text(each.title),
+                    Text(name),
+                    Text(percent(mean(base))),
+                    Text(percent(mean(values))),
+                    Text(percent(texts, 0)),
+                    Text(f"{test.only_first}, {test.only_second}"),
+                    Text(p_value(test.p_value)),
+                )
+            )
+    for name, pairs in sums.items():
+        if len(pairs) > 1:
+            won, lost = np.sum(pairs, axis=0)
+            tosses = np.repeat([1.0, 0.0], [won, lost])
+            p = mcnemar(tosses, 1 - tosses).p_value if won + lost else 1.0
+            rows.append(
+                (
+                    Text(f"{len(pairs)} runs together"),
+                    Text(name),
+                    *[Text(NONE)] * 3,
+                    Text(f"{won}, {lost}"),
+                    Text(p_value(p)),
+                )
+            )
+    smallest = min(holm(raw), default=float("nan"))
+    header = ("task", "rollout at T = 0", "greedy, %", "this, %", "other text, %", "won, lost", "p")
+    note = (
+        "problems that only the span's rollout solves, and only plain greedy, with McNemar's exact p; the "
+        f"smallest p of the {len(raw)} single rows, corrected by Holm's method: {p_value(smallest)}"
+    )
+    return Table(header, tuple(rows), 2, (note,))
+
+
+def changes(studies: Sequence[Matched]) -> Table:
+    """Returns where a greedy span first writes another token, by its place and kind, and what came of it."""
+    rows = []
+    for each in studies:
+        plain = each.part(span=0, greedy=True)
+        if not all(map(len, plain)):
+            continue
+        found: list[FirstChange] = []
+        for span in each.spans:
+            found += filter(None, first_changes(plain, each.part(span=span, greedy=True)))
+        vocabulary = each.vocabulary
+        groups = {"all": found}
+        groups["in the first quarter of the text"] = [c for c in found if c.share < EARLY]
+        groups["later"] = [c for c in found if c.share >= EARLY]
+        for kind in KINDS:
+            groups[f"plain token: {kind}"] = [c for c in found if kind_of(c.plain, vocabulary) == kind]
+        twin = _twin(each)
+        if twin is not None:
+            groups["for comparison: rounding alone"] = [c for c in first_changes(plain, twin) if c]
+        for name, members in groups.items():
+            if members:
+                rows.append((Text(each.title), Text(name), *map(Text, _outcomes(members))))
+    header = (
+        "task",
+        "first change",
+        "texts",
+        "median place, % of the text",
+        "same answer, %",
+        "wrong made right",
+        "right made wrong",
+        "p",
+    )
+    note = (
+        "all spans above 0 together; of texts that plain greedy decoding gets wrong, and right, how many the "
+        "span makes the other; p is that of a coin, several spans of a problem taken as independent"
+    )
+    return Table(header, tuple(rows), 2, (note,))
+
+
+KINDS = ("number", "mark or formula", "word", "end of the text")
+
+
+def kind_of(token: int | None, vocabulary: Sequence[str]) -> str | None:
+    """The kind of a token; ``None`` if its text is not known."""
+    if token is None:
+        return "end of the text"
+    if token >= len(vocabulary):
+        return None
+    text = vocabulary[token].strip()
+    if re.fullmatch(r"[\d.,]*\d[\d.,]*", text):
+        return "number"
+    return "word" if text[:1].isalpha() else "mark or formula"
+
+
+def _outcomes(members: Sequence[FirstChange]) -> list[str]:
+    won = sum(c.after and not c.before for c in members)
+    lost = sum(c.before and not c.after for c in members)
+    wrong = sum(not c.before for c in members)
+    tosses = np.repeat([1.0, 0.0], [won, lost])
+    return [
+        str(len(members)),
+        percent(float(np.median([c.share for c in members])), 0),
+        percent(mean([c.same_answer for c in members]), 0),
+        f"{won} of {wrong}",
+        f"{lost} of {len(members) - wrong}",
+        p_value(mcnemar(tosses, 1 - tosses).p_value) if won + lost else NONE,
+    ]
+
+
+def _twin(each: Matched) -> list[ParsedPool] | None:
+    """Plain greedy rollouts of the plain run: the same computation, rounded in other batches."""
+    pools = [parsed.subset(lambda r: r.cell.span == 0 and r.cell.temperature == 0) for parsed in each.plain]
+    return pools if pools and all(map(len, pools)) else None
+
+
+def _singles(each: Matched, span: int) -> np.ndarray:
+    return pass_at_k(each.part(span=span), 1).values
