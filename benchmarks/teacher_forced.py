@@ -67,6 +67,11 @@ def main() -> None:
     chat = bool(getattr(tokenizer, "chat_template", None))
     prompts = [zero_shot_prompt(problem) for problem, _ in pairs]
     asked = [[{"role": "user", "content": text}] for text in prompts] if chat else prompts
+    if chat:
+        prompts = [
+            tokenizer.apply_chat_template(each, tokenize=False, add_generation_prompt=True) for each in asked
+        ]
+    heads = [tokenizer(text, add_special_tokens=not chat).input_ids for text in prompts]
     answers = [tuple(tokenizer(text, add_special_tokens=False).input_ids) for _, text in pairs]
     decoders = {
         name: PoolDecoder(model, tokenizer, entropy_threshold=arguments.threshold, **options)  # type: ignore[arg-type]
@@ -82,8 +87,7 @@ def main() -> None:
 
     plain = of(first, 0)
     gates = [
-        gated(first, prompt, tokens, arguments.threshold)
-        for prompt, tokens in zip(asked, answers, strict=True)
+        gated(model, head, tokens, arguments.threshold) for head, tokens in zip(heads, answers, strict=True)
     ]
     count, everything = sum(int(gate.sum()) for gate in gates), sum(map(len, gates))
     print(f"{count} of {everything} positions above {arguments.threshold:g} nats, {len(pairs)} problems")
@@ -104,13 +108,10 @@ def main() -> None:
 
 
 @torch.no_grad()
-def gated(decoder: PoolDecoder, prompt: object, tokens: tuple[int, ...], threshold: float) -> np.ndarray:
+def gated(model: torch.nn.Module, head: list[int], tokens: tuple[int, ...], threshold: float) -> np.ndarray:
     """Where the plain model's entropy is above the threshold, ``[tokens]``."""
-    _, head = decoder._encode(prompt)  # type: ignore[arg-type]
-    model = decoder.stack.model
     ids = torch.tensor([[*head, *tokens]], device=model.device)
-    logits = model(ids).logits[0, len(head) - 1 : -1].float()
-    logprobs = logits.log_softmax(-1)
+    logprobs = model(ids).logits[0, len(head) - 1 : -1].float().log_softmax(-1)
     entropies = -(logprobs.exp() * logprobs).sum(-1)
     return np.asarray((entropies > threshold).cpu().numpy())
 

@@ -86,6 +86,8 @@ def commands() -> str:
             meaning = (getattr(parameter, "help", None) or "").replace("|", "\\|")
             rows.append(f"| {shown} | {'' if plain else f'`{default}`'} | {meaning} |")
         parts.append("\n".join(rows) + "\n")
+        examples = [line.strip() for line in (command.epilog or "").splitlines()[2:]]
+        parts.append("\n".join(["```bash", *examples, "```"]) + "\n")
     return "\n".join(parts)
 
 

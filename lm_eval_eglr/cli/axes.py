@@ -8,7 +8,7 @@ import typer
 
 from lm_eval_eglr.cli.output import progress
 from lm_eval_eglr.cli.select import Stores
-from lm_eval_eglr.cli.sources import open_store
+from lm_eval_eglr.cli.sources import find_stores, open_store
 from lm_eval_eglr.reports.tables import TEXT_FORMATS, print_rich, render
 
 FORMATS = ("rich", *TEXT_FORMATS)
@@ -44,7 +44,7 @@ def axes(
     for name in names:
         if name not in known:
             raise ValueError(f"table={name!r}: expected some of {', '.join(known)}")
-    studies = match_stores([open_store(folder) for folder in stores])
+    studies = match_stores([open_store(folder) for folder in find_stores(stores)])
     for name in progress(names, "Computing tables"):
         if len(names) > 1:
             print(f"{TITLES[name]}\n" if name in TITLES else "Verdict\n")

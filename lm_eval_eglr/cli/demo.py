@@ -1,21 +1,19 @@
-"""``eglr demo``: the main job on the shipped model, and temperature alone at the same budget."""
+"""``eglr demo``: the main job on the shipped model, beside temperature alone at the same budget."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from eglr_selectors import default_selectors
 
-from lm_eval_eglr.cli.output import log, progress
+from lm_eval_eglr.cli.output import log, say
 from lm_eval_eglr.cli.report import report
-from lm_eval_eglr.cli.select import strategies_table
 from lm_eval_eglr.cli.sources import open_store
 from lm_eval_eglr.paths import DEMO, tasks_folder
 from lm_eval_eglr.reports.equal_budget import EqualBudget
-from lm_eval_eglr.reports.selector_rows import strategy_row
 from lm_eval_eglr.reports.tables import print_rich
 
 TASK = "demo_eglr"
@@ -34,7 +32,7 @@ def demo(
     ] = Path("eglr-demo"),
     limit: Annotated[int, typer.Option(help="Only so many of the 500 problems.")] = 200,
 ) -> None:
-    """Run the main job on the small model that ships with the package: tables, verdict, page.
+    """Run the main job on the small model that ships with the package: page, table, verdict.
 
     Decodes the 4 × 4 grid of 200 held-out word problems, then as many rollouts of temperature alone. A
     stopped run continues where it was: start it again. Exits with 0, or with 2 when an option is wrong.
@@ -44,22 +42,16 @@ def demo(
     log(NATURE)
     stores = {name: folder / name for name in ("grid", "temperature")}
     for name, cells in (("grid", GRID), ("temperature", BUDGET)):
-        _decode(f"pretrained={DEMO},{cells},rollouts={stores[name]}", limit)
+        _decode(f"pretrained={DEMO},{cells},trace=True,rollouts={stores[name]}", limit)
+    page = folder / "report.html"
+    report(list(stores.values()), output=page, selector=None, figures=None, max_size=30.0, picture="svg")
     grid, temperature = (open_store(path).documents(TASK) for path in stores.values())
-    rows = [strategy_row(DEMO, TASK, grid, name) for name in progress(default_selectors(), "Selecting")]
-    print_rich(strategies_table(rows))
-    compared = EqualBudget(grid, temperature)
-    print_rich(compared.table())
-    print("\n".join(compared.verdict()))
-    report(
-        [stores["grid"]],
-        output=folder / "report.html",
-        selector=None,
-        figures=None,
-        max_size=30.0,
-        picture="svg",
-    )
-    log(f"select again without the model: eglr select {stores['grid']}")
+    compared = EqualBudget([each.parsed for each in grid], [each.parsed for each in temperature])
+    log(f"all strategies: eglr compare {folder}\nevery rollout: {page}")
+    print()
+    print_rich(replace(compared.table(), title=f"{DEMO} · {TASK} · {len(grid)} problems · {folder}"))
+    print()
+    say(compared.verdict())
 
 
 def _decode(model_args: str, limit: int) -> None:

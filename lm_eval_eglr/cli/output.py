@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,6 +39,12 @@ def check_writable(path: Path) -> None:
         path.unlink()
 
 
+def say(text: str) -> None:
+    """Prints a sentence of the results; on a terminal its lines break between words."""
+    width = console_width() if sys.stdout.isatty() else 10_000
+    print(textwrap.fill(for_terminal(text), width))
+
+
 def print_json(value: Any) -> None:
     """Prints JSON; undefined numbers are null, which every reader of JSON takes."""
     print(json.dumps(without_nan(value), indent=2, allow_nan=False))
@@ -53,10 +61,15 @@ def without_nan(value: Any) -> Any:
     return value
 
 
+def console_width() -> int:
+    """Columns of the terminal, or what ``COLUMNS`` says; 80 in a pipe."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
 def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
     """Yields the items under a bar with rate and time left; in a pipe or a log, a plain line now and then."""
     if sys.stderr.isatty():
-        from tqdm import tqdm
+        from tqdm.auto import tqdm  # a widget in a notebook
 
         yield from tqdm(items, desc=what, leave=False, delay=1)
         return

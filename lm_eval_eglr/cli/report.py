@@ -9,7 +9,7 @@ import typer
 
 from lm_eval_eglr.cli.output import check_writable, log, progress
 from lm_eval_eglr.cli.select import SelectorOption, Stores
-from lm_eval_eglr.cli.sources import open_store, selectors_of
+from lm_eval_eglr.cli.sources import find_stores, open_store, selectors_of
 from lm_eval_eglr.store.vocabulary import read_vocabulary
 
 REST = 6e6
@@ -44,7 +44,7 @@ def report(
     from lm_eval_eglr.reports.baseline_runs import temperature_run
     from lm_eval_eglr.reports.page import render_page, run_of  # half a second of imports
 
-    opened = [open_store(folder) for folder in stores]
+    opened = [open_store(folder) for folder in find_stores(stores)]
     tables = [(store, task, store.documents(task)) for store in opened for task in store.tasks]
     weights = [sum(len(r.tokens) for each in documents for r in each.parsed) for _, _, documents in tables]
     runs = []

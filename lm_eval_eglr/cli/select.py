@@ -1,32 +1,59 @@
-"""``eglr select`` and ``eglr selectors``: strategies over stored rollouts, without a model."""
+"""``eglr select``, ``selectors``, ``verifiers``: strategies over stored rollouts, without a model."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from eglr_selectors import available_selectors
+from eglr_selectors import SelectorInfo, available_selectors
 from eglr_selectors.factories import REQUIRED
 from eglr_selectors.metrics import POOL_METRICS
+from eglr_selectors.verifiers import available_verifiers
 
-from lm_eval_eglr.cli.output import print_json, progress
-from lm_eval_eglr.cli.sources import open_store, parse_numbers, selectors_of, tasks_of
-from lm_eval_eglr.reports.selector_rows import StrategyRow, pool_shares, restrict, strategy_row
+from lm_eval_eglr.cli.output import console_width, log, print_json, progress
+from lm_eval_eglr.cli.sources import (
+    find_stores,
+    names_of,
+    open_store,
+    parse_numbers,
+    parse_sizes,
+    selectors_of,
+    tasks_of,
+    without_undefined,
+)
+from lm_eval_eglr.reports.escaping import for_terminal
+from lm_eval_eglr.reports.leaderboard import HIDDEN, leaderboard, percent
+from lm_eval_eglr.reports.leaderboard_table import leaderboard_table
+from lm_eval_eglr.reports.selector_rows import StrategyRow, mean, pool_shares, restrict, strategy_row
 from lm_eval_eglr.reports.tables import Table, Text, print_rich
+from lm_eval_eglr.store import Document
 
-Stores = Annotated[list[Path], typer.Argument(metavar="STORE...", help="Folders given as rollouts=DIR.")]
+Stores = Annotated[
+    list[Path],
+    typer.Argument(metavar="STORE", help="Folders given as rollouts=DIR, or folders of such stores."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON; undefined numbers are null.")]
 SelectorOption = Annotated[
     str | None,
     typer.Option(
         "--selector",
         metavar="NAME[,NAME]",
-        help="Selectors with their options, such as 'majority,entropy_weighted(beta=2)'. "
-        "[default: all that need no options]",
+        help="Selectors with their options, such as 'majority,entropy_weighted(beta=2)', and figures such as "
+        "pass@4, maj@16, best_of_n@8. [default: all that need no options]",
+    ),
+]
+SizesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--k",
+        metavar="K[,K]",
+        help="Mean over all subsets of K rollouts, instead of whole pools. "
+        "Without --selector: pass@k and maj@k.",
     ),
 ]
 TaskOption = Annotated[str | None, typer.Option("--task", help="Only this task. [default: all]")]
@@ -35,9 +62,7 @@ TaskOption = Annotated[str | None, typer.Option("--task", help="Only this task. 
 def select(
     stores: Stores,
     selector: SelectorOption = None,
-    k: Annotated[
-        int | None, typer.Option("--k", help="Mean over all subsets of k rollouts, instead of whole pools.")
-    ] = None,
+    k: SizesOption = None,
     spans: Annotated[str | None, typer.Option(help="Only these spans of the grid, such as 0:2.")] = None,
     temperatures: Annotated[str | None, typer.Option(help="Only these temperatures, such as 0:0.7.")] = None,
     task: TaskOption = None,
@@ -47,14 +72,15 @@ def select(
 
     Exits with 0 when all was scored, 1 when a store is damaged, 2 when an option is wrong.
     """
-    names = selectors_of(selector)
+    names = selectors_of(selector, parse_sizes(k))
     chosen_spans, chosen_temperatures = (
         parse_numbers("spans", spans),
         parse_numbers("temperatures", temperatures),
     )
     rows: list[StrategyRow] = []
     shares: list[dict[str, Any]] = []
-    for folder in stores:
+    sources = names_of(find_stores(stores))
+    for folder, source in sources.items():
         store = open_store(folder)
         for name in tasks_of(store, task):
             documents = store.documents(name)
@@ -63,19 +89,30 @@ def select(
                 documents = restrict(documents, kept_spans, chosen_temperatures)
             model = store.manifest.model
             for strategy in progress(names, f"Selecting on {name}"):
-                rows.append(strategy_row(model, name, documents, strategy, k))
-            shares.append({"model": model, "task": name, **pool_shares(documents)})
+                rows.append(strategy_row(model, name, documents, strategy, store=source))
+            shares.append({"store": source, "model": model, "task": name, **_shares(documents)})
     if json:
-        shown = [{name: value for name, value in asdict(row).items() if name != "identities"} for row in rows]
+        if any("cost_vs_plain" in each for each in shares):
+            log("cost_vs_plain is the former measure, which shared nothing; read cost_vs_shared_plain")
+        shown = [{name: value for name, value in asdict(row).items() if name not in HIDDEN} for row in rows]
         print_json({"strategies": shown, "pools": shares})
         return
-    print_rich(strategies_table(rows))
+    print_rich(leaderboard_table(leaderboard(without_undefined(rows, selector))))
+    print()
     print_rich(_pools_table(shares))
 
 
 def selectors(json: Json = False) -> None:
     """List the registered selectors with their options and where they come from."""
-    infos = available_selectors()
+    _print_infos("selector", available_selectors(), json)
+
+
+def verifiers(json: Json = False) -> None:
+    """List the registered verifiers, which score rollouts for best_of_n and weighted_vote."""
+    _print_infos("verifier", available_verifiers(), json)
+
+
+def _print_infos(kind: str, infos: Mapping[str, SelectorInfo], json: bool) -> None:
     if json:
         print_json(
             [
@@ -93,69 +130,49 @@ def selectors(json: Json = False) -> None:
             ]
         )
         return
-    rows = tuple(
-        (
-            Text(info.name),
-            Text(", ".join(_option(key, value) for key, value in info.options.items())),
-            Text("reference" if info.uses_reference else ""),
-            Text(info.description),
-            Text(info.origin),
-        )
-        for info in infos.values()
-    )
-    print_rich(Table(("selector", "options", "uses", "what it does", "origin"), rows, labels=5))
+    width = min(console_width(), 100)
+    for info in infos.values():
+        options = ", ".join(_option(key, value) for key, value in info.options.items())
+        print(for_terminal(f"{info.name}({options})" if options else info.name))
+        origin = "" if info.origin.startswith("eglr_selectors.") else f" From {info.origin}."
+        oracle = " Looks at the reference: a ceiling." if info.uses_reference else ""
+        text = for_terminal(info.description + oracle + origin)
+        print(textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    "))
 
 
 def _option(key: str, value: Any) -> str:
-    return f"{key} (required)" if value is REQUIRED else f"{key}={value!r}"
+    return key if value is REQUIRED else f"{key}={value!r}"
 
 
-def strategies_table(rows: Sequence[StrategyRow]) -> Table:
-    """Returns a row per strategy with standard error, interval and cost; model and task where they differ."""
-    several = len({(row.model, row.task) for row in rows}) > 1
-    header = (
-        "strategy",
-        "exact_match",
-        "stderr",
-        "95 % interval",
-        "undefined",
-        "rollouts",
-        "tokens",
-        "FLOPs",
-    )
+def _shares(documents: Sequence[Document]) -> dict[str, float]:
+    """The measures of whole pools, with the former cost for who still reads it."""
+    found = pool_shares(documents)
+    costs = [each.parsed.pool.cost for each in documents]
+    former = [cost.flops / cost.plain_flops for cost in costs if cost is not None and cost.plain_flops]
+    return found | ({"cost_vs_plain": mean(former)} if former else {})
+
+
+def _pools_table(shares: Sequence[Mapping[str, Any]]) -> Table:
+    labels = [name for name in ("model", "task") if len({each[name] for each in shares}) > 1]
+    names = [name for name in POOL_METRICS if any(name in each for each in shares)]
     cells = tuple(
         (
-            *((Text(row.model), Text(row.task)) if several else ()),
-            Text(f"{row.strategy} (uses reference)" if row.uses_reference else row.strategy),
-            Text(_four(row.value)),
-            Text(_four(row.stderr)),
-            Text("–" if math.isnan(row.low) else f"{_four(row.low)}..{_four(row.high)}"),
-            Text(f"{row.undefined} of {row.problems}"),
-            Text(_plain(row.rollouts)),
-            Text(_plain(row.tokens)),
-            Text("–" if math.isnan(row.flops) else f"{row.flops:.3g}"),
-        )
-        for row in rows
-    )
-    return Table(("model", "task", *header) if several else header, cells, labels=3 if several else 1)
-
-
-def _pools_table(shares: Sequence[dict[str, Any]]) -> Table:
-    names = POOL_METRICS
-    cells = tuple(
-        (
-            Text(str(each["model"])),
-            Text(str(each["task"])),
-            *(Text(_four(each.get(name, math.nan))) for name in names),
+            *(Text(str(each[name])) for name in ("store", *labels)),
+            *(Text(_measure(name, each.get(name, math.nan))) for name in names),
         )
         for each in shares
     )
-    return Table(("model", "task", *names), cells, labels=2, notes=("shares of all rollouts in the pools",))
+    notes = ["% of all rollouts"]
+    if "ties" in names:
+        notes[0] += "; ties: % of tokens whose choice depends on rounding"
+    if "cost_vs_shared_plain" in names:
+        notes.append("cost_vs_shared_plain: FLOPs over plain samples that share as many prefixes")
+    # A measure's name is the widest thing here, and what it measures is not the first thing to know.
+    optional = tuple(1 + len(labels) + names.index(name) for name in ("ties",) if name in names)
+    return Table(("pools", *labels, *names), cells, 1 + len(labels), tuple(notes), optional=optional)
 
 
-def _four(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4f}"
-
-
-def _plain(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.1f}"
+def _measure(name: str, value: float) -> str:
+    if name == "cost_vs_shared_plain":
+        return "–" if math.isnan(value) else f"{value:.2f}"
+    return f"{100 * value:.3f}" if name == "ties" and not math.isnan(value) else percent(value)

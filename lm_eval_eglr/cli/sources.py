@@ -1,17 +1,83 @@
-"""Reading what the commands are given: stores, results files, lists of numbers."""
+"""Reading what the commands are given: stores, folders of stores, results files, lists of numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from eglr_selectors import default_selectors, split_specifications
+from eglr_selectors.estimators.named import names_at
 
 from lm_eval_eglr.cli.output import log, progress
 from lm_eval_eglr.importing import format_of, read_rollouts, store_in_memory
-from lm_eval_eglr.reports.selector_rows import bind_all
+from lm_eval_eglr.importing.lm_eval_output import runs_in
+from lm_eval_eglr.reports.selector_rows import StrategyRow, bind_all
 from lm_eval_eglr.store import Store, read_store
 from lm_eval_eglr.store.manifest import NAME as MANIFEST
+
+DEPTH = 4
+"""How many folders below the one that was named a store may lie."""
+
+RESULTS = "results_*.json"
+"""What lm_eval calls its results files: by date alone."""
+
+
+def find_stores(paths: Iterable[Path]) -> list[Path]:
+    """Returns the stores that were named, and those below a folder that is none itself.
+
+    What holds no store is returned as it is: it may be rollouts of another tool, and reading it says so.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        found |= dict.fromkeys(_stores_below(path) or [path])
+    return list(found)
+
+
+def find_sources(paths: Iterable[Path]) -> list[Path]:
+    """Returns what is to be compared: what was named, the stores below a folder, lm_eval's output folders.
+
+    Raises:
+        ValueError: If a path is not there.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path}: there is no such file or folder")
+        below = _stores_below(path)
+        if path.is_dir() and not below:
+            below = [run.folder for run in runs_in(path)]
+        found |= dict.fromkeys(below or [path])
+    return list(found)
+
+
+def _stores_below(folder: Path) -> list[Path]:
+    """The stores in the nearest folders that hold any: the folder itself, or some of those below it."""
+    for depth in range(DEPTH):
+        found = sorted(folder.glob("/".join(["*"] * depth + [MANIFEST])))
+        if found:
+            return [path.parent for path in found]
+    return []
+
+
+def names_of(paths: Sequence[Path]) -> dict[Path, str]:
+    """Returns a short name for every source: as much of the end of its path as no other has."""
+    parts = {path: _parts(path) for path in paths}
+    names = {}
+    for path, own in parts.items():
+        others = [each for other, each in parts.items() if other != path]
+        size = 1
+        while size < len(own) and any(each[-size:] == own[-size:] for each in others):
+            size += 1
+        names[path] = "/".join(own[-size:])
+    return names
+
+
+def _parts(path: Path) -> tuple[str, ...]:
+    # lm_eval names its files by date alone; the folder, which it calls after the model, says more.
+    whole = path.resolve()
+    if path.is_file() and path.match(RESULTS):
+        return (*whole.parent.parts[:-1], whole.stem.removeprefix("results_"), whole.parent.name)
+    return whole.parts
 
 
 def open_store(folder: Path) -> Store:
@@ -47,19 +113,41 @@ def imported_store(path: Path) -> Store | None:
     return store_in_memory(path, imported, form)
 
 
-def selectors_of(text: str | None) -> list[str]:
-    """Reads ``--selector``; without it, every selector that needs no options.
+def selectors_of(text: str | None, ks: Sequence[int] = ()) -> list[str]:
+    """Reads ``--selector`` with ``--k``; without both, every selector that needs no options.
 
     Raises:
         ValueError: If one is unknown or its options are wrong.
     """
     if text is None:
-        return default_selectors()
-    names = split_specifications(text)
+        return names_at(("pass@k", "maj@k"), ks) if ks else default_selectors()
+    names = names_at(split_specifications(text), ks)
     if not names:
         raise ValueError(f"selector={text!r}: expected at least one name")
     bind_all(names)
     return names
+
+
+def without_undefined(rows: Sequence[StrategyRow], asked: str | None) -> list[StrategyRow]:
+    """Leaves out strategies that could be applied to no problem, unless they were asked for by name."""
+    if asked is not None or all(row.undefined_everywhere for row in rows):
+        return list(rows)
+    for name in dict.fromkeys(row.strategy for row in rows if row.undefined_everywhere):
+        reasons = {row.reason for row in rows if row.strategy == name and row.reason}
+        log(f"without {name}: {'; '.join(sorted(reasons)) or 'undefined on every problem'}")
+    return [row for row in rows if not row.undefined_everywhere]
+
+
+def parse_sizes(text: str | None) -> list[int]:
+    """Reads ``--k 1,4,16``.
+
+    Raises:
+        ValueError: If a part is no number of rollouts.
+    """
+    parts = [] if text is None else text.split(",")
+    if not all(part.strip().isdecimal() and int(part) >= 1 for part in parts):
+        raise ValueError(f"k={text!r}: expected numbers of rollouts separated by commas, such as 1,4,16")
+    return [int(part) for part in parts]
 
 
 def parse_numbers(name: str, text: str | None) -> list[float] | None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
+from eglr_selectors import RolloutPool
 
 from lm_eval_eglr.cli.output import log, print_json, progress
 from lm_eval_eglr.reports.escaping import for_terminal
-from lm_eval_eglr.store import Manifest, StoreError
-from lm_eval_eglr.store.folder import DAMAGED, POOLS, PoolPath, pool_paths
-from lm_eval_eglr.store.manifest import NAME, read_plans
+from lm_eval_eglr.store import Manifest, PoolKey, StoreError
+from lm_eval_eglr.store.folder import pool_paths, round_paths, set_aside_files, stray_files
+from lm_eval_eglr.store.manifest import NAME, Plan, read_plans
 from lm_eval_eglr.store.pool_file import decode
-from lm_eval_eglr.store.totals import totals_of
+from lm_eval_eglr.store.totals import Totals, totals_of
 from lm_eval_eglr.store.vocabulary import read_vocabulary
 
 INCOMPLETE = 3
+Found = TypeVar("Found")
 
 
 def verify_store(
@@ -26,66 +29,92 @@ def verify_store(
 ) -> None:
     """Check a store: every checksum, what is missing, what it holds and what it cost.
 
-    Exits with 0 if it is whole, 1 if a file is damaged, 3 if it is sound but pools are missing.
+    Exits with 0 if it is whole, 1 if a file is damaged, 3 if it is sound but something is missing.
     """
-    problems: list[str] = []
     if not (folder / NAME).exists():
         Manifest.read(folder)  # says what there is instead of a store
-    manifest = _checked(problems, lambda: Manifest.read(folder)) or Manifest()
-    paths: list[PoolPath] = _checked(problems, lambda: list(pool_paths(folder))) or []
-    planned = _checked(problems, lambda: read_plans(folder)) or set()
-    _checked(problems, lambda: read_vocabulary(folder))
-    places = set()
-    ties: list[int] = []
-    for path in progress(paths, f"Checking {folder.name}"):
-        found = _checked(problems, lambda path=path: decode(path.path))
-        if found is not None:
-            places.add(found[0].place)
-            ties += [] if (count := found[1].ties) is None else [count]
+    check = _Check()
+    manifest = check(lambda: Manifest.read(folder)) or Manifest()
+    plan = check(lambda: read_plans(folder)) or Plan()
+    vocabulary = check(lambda: read_vocabulary(folder))
+    pools = check.pools([entry.path for entry in check(lambda: list(pool_paths(folder))) or []], folder.name)
+    rounds = check.pools([entry.path for entry in check(lambda: round_paths(folder)) or []], "rounds")
+    strays = check(lambda: stray_files(folder)) or []
     # What is damaged has been named, and the sums of the rest would not be the store's.
-    totals = None if problems else _checked(problems, lambda: totals_of(path.path for path in paths))
+    totals: Totals | None = None if check.problems else check(lambda: totals_of(pools))
     current = totals is not None and manifest.totals is not None and manifest.totals.of == totals.of
     if current and manifest.totals != totals:
-        problems.append(f"{folder / NAME}: its totals are not the sums of the pools that it names")
+        check.problems.append(f"{folder / NAME}: its totals are not the sums of the pools that it names")
+    places = {key.place for key, _ in pools.values()}
+    ties = [ties for _, ties in pools.values() if ties is not None]
     report: dict[str, Any] = {
         "store": str(folder),
         "fingerprint": manifest.fingerprint,
         "versions": manifest.versions,
         "tasks": sorted({task for task, _, _ in places}),
-        "pools": len(places),
+        "pools": len(pools),
+        "rounds": len(rounds),
         "rollouts": None if totals is None else totals.rollouts,
         "tokens": None if totals is None else totals.generated_tokens,
         "flops": None if totals is None else totals.cost.flops,
         "ties": sum(ties) if ties and totals is not None else None,
-        "cost": None if totals is None else asdict(totals),
+        "cost": None if totals is None else totals.to_json(),
         "manifest_totals": "none" if manifest.totals is None else "current" if current else "earlier",
-        "missing": len(planned - places),
-        "set_aside": len(list((folder / POOLS).glob(f"{DAMAGED}*"))),
-        "problems": problems,
+        "missing": len(plan.places - places),
+        "vocabulary": "damaged"
+        if vocabulary is None
+        else "there"
+        if vocabulary
+        else "missing"
+        if plan.vocabulary
+        else "none",
+        "strays": [str(path) for path in strays],
+        "set_aside": len(set_aside_files(folder)),
+        "problems": check.problems,
     }
     if json:
         print_json(report)
     else:
         _print(report)
-    if problems:
+    if check.problems:
         raise typer.Exit(1)
-    if report["missing"]:
+    if _is_incomplete(report):
         raise typer.Exit(INCOMPLETE)
 
 
-def _checked(problems: list[str], read: Any) -> Any:
-    try:
-        return read()
-    except StoreError as error:
-        problems.append(str(error))
-        return None
+class _Check:
+    """Collects what is wrong with a store instead of ending at the first fault."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def __call__(self, read: Callable[[], Found]) -> Found | None:
+        """What was read; ``None`` if it is damaged, which is noted."""
+        try:
+            return read()
+        except StoreError as error:
+            self.problems.append(str(error))
+            return None
+
+    def pools(self, paths: list[Path], what: str) -> dict[Path, tuple[PoolKey, int | None]]:
+        """Key and ties of each sound pool."""
+        found = {}
+        for path in progress(paths, f"Checking {what}"):
+            pool: tuple[PoolKey, RolloutPool] | None = self(functools.partial(decode, path))
+            if pool is not None:
+                found[path] = pool[0], pool[1].ties
+        return found
+
+
+def _is_incomplete(report: dict[str, Any]) -> bool:
+    return bool(report["missing"]) or report["vocabulary"] == "missing"
 
 
 def _print(report: dict[str, Any]) -> None:
     for problem in report["problems"]:
         print(for_terminal(problem))
-    state = "damaged" if report["problems"] else "incomplete" if report["missing"] else "whole"
-    model = report["fingerprint"].get("model", "unknown model")
+    state = "damaged" if report["problems"] else "incomplete" if _is_incomplete(report) else "whole"
+    model = report["fingerprint"].get("model") or "unknown model"
     line = (
         f"{report['store']}: {state}; {model}, {', '.join(report['tasks']) or 'no tasks'}; "
         f"{report['pools']} pools, {report['missing']} missing"
@@ -98,8 +127,12 @@ def _print(report: dict[str, Any]) -> None:
             line += f" ({cost['without_cost']} pools of unknown cost not counted)"
     if report["ties"] is not None:
         line += f"; {report['ties']} tokens decided by rounding"
+    if report["vocabulary"] == "missing":
+        line += "; the vocabulary is missing, so pages cannot show tokens"
     print(for_terminal(line))
-    if report["missing"]:
+    for path in report["strays"]:
+        log(f"{path}: not a file of a rollout store, left alone")
+    if _is_incomplete(report):
         log("the same lm_eval command makes what is missing")
     if report["problems"]:
         log("the same lm_eval command sets damaged pools aside and makes them again")

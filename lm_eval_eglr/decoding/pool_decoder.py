@@ -13,7 +13,6 @@ from typing import Any, cast
 from eglr_selectors import Rules, parse_pool
 from eglr_selectors.grading import DEFAULT
 from eglr_selectors.pool import Cell, Rollout, RolloutPool
-from tqdm import tqdm
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -33,6 +32,7 @@ from lm_eval_eglr.decoding.strategies.grid import FixedCourse, Items
 from lm_eval_eglr.decoding.strategies.rounds import Assignment, Gather, Rounds
 from lm_eval_eglr.decoding.teacher_forcing import token_logprobs
 from lm_eval_eglr.paths import resolve
+from lm_eval_eglr.progress import decoding_bar
 
 RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionConfig))
 SAMPLING_OPTIONS = tuple(field.name for field in dataclasses.fields(SamplingConfig))
@@ -222,11 +222,14 @@ class PoolDecoder:
             keep: See :class:`Rounds`.
             gather: See :class:`Rounds`.
         """
+        assignments = list(assignments)
         courses = [assignment.course for assignment in assignments]
+        limits = [assignment.request.max_new_tokens for assignment in assignments]
+        limit = sum(limits) / len(limits) if limits else 0
         known = all(isinstance(course, FixedCourse) for course in courses)
         total = sum(len(course.cells) for course in courses) if known else None
         return Rounds(
-            lambda requests: self.decode(requests, progress=progress, rollouts=total),
+            lambda requests: self.decode(requests, progress=progress, rollouts=total, limit=limit),
             self.engine.costs,
             own=None if self.course.budget == "none" else self.course.own,
             trace=self.engine.trace,
@@ -276,26 +279,24 @@ class PoolDecoder:
         )
 
     def decode(
-        self, requests: Iterable[Request] | Poll, *, progress: bool = False, rollouts: int | None = None
+        self,
+        requests: Iterable[Request] | Poll,
+        *,
+        progress: bool = False,
+        rollouts: int | None = None,
+        limit: float = 0,
     ) -> Iterator[tuple[int, RolloutPool]]:
         """Decodes requests as room is made; yields pools with their request's number as they finish.
 
         Args:
             requests: May be a generator; it is read only as far as there is room. Or a function that returns
                 the next one, or ``None`` as long as there is none.
-            progress: Whether to show a bar of rollouts and tokens.
+            progress: Whether to show a bar of tokens and rollouts, if the standard error is a terminal.
             rollouts: Total number of rollouts, for the bar.
+            limit: Length limit of a rollout, tokens, for the bar's first guess.
         """
-        with tqdm(total=rollouts, unit="rollout", desc="Decoding pools", disable=not progress) as bar:
-            tokens = 0
-
-            def advance(new_tokens: int, finished: int) -> None:
-                nonlocal tokens
-                tokens += new_tokens
-                bar.set_postfix_str(f"{tokens} tokens", refresh=False)
-                bar.update(finished)
-
-            yield from self.engine.run(requests, advance)
+        with decoding_bar(show=progress, rollouts=rollouts, limit=limit) as bar:
+            yield from bar.watch(self.engine.run(requests, bar.advance))
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The token ids of a prompt, as :meth:`generate` decodes it: a text or chat messages."""

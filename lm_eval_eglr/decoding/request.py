@@ -115,6 +115,8 @@ class CostModel:
             head_evaluations=head_evaluations,
             flops=self.flops(layer_tokens, head_evaluations),
             plain_flops=self.flops(self.depth * (prompt_tokens - 1 + tokens), tokens),
+            flops_per_layer_token=self.flops(1, 0),
+            flops_per_head_evaluation=self.flops(0, 1),
         )
 
     def joined(self, parts: Sequence[PoolCost], tokens: int) -> PoolCost:

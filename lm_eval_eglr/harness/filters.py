@@ -16,6 +16,7 @@ from eglr_selectors import (
     parse_documents,
     undefined,
 )
+from eglr_selectors.estimators import figure_at_k
 from eglr_selectors.grading import DEFAULT
 from eglr_selectors.options import check_name
 from lm_eval.api.filter import Filter
@@ -151,7 +152,8 @@ class SelectFilter(Filter):
 
         A selector that raises is undefined on that document, which is warned of once.
         """
-        selected, failed = [], []
+        selected: list[SelectedText] = []
+        failed: list[tuple[Any, Exception]] = []
         for parsed, doc in zip(self.reader.parsed(list(resps), docs), docs, strict=True):
             try:
                 selection = self.selector(parsed)
@@ -160,16 +162,16 @@ class SelectFilter(Filter):
                 failed.append((doc.get("id", len(selected)), error))
             selected.append(self._text(parsed, selection))
         if failed:
-            document, error = failed[0]
+            document, first = failed[0]
             logger.warning(
-                "selector %s raised on %d of %d documents, so it has no row (first: document %s: %s: %s)",
+                "selector %s raised on %d of %d documents and is undefined there (first: %s: %s: %s)",
                 self.selector.label,
                 len(failed),
                 len(selected),
                 document,
-                type(error).__name__,
-                error,
-                exc_info=error if debugging() else None,
+                type(first).__name__,
+                first,
+                exc_info=first if debugging() else None,
             )
         else:
             self._say_undefined(
@@ -178,11 +180,11 @@ class SelectFilter(Filter):
         return selected
 
     def _say_undefined(self, reasons: Sequence[str], count: int) -> None:
-        """Says why lm_eval's table has no row of this selector."""
+        """Says why lm_eval's table has no figure of this selector."""
         if reasons:
             logger.log(
                 logging.INFO if self._by_default else logging.WARNING,
-                "selector %s is undefined on %d of %d documents, so it has no row (%s)",
+                "selector %s is undefined on %d of %d documents (%s)",
                 self.selector.label,
                 len(reasons),
                 count,
@@ -232,6 +234,43 @@ def keep_all_texts(instances: Sequence[Instance], reader: PoolReader) -> None:
     parsed = reader.parsed([each.resps for each in instances], [each.doc for each in instances])
     for instance, pool in zip(instances, parsed, strict=True):
         instance.resps = [rollout.text for rollout in pool]
+
+
+class FigureText(FilteredText):
+    """What a figure such as ``pass@4`` says of a document.
+
+    Attributes:
+        value: The mean over all subsets of the document's rollouts; NaN if it is undefined.
+    """
+
+    value: float
+
+
+class FigureFilter(Filter):
+    """Computes a figure such as ``pass@4`` or ``maj@16`` of every document.
+
+    Args:
+        name: The figure, see :func:`eglr_selectors.estimators.figure_at_k`.
+        reader: Shared with the other filters of a task.
+    """
+
+    def __init__(self, name: str, reader: PoolReader) -> None:
+        super().__init__()
+        figure = figure_at_k(name)
+        if figure is None:
+            raise ValueError(f"{name!r}: expected a figure such as pass@4")
+        self.figure = figure
+        self.reader = reader
+
+    def apply(self, resps: Iterable[Any], docs: list[dict[str, Any]]) -> list[FigureText]:
+        """Returns the figure of each document as text, with its value."""
+        pools = self.reader.parsed(list(resps), docs)
+        filtered = []
+        for parsed, value in zip(pools, self.figure(pools).values, strict=True):
+            text = FigureText(f"{value:.4f}")
+            text.parsed, text.value = parsed, float(value)
+            filtered.append(text)
+        return filtered
 
 
 class WholePool(Filter):

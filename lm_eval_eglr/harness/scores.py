@@ -8,7 +8,7 @@ from typing import Any
 from eglr_selectors import ParsedPool, correctness, pool_metrics
 from eglr_selectors.metrics import POOL_METRICS, rollout_outcome, selection_outcome
 
-from lm_eval_eglr.harness.filters import SelectedText
+from lm_eval_eglr.harness.filters import FigureText, SelectedText
 
 METRICS = [
     {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True},
@@ -44,6 +44,8 @@ def score(doc: dict[str, Any], results: list[Any]) -> Scores:
     (result,) = results
     if isinstance(result, SelectedText):
         return selection_scores(result)
+    if isinstance(result, FigureText):
+        return Scores({"exact_match": result.value}, {})
     return pool_scores(result.parsed)
 
 

@@ -16,17 +16,27 @@ from eglr_selectors import (
     get_selector,
     split_specifications,
 )
+from eglr_selectors.estimators import FigureAtK, figure_at_k
 from lm_eval.api.filter import FilterEnsemble
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_eglr.harness.config_files import YAML_PATH
-from lm_eval_eglr.harness.filters import PoolReader, SelectFilter, WholePool, drop_repeated, keep_all_texts
+from lm_eval_eglr.harness.equal_repeats import warn_of_equal_repeats
+from lm_eval_eglr.harness.filters import (
+    FigureFilter,
+    PoolReader,
+    SelectFilter,
+    WholePool,
+    drop_repeated,
+    keep_all_texts,
+)
 from lm_eval_eglr.harness.generation import with_one_length
 from lm_eval_eglr.harness.instances import PoolRequest, PoolResponse
 from lm_eval_eglr.harness.processes import placeholders
 from lm_eval_eglr.harness.row_order import POOL, USES_REFERENCE
 from lm_eval_eglr.harness.scores import METRICS, score
+from lm_eval_eglr.harness.undefined_rows import drop_undefined_rows
 from lm_eval_eglr.problems.dataset import load_problems
 from lm_eval_eglr.problems.prompts import COMPLETION, STOP, completion_prompt, prompt_hash
 from lm_eval_eglr.problems.source import Source
@@ -62,6 +72,7 @@ class EGLRTask(ConfigurableTask):
         self._reader = PoolReader("answer", Rules.named(metadata.get("rules", "math")), fallbacks)
         if metadata.get("data_dir") == "":
             raise ValueError("data_dir='': expected a folder; is a variable not set?")
+        self._several_processes = False
         self._by_default = metadata.get("selectors") is None
         names = chosen_selectors(metadata.get("selectors"))
         super().__init__(config=options, **kwargs)
@@ -69,8 +80,10 @@ class EGLRTask(ConfigurableTask):
         self._filters.append(FilterEnsemble(POOL, [functools.partial(WholePool, self._reader)]))
 
     def _pipeline(self, name: str) -> FilterEnsemble:
-        selector = get_selector(name)
-        label = f"{name}{USES_REFERENCE}" if selector.uses_reference else name
+        made = _make(name)
+        label = f"{name}{USES_REFERENCE}" if made.uses_reference else name
+        if isinstance(made, FigureAtK):
+            return FilterEnsemble(label, [functools.partial(FigureFilter, name, self._reader)])
         return FilterEnsemble(
             label,
             [
@@ -110,6 +123,7 @@ class EGLRTask(ConfigurableTask):
             kwargs["cache_requests"] = False
         shared = {key: kwargs.get(key) for key in ("limit", "samples")}
         rank, world_size = kwargs.get("rank", 0), kwargs.get("world_size", 1)
+        self._several_processes = world_size > 1
         mine = self.doc_iterator(rank=rank, world_size=world_size, **shared)
         if rank == 0 or next(mine, None) is not None:
             super().build_all_requests(**kwargs)
@@ -174,7 +188,10 @@ class EGLRTask(ConfigurableTask):
         if any(pool is not None and pool.uses_reference for pool in pools):
             for pipeline in self._filters:
                 pipeline.name = pipeline.name.removesuffix(USES_REFERENCE) + USES_REFERENCE
+        warn_of_equal_repeats(self.task_name, self._instances or ())
         filtered: list[Instance] | None = super().apply_filters()
+        if self._by_default:
+            drop_undefined_rows(self._instances or (), self._several_processes)
         keep_all_texts(self._instances or (), self._reader)
         return filtered
 
@@ -190,7 +207,7 @@ class EGLRTask(ConfigurableTask):
 
 
 def chosen_selectors(value: Any) -> list[str]:
-    """The selectors that ``--metadata selectors=...`` names, as ``majority,oracle`` or a list; else all.
+    """The rows that ``--metadata selectors=...`` names, as ``majority,pass@4`` or a list; else all selectors.
 
     Raises:
         ValueError: If one is unknown or its options are wrong.
@@ -206,14 +223,14 @@ def chosen_selectors(value: Any) -> list[str]:
     return names
 
 
-def _make(name: str) -> Selector:
-    """Makes a selector.
+def _make(name: str) -> Selector | FigureAtK:
+    """Makes a selector, or a figure such as ``pass@4``.
 
     Raises:
         ValueError: If it is unknown, its options are wrong, or its factory raises.
     """
     try:
-        return get_selector(name)
+        return figure_at_k(name) or get_selector(name)
     except ValueError:
         raise
     except Exception as error:  # a selector is anyone's code

@@ -103,6 +103,7 @@ def _read_file(path: Path, task: str, temperature: float | None) -> tuple[list[S
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
     pools = []
+    numbers = _document_numbers(rows)
     for number, row in enumerate(rows):
         doc, response = row.get("doc"), row.get("model_response")
         if not isinstance(doc, dict) or not isinstance(response, dict):
@@ -110,18 +111,19 @@ def _read_file(path: Path, task: str, temperature: float | None) -> tuple[list[S
         texts = [text for text in response.get("text") or [] if isinstance(text, str)]
         if not texts:
             continue
-        tokens = response.get("output_tokens") or []
-        ids = tokens if len(tokens) == len(texts) else [()] * len(texts)
+        tokens = _without_padding([tuple(ids or ()) for ids in response.get("output_tokens") or []])
+        if len(tokens) != len(texts):
+            tokens = [()] * len(texts)
         rollouts = [
-            Rollout(text, Cell(0, temperature, i), tokens=tuple(int(token) for token in ids[i] or ()))
-            for i, text in enumerate(texts)
+            Rollout(text, Cell(0, temperature, i), tokens=ids)
+            for i, (text, ids) in enumerate(zip(texts, tokens, strict=True))
         ]
         # A column of structs has an entry for every key of any document, so absent ones are None.
         specific = {key: value for key, value in (doc.get("specific") or {}).items() if value is not None}
         pools.append(
             imported_pool(
                 task,
-                number,
+                numbers[number],
                 rollouts,
                 prompt=_prompt(response.get("input")) or str(doc.get("query") or ""),
                 reference=reference_of(_gold(doc)),
@@ -130,6 +132,27 @@ def _read_file(path: Path, task: str, temperature: float | None) -> tuple[list[S
             )
         )
     return pools, len(rows) - len(pools)
+
+
+def _document_numbers(rows: list[dict[str, Any]]) -> list[int]:
+    """The documents' own numbers, since lighteval shuffles them; their places where they have none."""
+    ids = [str((row.get("doc") or {}).get("id")) for row in rows]
+    if all(each.isdecimal() for each in ids) and len(set(ids)) == len(ids):
+        return [int(each) for each in ids]
+    return list(range(len(rows)))
+
+
+def _without_padding(batch: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Token ids without what transformers fills up a batch with: repetitions of the end token."""
+    if len({len(ids) for ids in batch}) != 1 or not batch[0]:
+        return batch
+    trimmed = []
+    for ids in batch:
+        end = len(ids)
+        while end > 1 and ids[end - 1] == ids[end - 2]:
+            end -= 1
+        trimmed.append(ids[:end])
+    return trimmed
 
 
 def _prompt(asked: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from eglr_selectors import ParsedPool
 
@@ -27,11 +28,13 @@ class TemperatureRun:
         name: Of the store that they are from.
         places: Which problems of the grid's task they are for.
         pools: Their pools, in the order of ``places``.
+        folder: Of that store.
     """
 
     name: str
     places: tuple[int, ...]
     pools: tuple[ParsedPool, ...]
+    folder: Path
 
 
 def temperature_run(
@@ -61,5 +64,7 @@ def temperature_run(
         keys = [(document.key.doc_id, document.key.document) for document in documents]
         places = tuple(place for place, key in enumerate(keys) if key in by_key)
         if places:
-            return TemperatureRun(other.folder.name, places, tuple(by_key[keys[i]] for i in places))
+            return TemperatureRun(
+                other.folder.name, places, tuple(by_key[keys[i]] for i in places), other.folder
+            )
     return None

@@ -15,6 +15,11 @@ from lm_eval_eglr.reports.selector_rows import StrategyRow
 METRICS = ("exact_match", "acc", "math_verify", "acc_norm", "pass@1")
 USES_REFERENCE = " (uses reference)"
 _NORMAL_95 = 1.959964
+ONE_ROLLOUT = ("greedy", "first", "cell")
+"""Selectors of ours that look at one rollout."""
+
+A_PART = ("adaptive", "early_stop", "temperature_oracle", "layer_oracle")
+"""Selectors of ours that look at a part of the pool, whose size a results file does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,6 @@ def read_results(path: Path) -> Results:
 
 def _task_rows(path: Path, content: dict[str, Any], task: str, metrics: dict[str, Any]) -> list[StrategyRow]:
     samples = _number(_table(_table(content.get("n-samples")).get(task)).get("effective"), 0)
-    repeats = _number(_table(_table(content.get("configs")).get(task)).get("repeats"), math.nan)
     for metric in METRICS:
         found = {
             key.partition(",")[2]: float(value)
@@ -72,9 +76,12 @@ def _task_rows(path: Path, content: dict[str, Any], task: str, metrics: dict[str
         if not found:
             continue
         logged = read_samples(path, task, metric)
+        sizes = logged["pool"].sizes if "pool" in logged else []
+        size = sum(sizes) / len(sizes) if sizes else math.nan
         rows = []
         for name, value in found.items():
-            row = _row(content, task, name, value, metrics.get(f"{metric}_stderr,{name}"), samples, repeats)
+            rollouts = rollouts_of(content, task, name, size)
+            row = _row(content, task, name, value, metrics.get(f"{metric}_stderr,{name}"), samples, rollouts)
             of_filter = logged.get(name)
             if of_filter is not None and belongs(of_filter, value):
                 row = replace(row, outcomes=of_filter.outcomes, identities=of_filter.identities)
@@ -84,7 +91,7 @@ def _task_rows(path: Path, content: dict[str, Any], task: str, metrics: dict[str
 
 
 def _row(
-    content: dict[str, Any], task: str, name: str, value: float, stderr: Any, samples: float, repeats: float
+    content: dict[str, Any], task: str, name: str, value: float, stderr: Any, samples: float, rollouts: float
 ) -> StrategyRow:
     error = _number(stderr, math.nan)
     return StrategyRow(
@@ -96,9 +103,52 @@ def _row(
         low=value - _NORMAL_95 * error,
         high=value + _NORMAL_95 * error,
         problems=int(samples),
-        rollouts=float(repeats),
-        uses_reference=name.endswith(USES_REFERENCE),
+        undefined=int(samples) if math.isnan(value) else 0,
+        rollouts=rollouts,
+        uses_reference=name.endswith(USES_REFERENCE) or name.startswith("pass@"),
     )
+
+
+def rollouts_of(content: dict[str, Any], task: str, name: str, size: float) -> float:
+    """Returns how many rollouts a row of a results file rests on; NaN where the file does not say.
+
+    Args:
+        content: The results file.
+        task: The task.
+        name: The row, which lm_eval calls a filter.
+        size: Rollouts of a pool, where the logged samples say it.
+    """
+    strategy = name.removesuffix(USES_REFERENCE)
+    word, _, k = strategy.partition("@")
+    config = _table(_table(content.get("configs")).get(task))
+    if k.isdecimal() and word in ("pass", "maj"):
+        return float(k)
+    if any(key.endswith(",pool") for key in _table(_table(content.get("results")).get(task))):
+        if word.partition("(")[0] in ONE_ROLLOUT:
+            return 1.0
+        if "(" in word or word in A_PART:
+            return math.nan
+        return float(k) if k.isdecimal() else _grid_size(content) if math.isnan(size) else size
+    repeats = _number(config.get("repeats"), math.nan)
+    for entry in config.get("filter_list") or []:
+        if _table(entry).get("name") == name:
+            steps = [_table(step) for step in entry.get("filter") or [] if isinstance(step, dict)]
+            taken = [_number(step["k"], math.nan) for step in steps if step.get("function") == "take_first_k"]
+            votes = any(step.get("function") in ("majority_vote", "eglr_select") for step in steps)
+            return taken[0] if taken else repeats if votes else 1.0
+    return repeats
+
+
+def _grid_size(content: dict[str, Any]) -> float:
+    """Cells of the grid, from the run's arguments; NaN where they do not name one."""
+    arguments = _table(_table(content.get("config")).get("model_args"))
+    spans, temperatures = arguments.get("spans"), arguments.get("temperatures")
+    if "strategy" in arguments or not isinstance(spans, (str, int)) or not isinstance(temperatures, str):
+        return math.nan
+    counts = [part.partition("x")[2] or "1" for part in temperatures.split(":")]
+    if not all(count.isdecimal() for count in counts):
+        return math.nan
+    return float(len(str(spans).split(":")) * sum(map(int, counts)))
 
 
 def _table(value: Any) -> dict[str, Any]:

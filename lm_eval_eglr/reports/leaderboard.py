@@ -1,23 +1,36 @@
-"""Models and strategies against benchmarks, in the style of a leaderboard."""
+"""Strategies of models against benchmarks: the best of them, and which differ from a baseline."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePath
+from typing import Any, Literal, NamedTuple
 
-from eglr_selectors.estimators import mcnemar
+from eglr_selectors.estimators import holm, mcnemar
 
-from lm_eval_eglr.reports.selector_rows import Identity, StrategyRow
-from lm_eval_eglr.reports.tables import Table, Text
-
-Key = tuple[str, str]
-"""Model and strategy."""
-
+from lm_eval_eglr.reports.selector_rows import Identity, StrategyRow, mean_stderr
 
 UNKNOWN = Identity()
 SIGNIFICANT = 0.05
+
+
+class Key(NamedTuple):
+    """Whose row it is.
+
+    Attributes:
+        store: The store or results file that it was read from.
+        model: The model.
+        strategy: The strategy.
+    """
+
+    store: str
+    model: str
+    strategy: str
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.store or self.model, self.strategy) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,29 +38,49 @@ class Significance:
     """Whether a row differs from the baseline.
 
     Attributes:
-        kind: ``mcnemar``: exact, paired by problem; ``unpaired``: normal, from the two standard errors.
+        kind: ``mcnemar``: exact, paired by problem; ``paired``: normal, from the differences by problem of
+            figures that are no 0 and 1; ``unpaired``: normal, from the two standard errors.
         p_value: Two-sided.
         problems: Problems that both have; 0 if they are not known one by one.
+        against: The row that it was tested against.
+        adjusted: The p-value corrected for the number of tests of the table (Holm 1979).
     """
 
-    kind: Literal["mcnemar", "unpaired"]
+    kind: Literal["mcnemar", "paired", "unpaired"]
     p_value: float
     problems: int
+    against: Key
+    adjusted: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What rows are tested against.
+
+    Attributes:
+        name: How it is called.
+        row_for: The row that another is tested against; ``None`` if there is none.
+    """
+
+    name: str
+    row_for: Callable[[Key], Key | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
-    """All rows, by model and strategy, with what is compared among them.
+    """All rows, by store, model and strategy, with what is compared among them.
 
     Attributes:
-        rows: By (model, strategy), then by task.
+        rows: By key, then by task.
         tasks: The benchmarks, in the order in which they came.
-        baseline: The row that others are tested against; ``None`` tests nothing.
+        baseline: What rows are tested against; ``None`` tests nothing.
+        tests: The tests by row and task.
     """
 
     rows: dict[Key, dict[str, StrategyRow]]
     tasks: tuple[str, ...]
-    baseline: Key | None = None
+    baseline: Baseline | None = None
+    tests: dict[tuple[Key, str], Significance] = field(default_factory=dict)
 
     def average(self, key: Key) -> float:
         """Mean over all benchmarks, each counting once; NaN if one is missing."""
@@ -60,147 +93,211 @@ class Leaderboard:
         known = [row for row in fair if not math.isnan(row.value)]
         return max(known, key=lambda row: row.value, default=None)
 
+    def is_oracle(self, key: Key) -> bool:
+        """Whether a row uses the reference on any benchmark."""
+        return any(row.uses_reference for row in self.rows[key].values())
+
     def test(self, key: Key, task: str) -> Significance | None:
-        """Tests a row against the baseline; ``None`` if there is nothing that could be tested.
+        """The test of a row against the baseline; ``None`` if there is nothing that could be tested."""
+        return self.tests.get((key, task))
 
-        McNemar's exact test on the problems that both have, where both sources know them one by one.
-        Elsewhere the two means are compared by their standard errors, as if they were of different
-        problems: on the same ones that test is blunt, and is marked as another.
+    def ranked(self) -> list[Key]:
+        """All rows: strategies first, then oracles, the best first; figures of several k stay together.
+
+        Rows of other benchmarks than the first come after its own.
         """
-        if self.baseline is None or key == self.baseline:
-            return None
-        mine, theirs = self.rows[key].get(task), self.rows[self.baseline].get(task)
-        if mine is None or theirs is None:
-            return None
-        return _paired(mine, theirs) or _unpaired(mine, theirs)
+        order = {key: number for number, key in enumerate(self.rows)}
+        groups: dict[tuple[str, str, str], list[Key]] = {}
+        for key in self.rows:
+            groups.setdefault((key.store, key.model, key.strategy.partition("@")[0]), []).append(key)
+        best = {key: max(map(self._mean, group)) for group in groups.values() for key in group}
+        first = {key: min(order[other] for other in group) for group in groups.values() for key in group}
+
+        def rank(key: Key) -> tuple[bool, int, float, int, int, int]:
+            size = key.strategy.partition("@")[2]
+            return (
+                self.is_oracle(key),
+                min(self.tasks.index(task) for task in self.rows[key]),
+                -best[key],
+                first[key],
+                int(size) if size.isdecimal() else 0,
+                order[key],
+            )
+
+        return sorted(self.rows, key=rank)
+
+    def _mean(self, key: Key) -> float:
+        values = [row.value for row in self.rows[key].values() if not math.isnan(row.value)]
+        return sum(values) / len(values) if values else -math.inf
 
 
-def _paired(mine: StrategyRow, theirs: StrategyRow) -> Significance | None:
+def leaderboard(
+    rows: Iterable[StrategyRow], baseline: str | None = None, sources: Mapping[str, PurePath] | None = None
+) -> Leaderboard:
+    """Sorts rows into a leaderboard.
+
+    Args:
+        rows: Of any models, strategies and tasks.
+        baseline: What rows are tested against, see :func:`find_baseline`; by default nothing.
+        sources: Paths of the stores and results files, by their names in the rows.
+
+    Raises:
+        ValueError: If two rows are of the same store, model, strategy and task, or the baseline is not there.
+    """
+    by_key: dict[Key, dict[str, StrategyRow]] = {}
+    tasks: dict[str, None] = {}
+    for row in rows:
+        of_key = by_key.setdefault(Key(row.store, row.model, row.strategy), {})
+        if row.task in of_key:
+            raise ValueError(f"{row.model} with {row.strategy} on {row.task}: given twice")
+        of_key[row.task] = row
+        tasks[row.task] = None
+    found = find_baseline(by_key, baseline, sources or {})
+    return Leaderboard(by_key, tuple(tasks), found, {} if found is None else _tests(by_key, found))
+
+
+def find_baseline(
+    rows: Mapping[Key, Mapping[str, StrategyRow]], text: str | None, sources: Mapping[str, PurePath]
+) -> Baseline | None:
+    """Finds what rows are tested against.
+
+    Args:
+        rows: All rows.
+        text: A store or results file (its path, or a part of the end of it that no other has), whose row of
+            the same strategy is the baseline of each other; or ``STRATEGY``, of the first source that has it;
+            or ``STORE/STRATEGY`` or ``MODEL/STRATEGY``. ``None`` tests nothing.
+        sources: Paths by the names in the rows.
+
+    Raises:
+        ValueError: If the text names nothing or several things.
+    """
+    if text is None:
+        return None
+    stores = list(dict.fromkeys(key.store for key in rows))
+    named = [name for name in stores if _is_called(text, name, sources.get(name))]
+    if len(named) == 1:
+        return _source(rows, named[0])
+    found = [key for key in rows if text == key.strategy][:1]
+    found = found or [
+        key
+        for key in rows
+        if text.endswith(f"/{key.strategy}")
+        and (
+            text.removesuffix(f"/{key.strategy}") == key.model
+            or _is_called(text.removesuffix(f"/{key.strategy}"), key.store, sources.get(key.store))
+        )
+    ]
+    if len(named) > 1 or len(found) != 1:
+        names = ", ".join([*filter(None, stores), *dict.fromkeys(key.strategy for key in rows)])
+        count = len(named) or len(found)
+        raise ValueError(f"baseline={text!r}: {count or 'no'} rows are called so; expected one of {names}")
+    only = found[0]
+    return Baseline(str(only), lambda key: only if key != only else None)
+
+
+def _is_called(text: str, name: str, path: PurePath | None) -> bool:
+    parts = PurePath(text).parts
+    names = [PurePath(name).parts] + ([] if path is None else [path.parts, path.with_suffix("").parts])
+    return bool(name) and bool(parts) and any(each[-len(parts) :] == parts for each in names)
+
+
+def _source(rows: Mapping[Key, Mapping[str, StrategyRow]], store: str) -> Baseline:
+    """A whole source as the baseline: row for row of the same strategy, or its only row for all."""
+    there = {key.strategy: key for key in rows if key.store == store}
+
+    def row_for(key: Key) -> Key | None:
+        if key.store == store:
+            return None
+        return there.get(key.strategy) or (next(iter(there.values())) if len(there) == 1 else None)
+
+    return Baseline(store, row_for)
+
+
+def _tests(
+    rows: Mapping[Key, Mapping[str, StrategyRow]], baseline: Baseline
+) -> dict[tuple[Key, str], Significance]:
+    """Tests every row against the baseline, and corrects for how many tests that were.
+
+    McNemar's exact test on the problems that both have, where both sources know them one by one.
+    Elsewhere the two means are compared by their standard errors, as if they were of different
+    problems: on the same ones that test is blunt, and is marked as another. An oracle is a ceiling and
+    no strategy, so it is tested against an oracle only, and one of as many rollouts.
+    """
+    tests = {}
+    for key, of_key in rows.items():
+        against = baseline.row_for(key)
+        for task, mine in of_key.items():
+            theirs = None if against is None else rows[against].get(task)
+            if against is None or theirs is None or mine.uses_reference != theirs.uses_reference:
+                continue
+            if mine.uses_reference and mine.rollouts != theirs.rollouts:
+                continue
+            test = _paired(mine, theirs, against) or _unpaired(mine, theirs, against)
+            if test is not None:
+                tests[key, task] = test
+    adjusted = holm([test.p_value for test in tests.values()])
+    return {
+        place: replace(test, adjusted=p) for (place, test), p in zip(tests.items(), adjusted, strict=True)
+    }
+
+
+def _paired(mine: StrategyRow, theirs: StrategyRow, against: Key) -> Significance | None:
     common = sorted(mine.outcomes.keys() & theirs.outcomes.keys())
     shared = [i for i in common if mine.identities.get(i, UNKNOWN).matches(theirs.identities.get(i, UNKNOWN))]
     # Outcomes without any identity are of one store each: the harness's number of the document is all.
     if all(row.identities.get(i, UNKNOWN) == UNKNOWN for i in common for row in (mine, theirs)):
         shared = common
     values = [[row.outcomes[i] for i in shared] for row in (mine, theirs)]
-    if not shared or any(value not in (0, 1) and not math.isnan(value) for side in values for value in side):
+    if not shared:
         return None
-    return Significance("mcnemar", mcnemar(*values).p_value, len(shared))
+    if any(value not in (0, 1) and not math.isnan(value) for side in values for value in side):
+        return _by_differences(values[0], values[1], against)
+    return Significance("mcnemar", mcnemar(*values).p_value, len(shared), against)
 
 
-def _unpaired(mine: StrategyRow, theirs: StrategyRow) -> Significance | None:
+def _by_differences(mine: Sequence[float], theirs: Sequence[float], against: Key) -> Significance | None:
+    differences = [a - b for a, b in zip(mine, theirs, strict=True) if not math.isnan(a - b)]
+    error = mean_stderr(differences)
+    if math.isnan(error):
+        return None
+    centre = abs(math.fsum(differences)) / len(differences)
+    p_value = math.erfc(centre / error / math.sqrt(2)) if error else float(centre == 0)
+    return Significance("paired", p_value, len(differences), against)
+
+
+def _unpaired(mine: StrategyRow, theirs: StrategyRow, against: Key) -> Significance | None:
     error = math.hypot(mine.stderr, theirs.stderr)
     if math.isnan(error) or error == 0 or math.isnan(mine.value - theirs.value):
         return None
-    return Significance("unpaired", math.erfc(abs(mine.value - theirs.value) / error / math.sqrt(2)), 0)
+    p_value = math.erfc(abs(mine.value - theirs.value) / error / math.sqrt(2))
+    return Significance("unpaired", p_value, 0, against)
 
 
-def leaderboard(rows: Iterable[StrategyRow], baseline: str | None = None) -> Leaderboard:
-    """Sorts rows into a leaderboard.
-
-    Args:
-        rows: Of any models, strategies and tasks.
-        baseline: ``STRATEGY`` if it occurs once, else ``MODEL/STRATEGY``.
-
-    Raises:
-        ValueError: If two rows are of the same model, strategy and task, or the baseline is not there.
-    """
-    sorted_rows: dict[Key, dict[str, StrategyRow]] = {}
-    tasks: dict[str, None] = {}
-    for row in rows:
-        of_key = sorted_rows.setdefault((row.model, row.strategy), {})
-        if row.task in of_key:
-            raise ValueError(f"{row.model} with {row.strategy} on {row.task}: given twice")
-        of_key[row.task] = row
-        tasks[row.task] = None
-    return Leaderboard(sorted_rows, tuple(tasks), _find(list(sorted_rows), baseline))
-
-
-def _find(keys: Sequence[Key], baseline: str | None) -> Key | None:
-    if baseline is None:
-        return None
-    found = [key for key in keys if baseline in (key[1], "/".join(key))]
-    if len(found) != 1:
-        names = ", ".join("/".join(key) for key in keys)
-        raise ValueError(f"baseline={baseline!r}: {len(found)} rows are called so; expected one of {names}")
-    return found[0]
+def records(board: Leaderboard) -> list[dict[str, Any]]:
+    """Returns every row of a leaderboard with all that is known of it, for JSON and CSV."""
+    found = []
+    for key in board.ranked():
+        for task, row in board.rows[key].items():
+            test, best = board.test(key, task), board.best(task)
+            columns = {name: value for name, value in asdict(row).items() if name not in HIDDEN}
+            found.append(
+                {
+                    **{name: columns.pop(name) for name in ("store", "model", "task", "strategy")},
+                    **columns,
+                    "average": board.average(key),
+                    "best": best is not None and best.value == row.value and not row.uses_reference,
+                    "baseline": None if test is None else str(test.against),
+                    "p_value": None if test is None else test.p_value,
+                    "p_value_holm": None if test is None else test.adjusted,
+                    "test": None if test is None else test.kind,
+                    "test_problems": None if test is None else test.problems,
+                }
+            )
+    return found
 
 
-def leaderboard_table(board: Leaderboard) -> Table:
-    """Returns the table: percent with half the interval's width, then the average and the cost."""
-    averages = {key: board.average(key) for key in board.rows}
-    fair = [key for key, row in board.rows.items() if not _is_oracle(row)]
-    best_average = max((averages[key] for key in fair if not math.isnan(averages[key])), default=math.nan)
-    lines = []
-    for key, row in board.rows.items():
-        name = f"{key[1]} (uses reference)" if _is_oracle(row) else key[1]
-        cells = [Text(key[0]), Text(name)]
-        cells += [_cell(board, key, task) for task in board.tasks]
-        cells.append(Text(percent(averages[key]), averages[key] == best_average and key in fair))
-        cells += [Text(_mean_of(row, name)) for name in ("rollouts", "tokens", "flops")]
-        lines.append(tuple(cells))
-    header = ("model", "strategy", *board.tasks, "average", "rollouts", "tokens", "FLOPs")
-    notes = [
-        "percent correct ± half the 95 % interval; bold: best without the reference; ≈: its interval "
-        "reaches the best"
-    ]
-    notes += _test_notes(board)
-    return Table(header, tuple(lines), 2, tuple(notes))
-
-
-def _test_notes(board: Leaderboard) -> list[str]:
-    if board.baseline is None:
-        return []
-    kinds: dict[str, list[Key]] = {}
-    for key, row in board.rows.items():
-        for task in row:
-            test = board.test(key, task)
-            kinds.setdefault("none" if test is None else test.kind, []).append(key)
-    name = "/".join(board.baseline)
-    notes = []
-    if "mcnemar" in kinds:
-        notes.append(f"* differs from {name}, McNemar's exact test on the same problems, p < {SIGNIFICANT}")
-    if "unpaired" in kinds:
-        rows = ", ".join(dict.fromkeys("/".join(key) for key in kinds["unpaired"]))
-        notes.append(
-            f"† differs from {name} by the standard errors alone, p < {SIGNIFICANT}: outcomes by problem are "
-            f"not known of both for {rows} (lm_eval --log_samples writes them beside the results)"
-        )
-    untested = [key for key in dict.fromkeys(kinds.get("none", [])) if key != board.baseline]
-    if untested:
-        notes.append(f"not tested on every benchmark: {', '.join('/'.join(key) for key in untested)}")
-    return notes
-
-
-def _is_oracle(row: dict[str, StrategyRow]) -> bool:
-    return any(each.uses_reference for each in row.values())
-
-
-def _cell(board: Leaderboard, key: Key, task: str) -> Text:
-    row = board.rows[key].get(task)
-    if row is None:
-        return Text("–")
-    best = board.best(task)
-    is_best = best is not None and row.value == best.value and not row.uses_reference
-    tied = best is not None and not is_best and not row.uses_reference and row.high >= best.value
-    test = board.test(key, task)
-    marks = ("≈" if tied else "") + _mark(test)
-    half = "" if math.isnan(row.high) else f" ± {50 * (row.high - row.low):.1f}"
-    undefined = f" ({row.undefined} undefined)" if row.undefined else ""
-    return Text(f"{percent(row.value)}{half}{marks}{undefined}", is_best)
-
-
-def _mark(test: Significance | None) -> str:
-    if test is None or not test.p_value < SIGNIFICANT:
-        return ""
-    return "*" if test.kind == "mcnemar" else "†"
-
-
-def _mean_of(row: dict[str, StrategyRow], name: str) -> str:
-    values = [getattr(each, name) for each in row.values()]
-    average = sum(values) / len(values)
-    if math.isnan(average):
-        return "–"
-    return f"{average:.2e}" if name == "flops" else f"{average:.4g}" if average < 1000 else f"{average:.0f}"
+HIDDEN = ("outcomes", "identities")
+"""What a row knows problem by problem."""
 
 
 def percent(value: float) -> str:

@@ -22,10 +22,12 @@ class Logged:
     Attributes:
         outcomes: The metric by document.
         identities: Which document that was.
+        sizes: How many rollouts its pool had, in the row of a pool.
     """
 
     outcomes: dict[int, float] = field(default_factory=dict)
     identities: dict[int, Identity] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
 
 
 def read_samples(results: Path, task: str, metric: str) -> dict[str, Logged]:
@@ -55,6 +57,8 @@ def read_samples(results: Path, task: str, metric: str) -> dict[str, Logged]:
         logged = found.setdefault(name, Logged())
         logged.outcomes[number_of_document] = _number(sample.get(metric))
         logged.identities[number_of_document] = _identity(sample)
+        if isinstance(cells := sample.get("cells"), list):
+            logged.sizes.append(len(cells))
     return found
 
 

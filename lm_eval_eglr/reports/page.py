@@ -20,7 +20,8 @@ from lm_eval_eglr.reports.escaping import for_script
 from lm_eval_eglr.reports.figure_text import figure_text
 from lm_eval_eglr.reports.figures import all_figures
 from lm_eval_eglr.reports.headline import Figure, headline
-from lm_eval_eglr.reports.leaderboard import leaderboard, leaderboard_table
+from lm_eval_eglr.reports.leaderboard import leaderboard
+from lm_eval_eglr.reports.leaderboard_table import leaderboard_table
 from lm_eval_eglr.reports.page_budget import Progress, pack
 from lm_eval_eglr.reports.page_notes import Setting, page_notes, settings_of
 from lm_eval_eglr.reports.pool_chunk import ENTROPY_STEP
@@ -116,7 +117,7 @@ def run_of(
         summary(pools, temperature),
         headline(pools, temperature, progress, f"Comparing budgets on {task}"),
         settings_of(store),
-        _of_one_task(leaderboard_table(leaderboard(rows))),
+        leaderboard_table(leaderboard(rows)),
         all_figures(pools, rows, temperature, progress, f"Drawing {task}"),
         problem_rows(documents),
         is_grid(pools),
@@ -124,13 +125,6 @@ def run_of(
         chunks,
         notes,
     )
-
-
-def _of_one_task(table: Table) -> Table:
-    """The table without the model, which stands above it, and without an average over one task."""
-    kept = [i for i in range(len(table.header)) if i not in (0, 3)]
-    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
-    return Table(tuple(table.header[i] for i in kept), rows, 1, table.notes)
 
 
 def render_page(runs: Sequence[Run]) -> str:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from eglr_selectors import Selector, correctness, get_selector, pool_metrics
-from eglr_selectors.estimators import bootstrap, cost_of, selector_at_k
+from eglr_selectors import ParsedPool, Selector, correctness, get_selector, pool_metrics
+from eglr_selectors.estimators import FigureAtK, bootstrap, cost_of, figure_at_k
 from eglr_selectors.metrics import POOL_METRICS
 
 from lm_eval_eglr.store import Document
@@ -52,6 +52,8 @@ class StrategyRow:
         uses_reference: Whether it is an oracle.
         outcomes: Correctness by document, for paired tests; empty if only the mean is known.
         identities: Which problem each of these documents is.
+        store: What the row was read from: a store or a results file.
+        reason: Why the strategy is undefined on the first problem where it is.
     """
 
     model: str
@@ -69,10 +71,23 @@ class StrategyRow:
     uses_reference: bool = False
     outcomes: dict[int, float] = field(default_factory=dict)
     identities: dict[int, Identity] = field(default_factory=dict)
+    store: str = ""
+    reason: str = ""
+
+    @property
+    def undefined_everywhere(self) -> bool:
+        """Whether the strategy could not be applied to any problem."""
+        return self.problems > 0 and self.undefined == self.problems
 
 
 def strategy_row(
-    model: str, task: str, documents: Sequence[Document], selector: str, k: int | None = None, seed: int = 0
+    model: str,
+    task: str,
+    documents: Sequence[Document],
+    selector: str,
+    k: int | None = None,
+    seed: int = 0,
+    store: str = "",
 ) -> StrategyRow:
     """Applies one selector to all documents of a task.
 
@@ -80,25 +95,40 @@ def strategy_row(
         model: The model's name.
         task: The task's name.
         documents: Its documents.
-        selector: A registered selector, with options if it has any.
-        k: Size of the pools: the value is then the mean over all subsets of that size.
+        selector: A registered selector, with options if it has any, or a figure such as ``pass@4``.
+        k: Size of the pools, as ``@k`` behind the selector gives it: the value is then the mean over all
+            subsets of that size.
         seed: Of the bootstrap, and of the subsets where they are too many.
+        store: What the documents were read from.
+
+    Raises:
+        ValueError: If the selector is unknown, or no pool has k rollouts.
     """
     pools = [document.parsed for document in documents]
-    bound = get_selector(selector)
-    if k is None:
+    figure = figure_at_k(selector if k is None else f"{selector}@{k}")
+    reasons: Sequence[str]
+    if figure is not None:
+        check_size(figure.k, pools, store or task)
+        estimates = figure(pools, seed=seed)
+        values, reasons = estimates.values.tolist(), estimates.reasons
+        label, uses_reference = str(figure), figure.uses_reference
+        # Of a subset of k rollouts the mean of the tokens is known, and what they cost together is not.
+        lengths = [(parsed.tokens_of(range(len(parsed))), len(parsed)) for parsed in pools]
+        tokens = mean([figure.k * (math.nan if all_of is None else all_of / n) for all_of, n in lengths])
+        rollouts, flops = float(figure.k), math.nan
+    else:
+        bound = get_selector(selector)
         selections = [bound(parsed) for parsed in pools]
         values = [correctness(*pair) for pair in zip(pools, selections, strict=True)]
+        reasons = [selection.reason for selection in selections]
+        label, uses_reference = bound.label, bound.uses_reference
         cost = cost_of(pools, selections)
         rollouts, tokens, flops = cost.rollouts, cost.tokens, cost.flops
-    else:
-        values = selector_at_k(pools, bound, k, seed=seed).values.tolist()
-        rollouts, tokens, flops = float(k), math.nan, math.nan
     interval = bootstrap(values, seed=seed)
     return StrategyRow(
         model,
         task,
-        bound.label,
+        label,
         mean(values),
         mean_stderr(values),
         interval.low,
@@ -108,10 +138,23 @@ def strategy_row(
         rollouts,
         tokens,
         flops,
-        bound.uses_reference or any(parsed.pool.uses_reference for parsed in pools),
+        uses_reference or any(parsed.pool.uses_reference for parsed in pools),
         {document.key.doc_id: value for document, value in zip(documents, values, strict=True)},
         {document.key.doc_id: _identity(document) for document in documents},
+        store,
+        next((why for value, why in zip(values, reasons, strict=True) if math.isnan(value) and why), ""),
     )
+
+
+def check_size(k: int, pools: Sequence[ParsedPool], where: str) -> None:
+    """Refuses a k that no pool has.
+
+    Raises:
+        ValueError: If every pool is smaller.
+    """
+    largest = max(map(len, pools), default=0)
+    if k > largest:
+        raise ValueError(f"k={k}: the pools of {where} have {largest} rollouts; expected k <= {largest}")
 
 
 def _identity(document: Document) -> Identity:
@@ -165,6 +208,6 @@ def mean_stderr(values: Sequence[float]) -> float:
     return math.sqrt(variance) / math.sqrt(len(values))
 
 
-def bind_all(names: Iterable[str]) -> list[Selector]:
-    """Makes selectors of names, so that a misspelt one is refused before anything is read."""
-    return [get_selector(name) for name in names]
+def bind_all(names: Iterable[str]) -> list[Selector | FigureAtK]:
+    """Makes selectors and figures of names, so that a misspelt one is refused before anything is read."""
+    return [figure_at_k(name) or get_selector(name) for name in names]

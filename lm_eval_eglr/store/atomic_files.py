@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 CHECKSUM = "checksum"
+LARGEST_JSON = 128 * 2**20
+"""Bytes of a manifest or plan: enough for a plan of a million pools."""
 
 
 class StoreError(ValueError):
@@ -60,6 +63,29 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def read_bytes(path: Path, limit: int | None = None) -> bytes:
+    """Reads a whole file; a pipe or a device of that name is refused, since reading one may never end.
+
+    Args:
+        path: The file.
+        limit: Most bytes that it may have.
+
+    Raises:
+        StoreError: If it cannot be read, is no regular file or larger than that.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise StoreError(f"{path}: not a regular file")
+            if limit is not None and found.st_size > limit:
+                raise StoreError(f"{path}: {found.st_size} bytes, expected at most {limit}")
+            return file.read()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+
+
 def with_checksum(content: Mapping[str, Any]) -> bytes:
     """Returns a mapping as JSON that carries its own checksum."""
     sealed = {**content, CHECKSUM: digest(canonical(content).encode())}
@@ -72,10 +98,9 @@ def read_checked(path: Path) -> dict[str, Any]:
     Raises:
         StoreError: If the file cannot be read, or is not what was written.
     """
+    data = read_bytes(path, LARGEST_JSON)
     try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+        content = json.loads(data)
     except (ValueError, RecursionError):
         raise StoreError(f"{path}: damaged, it is not JSON") from None
     if not isinstance(content, dict) or CHECKSUM not in content:

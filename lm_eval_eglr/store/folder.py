@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_eglr.store.atomic_files import StoreError
-from lm_eval_eglr.store.pool_file import SUFFIX
 from lm_eval_eglr.store.pool_key import PoolKey
 
+logger = logging.getLogger(__name__)
+
 POOLS = "pools"
+ROUNDS = "rounds"  # pools between two rounds, kept so that a stopped run need not repeat them
 DAMAGED = ".damaged-"
+_POOL = re.compile(r"([A-Za-z0-9_%-]+)\.(\d{1,19})\.(\d{1,19})\.([0-9a-f]{16})\.[0-9a-f]{16}\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +35,13 @@ class PoolPath:
     identity: str
 
     @classmethod
-    def of(cls, path: Path) -> PoolPath:
-        """Reads a file's name.
-
-        Raises:
-            StoreError: If no pool's file is called so.
-        """
-        try:
-            task, doc_id, repeat, identity, _, _ = path.name.split(".")
-            return cls(path, (task, int(doc_id), int(repeat)), identity)
-        except ValueError:
-            raise StoreError(f"{path}: not a file of a rollout store") from None
+    def of(cls, path: Path) -> PoolPath | None:
+        """Reads a file's name; ``None`` if no pool's file can have it."""
+        found = _POOL.fullmatch(path.name)
+        if found is None:
+            return None
+        task, doc_id, repeat, identity = found.groups()
+        return cls(path, (task, int(doc_id), int(repeat)), identity)
 
 
 def place_of(head: PoolKey) -> tuple[str, int, int]:
@@ -48,19 +50,76 @@ def place_of(head: PoolKey) -> tuple[str, int, int]:
 
 
 def pool_paths(folder: Path) -> Iterator[PoolPath]:
-    """Yields the files of pools, by task and document; hidden ones are scratch or set aside.
+    """Yields the files of pools, by task and document, and leaves alone what cannot be one.
 
     Raises:
-        StoreError: If there is a file of another name, or two files for one place.
+        StoreError: If the folder cannot be read, or there are two files for one place.
     """
     seen: dict[tuple[str, int, int], Path] = {}
-    for path in sorted((folder / POOLS).glob("*")):
-        if path.name.startswith("."):
-            continue
-        if path.suffix != SUFFIX:
-            raise StoreError(f"{path}: not a file of a rollout store")
-        entry = PoolPath.of(path)
+    for entry in _named_as_pools(folder / POOLS):
         if entry.place in seen:
-            raise StoreError(f"{path}: a second pool for the document of {seen[entry.place].name}")
-        seen[entry.place] = path
+            raise StoreError(f"{entry.path}: a second pool for the document of {seen[entry.place].name}")
+        seen[entry.place] = entry.path
         yield entry
+
+
+def round_paths(folder: Path) -> list[PoolPath]:
+    """The files of pools between two rounds; with more documents to share with, one place has several.
+
+    Raises:
+        StoreError: If the folder cannot be read.
+    """
+    return _named_as_pools(folder / ROUNDS)
+
+
+def stray_files(folder: Path) -> list[Path]:
+    """What lies among the pools and is none: a file manager's, or a sync tool's copy under a name of its own.
+
+    Hidden files are left out: they are scratch, set aside, or of other programs that hide what they leave.
+
+    Raises:
+        StoreError: If the folder cannot be read.
+    """
+    found = [path for inner in (POOLS, ROUNDS) for path in _files(folder / inner)]
+    return [path for path in found if PoolPath.of(path) is None]
+
+
+def warn_of_strays(folder: Path) -> None:
+    """Names what lies among the pools and is left alone.
+
+    Raises:
+        StoreError: If the folder cannot be read.
+    """
+    strays = stray_files(folder)
+    if strays:
+        more = f" and {len(strays) - 1} more" if len(strays) > 1 else ""
+        logger.warning("%s%s: not a file of a rollout store, left alone", strays[0], more)
+
+
+def set_aside_files(folder: Path) -> list[Path]:
+    """Damaged files that runs have renamed, so that they could go on."""
+    return [path for inner in (".", POOLS, ROUNDS) for path in sorted((folder / inner).glob(f"{DAMAGED}*"))]
+
+
+def set_aside(path: Path, error: StoreError, remedy: str = "decoded again") -> None:
+    """Renames a damaged file, so that it is made again and can still be looked at.
+
+    Raises:
+        OSError: If it cannot be renamed.
+    """
+    logger.warning("%s; it is set aside and %s", error, remedy)
+    path.rename(path.with_name(DAMAGED + path.name))
+
+
+def _named_as_pools(folder: Path) -> list[PoolPath]:
+    return [entry for path in _files(folder) if (entry := PoolPath.of(path)) is not None]
+
+
+def _files(folder: Path) -> list[Path]:
+    """The entries of a folder that are not hidden; a folder that may not be read is no empty one."""
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if not name.startswith("."))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be read ({error.strerror})") from error

@@ -17,6 +17,19 @@ from lm_eval_eglr.store.pool_key import PoolKey
 from lm_eval_eglr.store.reader import StoredPool
 from lm_eval_eglr.store.writer import StoreWriter
 
+OF_THE_POOL = (
+    *(
+        "document",
+        "settings",
+        "fields",
+        "reference",
+        "rules",
+        "fallbacks",
+        "prompt",
+        "cost",
+        "uses_reference",
+    ),
+)
 NEEDED = {"task", "doc_id", "repeat", "place", "prompt", "cost", "text", "cell"}
 
 
@@ -39,12 +52,7 @@ def read_jsonl(path: Path) -> Iterator[StoredPool]:
     """
     with path.open(encoding="utf-8") as file:
         for _, lines in groupby(_records(path, file), key=lambda r: (r["task"], r["doc_id"], r["repeat"])):
-            records = sorted(lines, key=lambda record: int(record["place"]))
-            first = records[0]
-            cost = None if first["cost"] is None else PoolCost(**first["cost"])
-            rollouts = tuple(rollout_from_record(record) for record in records)
-            used = bool(first.get("uses_reference"))
-            yield StoredPool(PoolKey.from_columns(first), RolloutPool(rollouts, first["prompt"], cost, used))
+            yield StoredPool(*_pool(path, list(lines)))
 
 
 def import_jsonl(path: Path, folder: Path, manifest: Manifest) -> int:
@@ -61,6 +69,24 @@ def import_jsonl(path: Path, folder: Path, manifest: Manifest) -> int:
             writer.append(stored.key, stored.pool)
             count += 1
     return count
+
+
+def _pool(path: Path, records: list[dict[str, Any]]) -> tuple[PoolKey, RolloutPool]:
+    """The pool of these lines; types are checked where it is written, for whoever made it."""
+    try:
+        records = sorted(records, key=lambda record: int(record["place"]))
+        first = records[0]
+        for record in records:
+            if any(record.get(name) != first.get(name) for name in OF_THE_POOL):
+                raise ValueError("its lines differ in what they say of the whole pool")
+        cost = None if first["cost"] is None else PoolCost(**first["cost"])
+        rollouts = tuple(rollout_from_record(record) for record in records)
+        used = bool(first.get("uses_reference"))
+        return PoolKey.from_columns(first), RolloutPool(rollouts, first["prompt"], cost, used)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        whose = f"document {records[0]['doc_id']!r} of {records[0]['task']!r}"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise StoreError(f"{path}: {whose:.200}: not a pool of a rollout store ({reason})") from None
 
 
 def _records(path: Path, lines: Iterable[str]) -> Iterator[dict[str, Any]]:

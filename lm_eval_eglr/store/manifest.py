@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lm_eval_eglr.store.atomic_files import (
     with_checksum,
     write_atomically,
 )
+from lm_eval_eglr.store.folder import set_aside
 from lm_eval_eglr.store.pool_key import Place
 from lm_eval_eglr.store.totals import Totals
 
@@ -54,7 +56,14 @@ class Manifest:
 
     def write(self, folder: Path, scratch: str) -> None:
         """Writes the manifest, at once or not at all."""
-        content = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        totals = None if self.totals is None else self.totals.to_json()
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "fingerprint": self.fingerprint,
+            "versions": self.versions,
+            "totals": totals,
+        }
         write_atomically(folder / NAME, with_checksum(content), folder / scratch)
 
     @classmethod
@@ -64,10 +73,13 @@ class Manifest:
         Raises:
             StoreError: If there is none, it is damaged, or of a version that this one does not know.
         """
-        if not folder.exists():
-            raise StoreError(f"{folder}: there is no such folder")
-        if not (folder / NAME).is_file():
-            raise StoreError(f"{folder}: not a rollout store, it has no {NAME}")
+        try:
+            if not folder.exists():
+                raise StoreError(f"{folder}: there is no such folder")
+            if not (folder / NAME).exists():
+                raise StoreError(f"{folder}: not a rollout store, it has no {NAME}")
+        except OSError as error:
+            raise StoreError(f"{folder}: cannot be read ({error.strerror})") from error
         content = read_checked(folder / NAME)
         if content.get("format") != FORMAT:
             raise StoreError(f"{folder / NAME}: format={content.get('format')!r}: expected {FORMAT!r}")
@@ -76,35 +88,75 @@ class Manifest:
         fingerprint, versions, totals = (content.get(key) for key in ("fingerprint", "versions", "totals"))
         if not isinstance(fingerprint, dict) or not isinstance(versions, dict):
             raise StoreError(f"{folder / NAME}: expected a fingerprint and versions")
-        return cls(fingerprint, versions, None if totals is None else Totals.from_json(totals))
+        try:
+            return cls(fingerprint, versions, None if totals is None else Totals.from_json(totals))
+        except ValueError as error:
+            raise StoreError(f"{folder / NAME}: totals: {error}") from None
 
 
-def write_plan(folder: Path, rank: int, places: Iterable[Place], scratch: str) -> None:
-    """Adds places to what this process has planned before."""
-    path = folder / PLANS.replace("*", str(rank))
-    known = set(_read_plan(path)) if path.is_file() else set()
-    wanted = known | set(places)
-    if wanted != known:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a process, or all of them, set out to make.
+
+    Attributes:
+        places: Of the pools.
+        vocabulary: Whether the text of every token id goes with them.
+    """
+
+    places: frozenset[Place] = frozenset()
+    vocabulary: bool = False
+
+    def __or__(self, other: Plan) -> Plan:
+        """What either set out to make."""
+        return Plan(self.places | other.places, self.vocabulary or other.vocabulary)
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """Reads a plan's file.
+
+        Raises:
+            StoreError: If it is damaged.
+        """
+        content = read_checked(path)
+        pools: Any = content.get("pools")
+        try:
+            places = frozenset(
+                (task, doc_id, repeat) for task, entries in pools.items() for doc_id, repeat in entries
+            )
+        except (AttributeError, TypeError, ValueError):
+            raise StoreError(f"{path}: not a plan of a rollout store") from None
+        for task, *numbers in places:
+            if any(type(number) is not int or number < 0 for number in numbers):
+                raise StoreError(f"{path}: {task}: {numbers}: expected integers >= 0") from None
+        return cls(places, content.get("vocabulary") is True)
+
+    def write(self, path: Path, scratch: str) -> None:
+        """Writes the plan, at once or not at all."""
         by_task: dict[str, list[list[int]]] = {}
-        for task, doc_id, repeat in sorted(wanted):
+        for task, doc_id, repeat in sorted(self.places):
             by_task.setdefault(task, []).append([doc_id, repeat])
-        write_atomically(path, with_checksum({"pools": by_task}), folder / scratch)
+        content = {"pools": by_task, **({"vocabulary": True} if self.vocabulary else {})}
+        write_atomically(path, with_checksum(content), path.with_name(scratch))
 
 
-def read_plans(folder: Path) -> set[Place]:
-    """Returns all places that any process has planned.
+def add_to_plan(folder: Path, rank: int, more: Plan, scratch: str) -> None:
+    """Adds to what this process has planned before; a damaged plan is set aside."""
+    path = folder / PLANS.replace("*", str(rank))
+    known = Plan()
+    if path.is_file():
+        try:
+            known = Plan.read(path)
+        except StoreError as error:
+            set_aside(path, error, "made again")
+    if (both := known | more) != known:
+        both.write(path, scratch)
+
+
+def read_plans(folder: Path) -> Plan:
+    """Returns what all processes together have planned.
 
     Raises:
         StoreError: If a plan is damaged.
     """
-    return {place for path in sorted(folder.glob(PLANS)) for place in _read_plan(path)}
-
-
-def _read_plan(path: Path) -> list[Place]:
-    pools: Any = read_checked(path).get("pools")
-    try:
-        return [
-            (task, int(doc_id), int(repeat)) for task, entries in pools.items() for doc_id, repeat in entries
-        ]
-    except (AttributeError, TypeError, ValueError):
-        raise StoreError(f"{path}: not a plan of a rollout store") from None
+    plans = [Plan.read(path) for path in sorted(folder.glob(PLANS))]
+    return functools.reduce(Plan.__or__, plans, Plan())

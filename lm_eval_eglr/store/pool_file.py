@@ -15,79 +15,55 @@ import pyarrow.parquet as pq
 from eglr_selectors import Cell, PoolCost, Rollout, RolloutPool, Telemetry
 
 from lm_eval_eglr.store.atomic_files import StoreError, digest
+from lm_eval_eglr.store.parquet_file import read_columns, read_named_by_checksum, size_limit
 from lm_eval_eglr.store.pool_key import PoolKey
+from lm_eval_eglr.store.pool_schema import (
+    COST,
+    COST_PREFIX,
+    LISTS,
+    REQUIRED,
+    ROW_TEXTS,
+    SCALARS,
+    SCHEMA,
+    TELEMETRY,
+    TRACES,
+    check_columns,
+    text_bytes,
+)
 
 SUFFIX = ".parquet"
-COST_PREFIX = "pool_"
-_TYPES = {
-    "int": pa.int64(),
-    "int | None": pa.int64(),
-    "float": pa.float64(),
-    "tuple[float, ...]": pa.list_(pa.float64()),
-    "tuple[int, ...]": pa.list_(pa.int32()),
-}
-_TELEMETRY = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(Telemetry)}
-_COST = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(PoolCost)}
-_TRACES = [name for name, kind in _TELEMETRY.items() if pa.types.is_list(kind)]
-_SCALARS = {"place", "span", "temperature", "sample", "path", "text", "finish_reason", "score"} | (
-    _TELEMETRY.keys() - {*_TRACES}
-)
-
-SCHEMA = pa.schema(
-    [
-        pa.field("task", pa.string()),
-        pa.field("doc_id", pa.int64()),
-        pa.field("repeat", pa.int64()),
-        pa.field("place", pa.int64()),
-        pa.field("span", pa.int64()),
-        pa.field("temperature", pa.float64()),
-        pa.field("sample", pa.int64()),
-        pa.field("path", pa.string()),
-        pa.field("text", pa.string()),
-        pa.field("tokens", pa.list_(pa.int32())),
-        pa.field("finish_reason", pa.string()),
-        pa.field("score", pa.float64()),
-        pa.field("reference", pa.string()),
-        pa.field("prompt", pa.string()),
-        pa.field("prompt_sha256", pa.string()),
-        pa.field("document", pa.string()),
-        pa.field("settings", pa.string()),
-        pa.field("fields", pa.string()),
-        pa.field("rules", pa.string()),
-        pa.field("fallbacks", pa.list_(pa.string())),
-        pa.field("uses_reference", pa.bool_()),
-        *(pa.field(name, kind) for name, kind in _TELEMETRY.items()),
-        *(pa.field(COST_PREFIX + name, kind) for name, kind in _COST.items()),
-    ]
-)
 # What repeats from row to row is written once. Values that hardly repeat are dearer with a dictionary.
 _DICTIONARY = [field.name for field in SCHEMA if pa.types.is_string(field.type) and field.name != "text"] + [
     "tokens.list.element",
     "token_iterations.list.element",
 ]
 # Traces are 32-bit values held as 64-bit ones: split by byte, the half that is zero costs nothing.
-_SPLIT = [f"{name}.list.element" for name in _TRACES if _TELEMETRY[name] == pa.list_(pa.float64())]
+_SPLIT = [f"{name}.list.element" for name in TRACES if TELEMETRY[name] == pa.list_(pa.float64())]
 
 
 def encode(head: PoolKey, pool: RolloutPool) -> tuple[str, bytes]:
     """Returns the name and the content of a pool's file; the same pool always gives the same bytes.
 
     Raises:
-        StoreError: If the pool is empty.
+        StoreError: If the pool is empty, or holds something that :func:`decode` would refuse.
     """
+    whose = f"document {head.doc_id} of {head.task}"
     if not len(pool):
-        raise StoreError(f"document {head.doc_id} of {head.task}: a pool without rollouts cannot be stored")
+        raise StoreError(f"{whose}: a pool without rollouts cannot be stored")
     shared = head.to_columns()
     shared["prompt"] = pool.prompt
     shared["uses_reference"] = pool.uses_reference
-    shared["prompt_sha256"] = hashlib.sha256(pool.prompt.encode("utf-8", "replace")).hexdigest()
     cost = {} if pool.cost is None else dataclasses.asdict(pool.cost)
     shared |= {COST_PREFIX + name: value for name, value in cost.items()}
-    rows = [{**shared, **_row(place, rollout)} for place, rollout in enumerate(pool)]
-    columns = {name: [row.get(name) for row in rows] for name in SCHEMA.names}
+    with _refused(f"{whose}: cannot be stored"):
+        shared["prompt_sha256"] = hashlib.sha256(pool.prompt.encode()).hexdigest()
+        rows = [{**shared, **_row(place, rollout)} for place, rollout in enumerate(pool)]
+        columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in SCHEMA]
+        table = pa.table(columns, schema=SCHEMA)
+        check_columns(table)
     buffer = io.BytesIO()
     pq.write_table(
-        pa.table(columns, schema=SCHEMA),
+        table,
         buffer,
         compression="zstd",
         compression_level=6,
@@ -116,69 +92,77 @@ def _row(place: int, rollout: Rollout) -> dict[str, Any]:
 def decode(path: Path) -> tuple[PoolKey, RolloutPool]:
     """Reads a pool's file.
 
+    This decides what a file must be, whoever reads it: whole, bounded, of the types that are written, one
+    pool from its first row to its last, and under the name that its content has.
+
     Raises:
         StoreError: If it cannot be read, or is not what was written.
     """
-    data = _read_verified(path)
-    with _foreign_refused(path):
-        return _read(data)
-
-
-def _read(data: bytes) -> tuple[PoolKey, RolloutPool]:
-    table = pq.read_table(pa.BufferReader(data), use_threads=False)
-    first = table.slice(0, 1).to_pylist()[0]
-    # Arrow makes Python objects of lists slowly, and the head is the same in every row.
-    lists = {name: _lists(table[name]) for name in ("tokens", *_TRACES) if name in table.column_names}
-    scalars = [name for name in table.column_names if name in _SCALARS]
-    rows = table.select(scalars).to_pylist()
-    for i, row in enumerate(rows):
-        row.update({name: values[i] for name, values in lists.items()})
-    rollouts = tuple(_rollout(row) for row in sorted(rows, key=lambda row: row["place"]))
-    # Pools of older versions neither branch nor look at the reference.
-    pool = RolloutPool(rollouts, first["prompt"], _cost(first), bool(first.get("uses_reference")))
-    return PoolKey.from_columns(first), pool
+    data = read_named_by_checksum(path)
+    with _refused(f"{path}: not a pool of a rollout store"):
+        table = read_columns(data, SCHEMA, REQUIRED)
+        check_columns(table)
+        head, first = _head(path, table, size_limit(data))
+        # Arrow makes Python objects of lists slowly, and the head is the same in every row.
+        lists = {name: _lists(table[name]) for name in LISTS if name in table.column_names}
+        rows = table.select([name for name in SCALARS if name in table.column_names]).to_pylist()
+        for i, row in enumerate(rows):
+            row.update({name: values[i] for name, values in lists.items()})
+        rollouts = tuple(_rollout(row) for row in sorted(rows, key=lambda row: row["place"]))
+        # Pools of older versions neither branch nor look at the reference.
+        pool = RolloutPool(rollouts, first["prompt"], _cost(first), bool(first.get("uses_reference")))
+        return head, pool
 
 
 def decode_cost(path: Path) -> tuple[int, int, PoolCost | None]:
-    """Reads a pool's number of rollouts and of their tokens, and its cost, and leaves the rest unread.
+    """Reads a pool's number of rollouts and of their tokens, and its cost, and leaves rollouts unread.
 
     Raises:
         StoreError: If it cannot be read, or is not what was written.
     """
-    names = [COST_PREFIX + name for name in _COST]
-    data = _read_verified(path)
-    with _foreign_refused(path):
-        table = pq.read_table(pa.BufferReader(data), columns=["tokens", *names], use_threads=False)
-        there = [name for name in names if name in table.column_names]
-        first = table.select(there).slice(0, 1).to_pylist()[0]
+    data = read_named_by_checksum(path)
+    with _refused(f"{path}: not a pool of a rollout store"):
+        names = [name for name in SCHEMA.names if name == "tokens" or name not in {*SCALARS, *LISTS}]
+        table = read_columns(data, SCHEMA, REQUIRED, names)
+        check_columns(table)
+        _, first = _head(path, table, size_limit(data))
         return table.num_rows, len(table["tokens"].combine_chunks().flatten()), _cost(first)
 
 
 @contextlib.contextmanager
-def _foreign_refused(path: Path) -> Iterator[None]:
+def _refused(what: str) -> Iterator[None]:
     """The checksum says only that a file is whole, and a stranger can give any file one."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except StoreError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise StoreError(f"{path}: not a pool of a rollout store ({reason})") from None
+        raise StoreError(f"{what} ({reason})") from None
 
 
-def _read_verified(path: Path) -> bytes:
-    """The content of a file, if it is what was written."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-    if path.name.split(".")[-2:-1] != [digest(data)]:
-        raise StoreError(f"{path}: damaged, its content does not match the checksum in its name")
-    return data
+def _head(path: Path, table: pa.Table, limit: int) -> tuple[PoolKey, dict[str, Any]]:
+    """What a pool belongs to, and its first row, if all texts together are no longer than ``limit`` bytes."""
+    one = table.select([name for name in table.column_names if name not in {*SCALARS, *LISTS}]).slice(0, 1)
+    texts = [table[name] for name in ROW_TEXTS if name in table.column_names]
+    for column in one.columns:
+        flat = column.combine_chunks().flatten() if pa.types.is_list(column.type) else column
+        if pa.types.is_string(flat.type) or pa.types.is_dictionary(flat.type):
+            texts.append(pa.chunked_array([flat]) if isinstance(flat, pa.Array) else flat)
+    if (size := sum(map(text_bytes, texts))) > limit:
+        raise ValueError(f"its texts have {size} bytes, expected at most {limit}")
+    [first] = one.to_pylist()
+    head = PoolKey.from_columns(first)
+    if not path.name.startswith(head.stem + "."):
+        raise StoreError(f"{path}: damaged, its name is not that of its content")
+    return head, first
 
 
 def _cost(row: dict[str, Any]) -> PoolCost | None:
-    if row["pool_tokens"] is None:
+    if row.get("pool_tokens") is None:
         return None
-    return PoolCost(**{name: row[COST_PREFIX + name] for name in _COST if COST_PREFIX + name in row})
+    values = {name: row.get(COST_PREFIX + name) for name in COST}
+    return PoolCost(**{name: value for name, value in values.items() if value is not None})
 
 
 def _lists(column: pa.ChunkedArray) -> list[tuple[Any, ...] | None]:
@@ -193,7 +177,7 @@ def _lists(column: pa.ChunkedArray) -> list[tuple[Any, ...] | None]:
 
 
 def _rollout(row: dict[str, Any]) -> Rollout:
-    known = {name: row[name] for name in _TELEMETRY if row.get(name) is not None}
+    known = {name: row[name] for name in TELEMETRY if row.get(name) is not None}
     telemetry = None
     if known:
         telemetry = Telemetry(**known)

@@ -46,8 +46,22 @@ class PoolKey:
     def __post_init__(self) -> None:
         for name in ("doc_id", "repeat"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
                 raise ValueError(f"{name}={value!r}: expected an integer >= 0")
+        for name in ("task", "document"):
+            _check_text(name, getattr(self, name))
+        if self.reference is not None:
+            _check_text("reference", self.reference)
+        for name in ("settings", "fields"):
+            value = getattr(self, name)
+            if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+                raise ValueError(f"{name}={value!r}: expected a mapping with names")
+        if not isinstance(self.rules, Rules):
+            raise ValueError(f"rules={self.rules!r}: expected rules of grading")
+        if not isinstance(self.fallbacks, tuple):
+            raise ValueError(f"fallbacks={self.fallbacks!r}: expected a tuple of names")
+        for value in self.fallbacks:
+            _check_text("fallbacks", value)
 
     @property
     def place(self) -> Place:
@@ -82,7 +96,16 @@ class PoolKey:
 
     @classmethod
     def from_columns(cls, row: dict[str, Any]) -> PoolKey:
-        """Reads :meth:`to_columns` back."""
+        """Reads :meth:`to_columns` back.
+
+        Raises:
+            ValueError: If a value is of another type.
+            TypeError: Likewise.
+            KeyError: If one is missing.
+        """
+        rules = json.loads(row["rules"])
+        if not isinstance(rules, dict):
+            raise ValueError(f"rules={rules!r}: expected a mapping")
         return cls(
             task=row["task"],
             doc_id=row["doc_id"],
@@ -91,6 +114,19 @@ class PoolKey:
             settings=json.loads(row["settings"]),
             fields=json.loads(row["fields"]),
             reference=row["reference"],
-            rules=Rules(**json.loads(row["rules"])),
+            rules=Rules(**rules),
             fallbacks=tuple(row["fallbacks"]),
         )
+
+
+def _check_text(name: str, value: object) -> None:
+    """Text that a file can hold: half of a surrogate pair, which JSON can spell, is no character."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name}={value!r}: expected text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        lone = value[error.start].encode("unicode_escape").decode()
+        raise ValueError(
+            f"{name}: has a lone surrogate ({lone}), expected text that UTF-8 can hold"
+        ) from None

@@ -1,4 +1,4 @@
-"""What all pools of a store cost together, and of which pools that was said."""
+"""What all pools of a store cost together, and the digest of the pools that this covers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from eglr_selectors import PoolCost
 from lm_eval_eglr.store.atomic_files import canonical, digest
 from lm_eval_eglr.store.pool_file import decode_cost
 
+UNITS = ("flops_per_layer_token", "flops_per_head_evaluation")
+SUMMED = [field.name for field in dataclasses.fields(PoolCost) if field.name not in UNITS]
+LARGEST = 1e300
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
@@ -21,12 +25,13 @@ class Totals:
 
     Attributes:
         of: Digest of the names of the pools' files, which hold the digests of their contents. Totals
-            whose digest is not that of the files there are of an earlier state.
+            whose digest is not that of the files in the store are of an earlier state.
         pools: Number of pools.
         rollouts: Number of rollouts.
         generated_tokens: Their tokens, as far as they are known.
         without_cost: Pools whose cost is not known; ``cost`` leaves them out.
-        cost: Sum over the other pools, work that rollouts of one pool shared counted once.
+        cost: Sum over the other pools, work that rollouts of one pool shared counted once. What a unit of
+            work costs is no sum, and is left at 0.
     """
 
     of: str
@@ -36,10 +41,44 @@ class Totals:
     without_cost: int = 0
     cost: PoolCost = dataclasses.field(default_factory=PoolCost)
 
+    def to_json(self) -> dict[str, Any]:
+        """The totals as JSON-ready values."""
+        content = dataclasses.asdict(self)
+        content["cost"] = {name: content["cost"][name] for name in SUMMED}
+        return content
+
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Totals:
-        """Reads what :func:`dataclasses.asdict` made."""
-        return cls(**{**content, "cost": PoolCost(**content["cost"])})
+    def from_json(cls, content: Any) -> Totals:
+        """Reads :meth:`to_json` back; what later versions may add is left unread.
+
+        Raises:
+            ValueError: If a value is missing or of another type.
+        """
+        kinds = {field.name: str(field.type) for field in dataclasses.fields(cls) if field.name != "cost"}
+        sums = _checked(content, kinds)
+        costs = {
+            field.name: str(field.type) for field in dataclasses.fields(PoolCost) if field.name in SUMMED
+        }
+        return cls(**sums, cost=PoolCost(**_checked(content.get("cost"), costs)))
+
+
+def _checked(content: Any, kinds: dict[str, str]) -> dict[str, Any]:
+    """The values of a JSON object that have these names, if all are there and of these types."""
+    if not isinstance(content, dict):
+        raise ValueError(f"{content!r:.80}: expected a mapping")
+    found = {}
+    for name, kind in kinds.items():
+        value: Any = content.get(name)
+        if kind == "str":
+            sound = isinstance(value, str)
+        else:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            sound = (whole or (kind == "float" and isinstance(value, float))) and 0 <= value < LARGEST
+        if not sound:
+            expected = {"str": "text", "int": "an integer >= 0", "float": "a number >= 0"}[kind]
+            raise ValueError(f"{name}={value!r:.80}: expected {expected}")
+        found[name] = value
+    return found
 
 
 def names_digest(names: Iterable[str]) -> str:
@@ -61,8 +100,8 @@ def totals_of(paths: Iterable[Path]) -> Totals:
         tokens += of_them
         costs += [] if cost is None else [cost]
     sums: dict[str, Any] = {}
-    for field in dataclasses.fields(PoolCost):
-        values = [getattr(cost, field.name) for cost in costs]
-        sums[field.name] = math.fsum(values) if field.type == "float" else sum(values)
+    for name in SUMMED:
+        values = [getattr(cost, name) for cost in costs]
+        sums[name] = math.fsum(values) if isinstance(getattr(PoolCost(), name), float) else sum(values)
     names = names_digest(path.name for path in paths)
     return Totals(names, len(paths), rollouts, tokens, len(paths) - len(costs), PoolCost(**sums))

@@ -7,22 +7,32 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from eglr_selectors import RolloutPool
 from filelock import FileLock, Timeout
 
 from lm_eval_eglr.store.atomic_files import StoreError, write_atomically
-from lm_eval_eglr.store.folder import DAMAGED, POOLS, PoolPath, place_of, pool_paths
-from lm_eval_eglr.store.manifest import NAME, Manifest, write_plan
-from lm_eval_eglr.store.pool_file import SUFFIX, decode, encode
+from lm_eval_eglr.store.folder import (
+    POOLS,
+    ROUNDS,
+    PoolPath,
+    place_of,
+    pool_paths,
+    round_paths,
+    set_aside,
+    warn_of_strays,
+)
+from lm_eval_eglr.store.manifest import NAME, Manifest, Plan, add_to_plan
+from lm_eval_eglr.store.pool_file import decode, encode
 from lm_eval_eglr.store.pool_key import PoolKey
 from lm_eval_eglr.store.totals import names_digest, totals_of
 from lm_eval_eglr.store.vocabulary import write_vocabulary
 
 logger = logging.getLogger(__name__)
 
-ROUNDS = "rounds"  # pools between two rounds, kept so that a stopped run need not repeat them
 SUMMING = ".totals.lock"
+SILENT_SECONDS = 2.0  # other processes of the run are done by then
 SUMMING_SECONDS = 60.0
 
 
@@ -44,6 +54,8 @@ class StoreWriter:
         self.folder = folder
         self.rank = rank
         self._known: dict[tuple[str, int, int], PoolPath] = {}
+        self._rounds: dict[tuple[tuple[str, int, int], str], PoolPath] = {}
+        self._began = False
         with self._guarded():
             (folder / POOLS).mkdir(parents=True, exist_ok=True)
             with self._locked(rank):
@@ -65,9 +77,13 @@ class StoreWriter:
                 if (self.folder / NAME).is_file():
                     self._refuse_other(manifest)
                 else:
+                    self._refuse_unnamed()
                     manifest.write(self.folder, self._scratch)
+                self._began = True
                 self._remove_partial_files()
+            warn_of_strays(self.folder)
             self._known = {entry.place: entry for entry in pool_paths(self.folder)}
+            self._rounds = {(entry.place, entry.identity): entry for entry in round_paths(self.folder)}
             try:
                 yield self
             finally:
@@ -81,41 +97,35 @@ class StoreWriter:
         """
         heads = list(heads)
         for head in heads:
-            entry = self._known.get(place_of(head))
-            if entry is not None and entry.identity != head.identity:
-                self._refuse_document(entry, head)
+            self._entry(head)
         with self._guarded():
-            write_plan(self.folder, self.rank, [head.place for head in heads], self._scratch)
+            planned = Plan(frozenset(head.place for head in heads))
+            add_to_plan(self.folder, self.rank, planned, self._scratch)
 
     def describe_tokens(self, pieces: Callable[[], Sequence[str]]) -> None:
         """Writes the text of every token id once per store; the first process does it."""
         if self.rank == 0:
             with self._guarded():
+                add_to_plan(self.folder, self.rank, Plan(vocabulary=True), self._scratch)
                 write_vocabulary(self.folder, pieces, self._scratch)
 
     def load(self, head: PoolKey) -> RolloutPool | None:
-        """Returns the pool that an earlier run has made, if there is one; a damaged one is set aside."""
-        entry = self._known.get(place_of(head))
-        if entry is None:
-            return None
-        try:
-            return decode(entry.path)[1]
-        except StoreError as error:
-            logger.warning("%s; it is set aside and decoded again", error)
-            with self._guarded():
-                entry.path.rename(entry.path.with_name(DAMAGED + entry.path.name))
-            del self._known[entry.place]
-            return None
+        """Returns the pool that an earlier run has made, if there is one; a damaged one is set aside.
+
+        Raises:
+            StoreError: If the store has a pool of the same document with other draws.
+        """
+        entry = self._entry(head)
+        return None if entry is None else self._decoded(entry, head)
 
     def load_round(self, head: PoolKey) -> RolloutPool | None:
         """Returns the pool that an earlier run had after its first round, if it kept it."""
-        with self._guarded():
-            return read_round(self.folder, head)
+        entry = self._rounds.get((place_of(head), head.identity))
+        return None if entry is None else self._decoded(entry, head)
 
     def append_round(self, head: PoolKey, pool: RolloutPool) -> None:
         """Keeps a pool that may get more rollouts; when this returns, it is on the disk."""
-        with self._guarded():
-            write_round(self.folder, head, pool, self._scratch)
+        self._write(head, pool, self.folder / ROUNDS)
 
     def append(self, head: PoolKey, pool: RolloutPool) -> None:
         """Adds a pool; when this returns, it is on the disk.
@@ -123,11 +133,49 @@ class StoreWriter:
         Raises:
             StoreError: If it cannot be written; what was written before stays good.
         """
+        entry = PoolPath.of(self._write(head, pool, self.folder / POOLS))
+        assert entry is not None
+        self._known[entry.place] = entry
+
+    def _write(self, head: PoolKey, pool: RolloutPool, folder: Path) -> Path:
         name, data = encode(head, pool)
-        path = self.folder / POOLS / name
         with self._guarded():
-            write_atomically(path, data, path.with_name(self._scratch))
-        self._known[place_of(head)] = PoolPath.of(path)
+            folder.mkdir(exist_ok=True)
+            write_atomically(folder / name, data, folder / self._scratch)
+        return folder / name
+
+    def _entry(self, head: PoolKey) -> PoolPath | None:
+        """The file of a pool that was made before.
+
+        Raises:
+            StoreError: If it is sound, and its name says that other draws decided it.
+        """
+        entry = self._known.get(place_of(head))
+        if entry is not None and entry.identity != head.identity:
+            found = self._read(entry)
+            if found is None:
+                return None
+            self._refuse_document(found[0], head)
+        return entry
+
+    def _decoded(self, entry: PoolPath, head: PoolKey) -> RolloutPool | None:
+        found = self._read(entry)
+        if found is None:
+            return None
+        if found[0].identity != head.identity:  # task names that are cut to the same file name
+            self._refuse_document(found[0], head)
+        return found[1]
+
+    def _read(self, entry: PoolPath) -> tuple[PoolKey, RolloutPool] | None:
+        """Reads a pool; a damaged one is set aside, so that the run makes it again."""
+        try:
+            return decode(entry.path)
+        except StoreError as error:
+            with self._guarded():
+                set_aside(entry.path, error)
+            if self._known.get(entry.place) == entry:
+                del self._known[entry.place]
+            return None
 
     def _update_totals(self) -> None:
         """Writes what the store's pools have cost into its manifest, if it does not say so already.
@@ -137,7 +185,8 @@ class StoreWriter:
         Totals can be had from the pools at any time, so failing to write them costs a run nothing.
         """
         try:
-            with FileLock(self.folder / SUMMING, timeout=SUMMING_SECONDS):
+            Manifest.read(self.folder)  # taking the lock would make the folder of a removed store again
+            with self._summing():
                 manifest = Manifest.read(self.folder)
                 paths = [entry.path for entry in pool_paths(self.folder)]
                 known = None if manifest.totals is None else manifest.totals.of
@@ -146,6 +195,24 @@ class StoreWriter:
                     updated.write(self.folder, self._scratch)
         except (StoreError, OSError) as error:  # filelock's Timeout is one
             logger.warning("rollouts=%s: its totals could not be written (%s)", self.folder, error)
+
+    @contextlib.contextmanager
+    def _summing(self) -> Iterator[None]:
+        lock = FileLock(self.folder / SUMMING)
+        try:
+            lock.acquire(timeout=SILENT_SECONDS)
+        except Timeout:
+            logger.warning(
+                "rollouts=%s: another process holds %s; waiting up to %.0f s to sum up the store's cost",
+                self.folder,
+                SUMMING,
+                SUMMING_SECONDS,
+            )
+            lock.acquire(timeout=SUMMING_SECONDS)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def __len__(self) -> int:
         """Number of pools on the disk, also when an interrupt came between writing one and noting it."""
@@ -163,12 +230,21 @@ class StoreWriter:
                 "name another folder"
             )
 
-    def _refuse_document(self, entry: PoolPath, head: PoolKey) -> None:
-        before, _ = decode(entry.path)
+    def _refuse_unnamed(self) -> None:
+        """Pools name their documents and not their model, which stands in the manifest alone."""
+        if next(pool_paths(self.folder), None) is not None:
+            raise StoreError(
+                f"rollouts={str(self.folder)!r}: holds pools but no {NAME}, so their model is not known; "
+                "put the manifest back, or name another folder"
+            )
+
+    def _refuse_document(self, before: PoolKey, head: PoolKey) -> NoReturn:
         keys = sorted({*before.settings, *head.settings})
         differing = [key for key in keys if before.settings.get(key) != head.settings.get(key)]
         if before.document != head.document:
             differing.insert(0, "prompt")
+        if before.task != head.task:
+            differing.insert(0, "task")
         raise StoreError(
             f"rollouts={str(self.folder)!r}: document {head.doc_id} of {head.task} is there with another "
             f"{', '.join(differing)}; name another folder"
@@ -205,26 +281,12 @@ class StoreWriter:
         try:
             yield
         except OSError as error:
-            raise StoreError(
-                f"rollouts={str(self.folder)!r}: cannot be written ({error.strerror or error}); "
-                "what it holds is safe, and the same command continues once this is mended"
-            ) from error
+            reason = f"cannot be written ({error.strerror or error}); {self._state()}"
+            raise StoreError(f"rollouts={str(self.folder)!r}: {reason}") from error
 
-
-def write_round(folder: Path, head: PoolKey, pool: RolloutPool, scratch: str) -> None:
-    """Writes a pool after its first round, beside the store's pools and in their format."""
-    name, data = encode(head, pool)
-    path = folder / ROUNDS / name
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, data, path.with_name(scratch))
-
-
-def read_round(folder: Path, head: PoolKey) -> RolloutPool | None:
-    """Returns what :func:`write_round` wrote, if anything; what is damaged is set aside."""
-    for path in sorted((folder / ROUNDS).glob(f"{head.stem}.*{SUFFIX}")):
-        try:
-            return decode(path)[1]
-        except StoreError as error:
-            logger.warning("%s; it is set aside and decoded again", error)
-            path.rename(path.with_name(DAMAGED + path.name))
-    return None
+    def _state(self) -> str:
+        """What has become of the store that a write failed in."""
+        with contextlib.suppress(OSError):
+            if self._began and not (self.folder / NAME).exists():
+                return f"its {NAME} is gone, and perhaps its pools with it: was the folder moved or removed?"
+        return "what it holds is safe, and the same command continues once this is mended"

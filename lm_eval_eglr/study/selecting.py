@@ -78,7 +78,10 @@ def halves(studies: Sequence[Matched]) -> Table:
         "gain, other half",
         "won, lost, p",
     )
-    note = "points; even problems choose, odd ones report; every candidate that was tried is counted"
+    note = (
+        "points; even problems choose, of equal candidates the first by name, odd problems report; every "
+        "candidate that was tried is counted"
+    )
     return Table(header, tuple(rows), 2, (note,))
 
 

@@ -102,7 +102,7 @@ def cost(studies: Sequence[Matched]) -> Table:
         ("tokens of a pool, plain", lambda each: f"{_tokens(each.plain):.0f}" if each.plain else NONE),
         ("GFLOPs of a pool, grid", lambda each: _gflops(each.grid)),
         ("GFLOPs of a pool, plain", lambda each: _gflops(each.plain) if each.plain else NONE),
-        ("FLOPs, grid over plain, pool by pool", lambda each: _ratio(each)),
+        ("FLOPs of a pool, grid over plain", lambda each: _ratio(each)),
         ("FLOPs per token, grid over plain", lambda each: _ratio(each, per_token=True)),
         ("FLOPs, grid over plain sampling that shares only the prompt", lambda each: _over_unshared(each)),
         ("tokens for each row that was run, grid", lambda each: _sharing(each.grid)),

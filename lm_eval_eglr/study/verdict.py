@@ -69,17 +69,22 @@ def verdict(studies: Sequence[Matched]) -> list[str]:
         "plain": [mean(oracle_of(each.plain).values) for each in paired],
     }
     shown = {name: _listed([percent(value) for value in values]) for name, values in figures.items()}
-    known = ("greedy", "layers", "temperature", "grid")
-    parts = [f"{name} {shown[name]} %" for name in known if not any(map(math.isnan, figures[name]))]
+    views = {
+        "greedy": "greedy decoding",
+        "layers": "the layer axis",
+        "temperature": "the temperature axis",
+        "grid": f"the grid of {size}",
+    }
+    parts = [
+        f"{view} {shown[name]} %" for name, view in views.items() if not any(map(math.isnan, figures[name]))
+    ]
     lines = [
-        f"With an oracle, each axis solves more than greedy decoding and the grid of {size} more than either "
-        f"axis, as published; more rollouts always do. On {names}: {', '.join(parts)}."
+        f"With an oracle more rollouts solve more, as published. On {names}: {', '.join(parts)}.",
     ]
     oracle, majority = (pooled_difference(paired, name) for name in ("oracle", "majority"))
     lines.append(
-        f"At equal numbers of rollouts {_said(oracle)}: {size} plain rollouts solve {shown['plain']} %; the "
-        f"grid is {points(oracle)} points from these by the oracle, {points(majority)} by the majority vote"
-        f"{_excludes(paired)}."
+        f"At equal numbers {_said(oracle)}: {size} plain rollouts solve {shown['plain']} %. Grid less plain: "
+        f"{points(oracle)} points by the oracle, {points(majority)} by the majority vote{_excludes(paired)}."
     )
     share = discordant_share(paired)
     smallest = detectable_difference(oracle.problems, share) if share else math.nan
@@ -126,8 +131,8 @@ def _excludes(studies: Sequence[Matched]) -> str:
             if one.low > 0 or one.high < 0:
                 found.append(f"{selector} {points(one)} on {each.title}")
     if not found:
-        return "; no task's interval excludes zero"
-    return f"; single tasks whose interval excludes zero: {_listed(found)}"
+        return "; on no task does an interval exclude zero"
+    return f"; single tasks that exclude zero: {_listed(found)}"
 
 
 def _listed(parts: Sequence[str]) -> str:

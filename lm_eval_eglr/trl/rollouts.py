@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,10 @@ UNUSED_SETTINGS = {
     "generation_kwargs": "",
 }
 """Settings of GRPOConfig that a rollout function never sees, and the option here that does the same."""
+UNCORRECTED = (
+    "this trainer takes the pools for rollouts of the policy that it trains; "
+    "PoolGRPOTrainer weighs them by the importance ratio"
+)
 EXTRA_FIELDS = ("cell", "span", "temperature", "truncated", "telemetry")
 """Fields that reward functions get beside TRL's own, one value per completion."""
 
@@ -157,6 +162,8 @@ class PoolRollouts:
         model = trainer.model
         if self._decoder is None or self._model is not model:
             _refuse_unsupported(trainer)
+            if getattr(trainer, "importance_sampling_mode", None) is None:
+                warnings.warn(UNCORRECTED, stacklevel=2)
             tokenizer = trainer.processing_class
             with _own_forward(model):
                 self._decoder = _TemplateDecoder(
@@ -270,12 +277,12 @@ def _shares(prompts: Sequence[Prompt], size: int, mode: str, process: int) -> li
         seen[repr(members[0])] += 1
     first = process * len(prompts)
     shares = []
-    place = first
-    while place < first + len(prompts):
-        group, start = divmod(place, size)
-        stop = min(size, start + first + len(prompts) - place)
-        shares.append(_Share(prompts[place - first], start, stop, occurrences[group]))
-        place += stop - start
+    position = first
+    while position < first + len(prompts):
+        group, start = divmod(position, size)
+        stop = min(size, start + first + len(prompts) - position)
+        shares.append(_Share(prompts[position - first], start, stop, occurrences[group]))
+        position += stop - start
     return shares
 
 

@@ -102,6 +102,8 @@ def get_selector(name: str, **options: Any) -> Selector:
         ValueError: If the name or an option is unknown, or an option is out of range.
     """
     specification = parse_specification(name)
+    if specification.k is not None:
+        raise ValueError(f"{name!r}: a mean over subsets of rollouts, from which nothing can be selected")
     entry = _REGISTRY.entry(specification.name)
     merged = _REGISTRY.options_of(entry, specification, options)
     label = str(Specification(entry.name, specification.positional, {**specification.options, **options}))

@@ -1,11 +1,15 @@
-"""Selectors written as text: ``majority``, ``entropy_weighted(beta=2)``, ``cell(2, 0.7, 0)``."""
+"""Selectors written as text: ``majority``, ``entropy_weighted(beta=2)``, ``cell(2, 0.7, 0)``, ``pass@4``."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+_PASS = "pass_"
+"""Stands for ``pass``, which is a keyword of the grammar that specifications are read by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +20,20 @@ class Specification:
         name: The registered name.
         positional: Arguments without a name, in order.
         options: Arguments with a name.
+        k: The size behind an ``@``, of a figure such as ``pass@4``; the letter ``k`` where it is yet to be
+            said, ``None`` where there is none.
     """
 
     name: str
     positional: tuple[Any, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    k: int | Literal["k"] | None = None
 
     def __str__(self) -> str:
         arguments = [repr(value) for value in self.positional]
         arguments += [f"{key}={value!r}" for key, value in self.options.items()]
-        return f"{self.name}({', '.join(arguments)})" if arguments else self.name
+        text = f"{self.name}({', '.join(arguments)})" if arguments else self.name
+        return text if self.k is None else f"{text}@{self.k}"
 
 
 def parse_specification(text: str) -> Specification:
@@ -60,7 +68,7 @@ def split_specifications(text: str | Iterable[str]) -> list[str]:
 
 def _expression(text: str) -> ast.expr:
     try:
-        return ast.parse(text.strip(), mode="eval").body
+        return ast.parse(re.sub(r"\bpass(?=\s*@)", _PASS, text.strip()), mode="eval").body
     except (SyntaxError, ValueError) as error:
         raise ValueError(
             f"{text!r}: expected a name, or a name with arguments such as cell(2, 0.7, 0)"
@@ -68,6 +76,10 @@ def _expression(text: str) -> ast.expr:
 
 
 def _read(node: ast.expr, text: str) -> Specification:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+        whole = _read(node.left, text)
+        name = "pass" if whole.name == _PASS else whole.name
+        return replace(whole, name=name, k=_size(node.right, text))
     if isinstance(node, ast.Name):
         return Specification(node.id)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -78,6 +90,14 @@ def _read(node: ast.expr, text: str) -> Specification:
             options[keyword.arg] = _value(keyword.value, text)
         return Specification(node.func.id, tuple(_value(each, text) for each in node.args), options)
     raise ValueError(f"{text!r}: expected a name, or a name with arguments such as cell(2, 0.7, 0)")
+
+
+def _size(node: ast.expr, text: str) -> int | Literal["k"]:
+    if isinstance(node, ast.Name) and node.id == "k":
+        return "k"
+    if isinstance(node, ast.Constant) and type(node.value) is int and node.value >= 1:
+        return node.value
+    raise ValueError(f"{text!r}: expected a number of rollouts >= 1 behind @, such as pass@4")
 
 
 def _value(node: ast.expr, text: str) -> Any:

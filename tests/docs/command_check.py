@@ -73,10 +73,13 @@ def check(command: list[str]) -> None:
 
 
 def check_module(parsed: Any, flag: str) -> None:
-    """Checks what a launcher launches: a module, of which lm_eval's arguments are checked too."""
+    """Checks what a launcher launches: a module, lm_eval or our command, and its arguments."""
     assert getattr(parsed, flag), f"expected -m: {parsed}"
-    assert parsed.training_script == "lm_eval"
-    check_lm_eval(parsed.training_script_args)
+    assert parsed.training_script in ("lm_eval", "lm_eval_eglr.cli")
+    if parsed.training_script == "lm_eval":
+        check_lm_eval(parsed.training_script_args)
+    else:
+        check_eglr(parsed.training_script_args)
 
 
 def check_lm_eval(arguments: list[str]) -> None:

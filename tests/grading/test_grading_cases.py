@@ -1,4 +1,4 @@
-"""Every row of the case files is one test: it gets its verdict, and the same one with both sides exchanged."""
+"""Every row of the case files is one test: it gets its verdict, whichever side is the gold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each format: a file that its tool wrote becomes the pools that are in it, and what is not understood is named.
+"""Each format: a file that its tool wrote becomes the pools in it, and what is not understood is named.
 
 The files were written by lm_eval 0.4.13 with the demo model, Inspect 0.3.285 with its mock model, lighteval
 0.13.0 with the demo model, and search-and-learn at 6f81cac with a stub for the model and its reward.
@@ -13,11 +13,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
-from eglr_selectors import Cell, Rules, select
+from eglr_selectors import Cell, Rules, parse_pools, select
 
 from lm_eval_eglr.importing import FORMATS, Imported, ImportOptions, format_of, read_rollouts
 from lm_eval_eglr.importing.inspect_logs import Log, _head, _samples
+from lm_eval_eglr.store.jsonl import to_records
 
 FILES = Path(__file__).parent / "files"
 LM_EVAL = FILES / "lm_eval"
@@ -129,7 +131,8 @@ def test_a_json_log_of_inspect_is_the_same_as_its_archive(tmp_path: Path) -> Non
     (tmp_path / "log.json").write_text(json.dumps({**log.head, "samples": list(_samples(log))}))
     archived = read_rollouts([INSPECT]).pools
     # Undefined figures are NaN, which equals nothing.
-    assert repr(read_rollouts([tmp_path / "log.json"]).pools) == repr(archived)
+    read = read_rollouts([tmp_path / "log.json"]).pools
+    assert repr(list(to_records(read))) == repr(list(to_records(archived)))
 
 
 def test_an_unfinished_or_damaged_log_says_so(tmp_path: Path) -> None:
@@ -145,6 +148,49 @@ def test_an_unfinished_or_damaged_log_says_so(tmp_path: Path) -> None:
     (tmp_path / "bad.eval").write_bytes(bytes(data))
     with pytest.raises(ValueError, match="is damaged"):
         read_rollouts([tmp_path / "bad.eval"])
+
+
+def lighteval_output(folder: Path) -> Path:
+    """The two files where lighteval puts them."""
+    date = "2026-11-28T02-09-27.094611"
+    details = folder / "out" / "details" / "demo_model" / date / f"details_toy_demo|0_{date}.parquet"
+    results = folder / "out" / "results" / "demo_model" / f"results_{date}.json"
+    for path, name in ((details, "lighteval_0.13.0.parquet"), (results, "lighteval_0.13.0.json")):
+        path.parent.mkdir(parents=True)
+        shutil.copy(FILES / name, path)
+    return folder / "out"
+
+
+def test_details_of_lighteval_are_pools_with_token_ids(tmp_path: Path) -> None:
+    out = lighteval_output(tmp_path)
+    imported = read_rollouts([out])
+    assert imported.model == "demo_model"
+    rows = {
+        int(row["doc"]["id"]): row for row in pq.read_table(FILES / "lighteval_0.13.0.parquet").to_pylist()
+    }
+    assert [stored.key.place for stored in imported.pools] == [("toy_demo|0", i, 0) for i in range(5)]
+    for stored in imported.pools:
+        row = rows[stored.key.doc_id]
+        assert text(imported)[stored.key.doc_id] == row["model_response"]["text"]
+        assert stored.key.reference == row["doc"]["choices"][0]
+        assert stored.key.fields["level"] == row["doc"]["specific"]["level"]
+        assert [rollout.cell for rollout in stored.pool] == [Cell(0, 0.7, i) for i in range(4)]
+        ends = [rollout.tokens[-1] for rollout in stored.pool]
+        assert all(rollout.tokens[-2] != end for rollout, end in zip(stored.pool, ends, strict=True))
+    alone = read_rollouts([next(out.rglob("*.parquet"))])
+    assert repr(alone.pools) == repr(imported.pools)
+
+
+def test_pass_at_1_of_lighteval_is_the_mean_over_its_rollouts() -> None:
+    (path,) = FILES.glob("lighteval*.parquet")
+    theirs = [row["metric"]["pass@k:k=1&n=4"] for row in pq.read_table(path).to_pylist()]
+    pools = read_rollouts([path]).pools
+    keys = [stored.key for stored in pools]
+    parsed = parse_pools(
+        [stored.pool for stored in pools], [key.reference for key in keys], fallbacks=keys[0].fallbacks
+    )
+    ours = [sum(map(bool, each.correct)) / len(each) for each in parsed]
+    assert sorted(ours) == pytest.approx(sorted(theirs))
 
 
 def test_selectors_agree_with_search_and_learn_on_its_own_file() -> None:
@@ -252,7 +298,12 @@ def test_a_completion_with_token_ids_as_vllm_returns_them(tmp_path: Path) -> Non
 
 
 def test_no_format_takes_the_files_of_another() -> None:
-    sources = {"lm_eval": LM_EVAL, "inspect": INSPECT, "search_and_learn": SEARCH}
+    sources = {
+        "lm_eval": LM_EVAL,
+        "inspect": INSPECT,
+        "search_and_learn": SEARCH,
+        "lighteval": FILES / "lighteval_0.13.0.parquet",
+    }
     for name, path in sources.items():
         assert format_of(path) == name
         assert [other for other, form in FORMATS.items() if form.recognises(path)] == [name]

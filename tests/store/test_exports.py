@@ -67,6 +67,19 @@ def test_training_rows_have_rewards_and_group_relative_advantages(tmp_path: Path
     assert len(pandas.read_parquet(tmp_path / "store.parquet")) == 2
 
 
+def test_the_log_probabilities_of_an_older_version_are_not_taken_for_those_of_the_draw(
+    tmp_path: Path,
+) -> None:
+    traced = Telemetry(token_logprobs=(-0.9, -0.8))
+    writer = StoreWriter(tmp_path / "store")
+    with writer.writing(MANIFEST):
+        writer.append(small_head(0), RolloutPool((Rollout("1", Cell(), "stop", (3, 4), traced),), "One?"))
+    arguments = ["export", str(tmp_path / "store"), "-o", str(tmp_path / "rows.jsonl")]
+    result = CliRunner().invoke(app, arguments)
+    assert "1 were recorded before the log-probabilities of the draw were" in result.stderr
+    assert lines(tmp_path / "rows.jsonl")[0]["logprobs"] is None
+
+
 def test_equal_rewards_have_no_advantage() -> None:
     assert group_advantages([1.0, 1.0, 1.0]) == [0.0, 0.0, 0.0]
     assert group_advantages([1.0]) == [0.0]

@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 
 from lm_eval_eglr.cli.app import app
 from lm_eval_eglr.cli.export import write_export
-from lm_eval_eglr.reports.leaderboard import leaderboard, leaderboard_table
+from lm_eval_eglr.reports.leaderboard import leaderboard
+from lm_eval_eglr.reports.leaderboard_table import leaderboard_table
 from lm_eval_eglr.reports.selector_rows import strategy_row
 from lm_eval_eglr.reports.tables import render
 from lm_eval_eglr.store import Manifest, PoolKey, StoreWriter, read_store

@@ -101,7 +101,7 @@ def test_a_hostile_name_stays_text(tmp_path: Path, form: str) -> None:
     if form == "html":
         assert "<script" not in shown
     if form == "csv":
-        assert next(csv.reader(io.StringIO(shown.split("\n", 1)[1])))[0].startswith("'=cmd")
+        assert next(csv.DictReader(io.StringIO(shown)))["model"].startswith("'=cmd")
 
 
 def test_compare_reads_results_of_plain_lm_eval(tmp_path: Path) -> None:
@@ -122,10 +122,11 @@ def test_compare_reads_results_of_plain_lm_eval(tmp_path: Path) -> None:
     unpaired = by_name["other/model", "strict"]  # no outcomes by problem: 0.4 ± 0.1 against 0.2 ± 0.2
     assert (unpaired["test"], unpaired["test_problems"]) == ("unpaired", 0)
     assert unpaired["p_value"] == pytest.approx(2 * (1 - NormalDist().cdf(0.2 / math.hypot(0.1, 0.2))))
-    assert by_name["tiny", "oracle"]["p_value"] == pytest.approx(0.25)
+    assert by_name["tiny", "majority"]["p_value"] == 1
+    assert by_name["tiny", "oracle"]["p_value"] is None, "an oracle is no strategy"
     table = run("compare", store, path, "--selector", "majority,oracle", "--format", "markdown")
-    assert "**40.0 ± 19.6**" in table
-    assert "20.0 ± 30.0≈" in table
+    assert "**40.0 \\[20–60\\]**" in table
+    assert "20.0 \\[0–60\\]" in table
     path.write_text("{}")
     assert main_code(["compare", str(path)]) == 2
 
@@ -182,7 +183,7 @@ def test_logged_samples_make_tests_against_plain_results_paired(tmp_path: Path) 
     assert strict["p_value"] == pytest.approx(0.25)
     assert (loose["test"], loose["p_value"]) == (None, None)
     shown = run("compare", store, path, *arguments, "--format", "markdown")
-    assert "not tested on every benchmark: other/loose" in shown
+    assert "not tested on every benchmark: plain/loose" in shown
 
 
 def test_samples_of_other_problems_or_another_run_pair_nothing(tmp_path: Path) -> None:
@@ -220,9 +221,10 @@ def test_a_narrow_terminal_tears_no_figure(
     monkeypatch.setenv("FORCE_COLOR", "1")  # taken for a terminal, whose width counts
     assert main_code(["compare", str(write_small(tmp_path / "store")), "--selector", "majority,oracle"]) == 0
     shown = re.sub("\x1b[^m]*m", "", capsys.readouterr().out)
-    assert "20.0 ± 30.0" in shown
-    assert "1.00e+06" in shown
-    assert ("tiny · majority" in shown) == (width == 40)
+    assert "20.0 [0–60]" in shown
+    assert ("39" in shown, "1.00" in shown) == (width == 200, width == 200)
+    assert ("not shown at this width: tokens, MFLOPs" in shown) == (width == 40)
+    assert max(map(len, shown.splitlines())) <= width
 
 
 def test_without_a_reference_nothing_is_right_or_wrong(tmp_path: Path) -> None:
@@ -231,6 +233,31 @@ def test_without_a_reference_nothing_is_right_or_wrong(tmp_path: Path) -> None:
     assert [(row["value"], row["undefined"]) for row in rows] == [(None, 5), (None, 5)]
     run("export", store, "--format", "parquet")
     assert list(pandas.read_parquet(tmp_path / "store.parquet"))[:3] == ["prompt", "completion", "prompt_id"]
+
+
+def test_a_table_has_every_rollout_with_its_answer(tmp_path: Path) -> None:
+    store = read_store(write_small(tmp_path / "store"))
+    frame = store.to_pandas()
+    rollouts = [(d, i) for d in store.documents("toy") for i in range(len(d.parsed))]
+    assert len(frame) == len(rollouts) == 30
+    for (document, i), row in zip(rollouts, frame.itertuples(), strict=True):
+        answer = document.parsed.answers[i]
+        assert (row.answer if isinstance(row.answer, str) else None) == (answer and answer.text)
+        assert row.correct == document.parsed.correct[i]
+        assert (row.span, row.temperature, row.doc_id) == (
+            document.parsed[i].cell.span,
+            document.parsed[i].cell.temperature,
+            document.key.doc_id,
+        )
+    assert store.to_pandas("toy").equals(frame)
+    with pytest.raises(ValueError, match="task='other'"):
+        store.to_pandas("other")
+    ungraded = read_store(write_small(tmp_path / "ungraded", reference=None)).to_pandas()
+    assert ungraded["correct"].isna().all()
+    run("export", tmp_path / "store", "--format", "parquet")
+    exported = pandas.read_parquet(tmp_path / "store.parquet")
+    assert list(exported["correct"]) == list(frame["correct"])
+    assert list(exported["answer"].fillna("")) == list(frame["answer"].fillna(""))
 
 
 def test_what_is_no_store_is_said_to_be_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -258,7 +285,7 @@ def test_two_runs_of_one_model_are_told_apart(tmp_path: Path) -> None:
     rows = json.loads(
         run("compare", tmp_path / "first", tmp_path / "second", "--selector", "majority", "--json")
     )
-    assert [row["model"] for row in rows] == ["tiny (first)", "tiny (second)"]
+    assert [(row["store"], row["model"]) for row in rows] == [("second", "tiny"), ("first", "tiny")]
 
 
 def main_code(arguments: list[str]) -> int:
@@ -295,7 +322,7 @@ def test_exit_codes_and_one_line_errors(tmp_path: Path, capsys: pytest.CaptureFi
 def test_an_interrupt_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lm_eval_eglr.cli.select.strategy_row", interrupted)

@@ -14,6 +14,17 @@ from our_tasks import task_manager
 from lm_eval_eglr.harness.task import chosen_selectors
 
 REPEATS = 5
+# Plain texts have neither telemetry nor scores nor cells of a grid.
+UNDEFINED = {
+    "best_of_n",
+    "weighted_vote",
+    "entropy_weighted",
+    "logprob_weighted",
+    "deepconf",
+    "self_certainty",
+    "greedy",
+    "layer_oracle",
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +72,25 @@ def test_every_selector_has_a_row_and_oracles_say_so(results: dict[str, Any]) ->
         if key.startswith("exact_match,")
     }
     for name in chosen_selectors(None):
-        assert (f"{name} (uses reference)" if get_selector(name).uses_reference else name) in rows
-    assert {"majority", "greedy", "oracle (uses reference)"} <= rows
+        row = f"{name} (uses reference)" if get_selector(name).uses_reference else name
+        undefined = name in UNDEFINED
+        assert (row in rows) is not undefined, name
+    assert {"majority", "first", "oracle (uses reference)"} <= rows
 
 
-def test_an_undefined_selector_is_nan_and_nothing_breaks(results: dict[str, Any]) -> None:
+def test_a_selector_that_is_asked_for_and_undefined_is_nan_and_nothing_breaks(spoken_model: Path) -> None:
+    from lm_eval import simple_evaluate
     from lm_eval.utils import make_table
 
+    results = simple_evaluate(
+        model="hf",
+        model_args=f"pretrained={spoken_model},dtype=float32",
+        tasks=["demo_eglr"],
+        task_manager=task_manager(repeats=2, selectors="greedy,majority"),
+        gen_kwargs="do_sample=True,temperature=0.7,max_gen_toks=12",
+        device="cpu",
+        limit=2,
+    )
     row = results["results"]["demo_eglr"]
     assert math.isnan(row["exact_match,greedy"])  # plain texts do not say which of them is greedy
     assert math.isnan(row["exact_match_stderr,greedy"])
@@ -76,6 +99,24 @@ def test_an_undefined_selector_is_nan_and_nothing_breaks(results: dict[str, Any]
     greedy = next(line for line in make_table(results).splitlines() if "|greedy" in line)
     assert greedy.count("NaN") == 2
     json.dumps(results["results"])
+
+
+@pytest.mark.parametrize(("options", "warned"), [("do_sample=False", True), ("do_sample=True", False)])
+def test_equal_repeats_of_any_backend_are_warned_of(
+    spoken_model: Path, caplog: pytest.LogCaptureFixture, options: str, warned: bool
+) -> None:
+    from lm_eval import simple_evaluate
+
+    simple_evaluate(
+        model="hf",
+        model_args=f"pretrained={spoken_model},dtype=float32",
+        tasks=["demo_eglr"],
+        task_manager=task_manager(repeats=3),
+        gen_kwargs=f"{options},temperature={0.9 if 'True' in options else 0.0},max_gen_toks=12",
+        device="cpu",
+        limit=2,
+    )
+    assert ("all 3 texts of each of the first 2 problems are equal" in caplog.text) is warned
 
 
 def test_samples_carry_answers_and_verdicts(results: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from eglr_selectors.estimators.estimates import Estimates, accuracies, accuracy,
 from eglr_selectors.estimators.first_changes import FirstChange, first_changes
 from eglr_selectors.estimators.halves import HalvesChoice, choose_on_half
 from eglr_selectors.estimators.majority_at_k import maj_at_k
+from eglr_selectors.estimators.named import FigureAtK, figure_at_k
 from eglr_selectors.estimators.power import detectable_difference, holm, problems_needed
 from eglr_selectors.estimators.resampling import Interval, McNemar, bootstrap, mcnemar, paired_bootstrap
 from eglr_selectors.estimators.sample_worth import worth_in_samples
@@ -19,6 +20,7 @@ __all__ = [
     "Cost",
     "Dependence",
     "Estimates",
+    "FigureAtK",
     "FirstChange",
     "HalvesChoice",
     "Interval",
@@ -35,6 +37,7 @@ __all__ = [
     "decompose",
     "dependence",
     "detectable_difference",
+    "figure_at_k",
     "first_changes",
     "holm",
     "maj_at_k",

@@ -38,7 +38,7 @@ _BARE_CHOICES = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"(?:is|are|was|cannot|can't|can not|isn't|must not|does not|seems|looks|might|may|could|wrong"
+    r"(?:or|is|are|was|cannot|can't|can not|isn't|must not|does not|seems|looks|might|may|could|wrong"
     r"|incorrect|false)\b|[?]",
     re.IGNORECASE,
 )
