@@ -88,13 +88,11 @@ def test_margins_say_how_far_log_probabilities_would_have_to_move():
     )
 
 
-@pytest.mark.parametrize("spread", [0.2, 0.4])
-def test_in_half_precision_the_marked_share_is_near_that_which_rounding_decides(spread, tokenizer):
+def test_in_half_precision_the_marked_share_is_near_that_which_rounding_decides(tokenizer):
     """The same weights with more bits stand for another order of the sums, as above."""
-    model = tiny_model(initializer_range=spread).bfloat16()
     prompts = [f"Problem {number}: what is {number} + {number}?" for number in range(24)]
     found, roundings = [], []
-    for each in (model, tiny_model(initializer_range=spread).bfloat16().float()):
+    for each in (tiny_model().bfloat16(), tiny_model().bfloat16().float()):
         decoder = PoolDecoder(each, tokenizer, spans="0", temperatures="0:0.8x3", max_rows=96)
         pools = decoder.generate(prompts, max_new_tokens=12, progress=False)
         found.append([rollout for pool in pools for rollout in pool])

@@ -94,10 +94,8 @@ def measured_rounding(stack: LayerStack) -> float:
     """How far rounding moves a likely log-probability of this model on this machine, nats.
 
     The same rows run in two shapes, as decoding has them: one token each beside each other, and all tokens of
-    one row at a time. Half the mean of |Δ ln p| under p, over all rows: half, because the errors of the tokens
-    that compete agree in part; so chosen, the tokens that are marked are about twice those that came out
-    otherwise where it was tried (docs/reliability.md). Models of fp32 and more have their bounds from :func:`~lm_eval_eglr.decoding.numerics.rounding_of` instead: what they move by is too
-    little to be seen in so few rows.
+    one row at a time. The mean of |Δ ln p| under p, over all rows. Models of fp32 and more have their bounds from
+    :func:`~lm_eval_eglr.decoding.numerics.rounding_of`: what they move by is too little to be seen in few rows.
     """
     vocabulary = next(stack.model.get_input_embeddings().parameters()).shape[0]
     count, length = ROUNDING_ROWS, ROUNDING_LENGTH
@@ -117,4 +115,4 @@ def measured_rounding(stack: LayerStack) -> float:
             normed = stack.forward(PrefillPass(alone, slice(0, 1), 0, length), tokens[row : row + 1], whole)
             other = stack.unembed(normed[:, -1]).log_softmax(-1)[0]
             moved.append((other.exp() * (other - logprobs[row]).nan_to_num(0.0).abs()).sum())
-    return float(torch.stack(moved).mean()) / 2
+    return float(torch.stack(moved).mean())
