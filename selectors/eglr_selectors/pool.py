@@ -194,10 +194,7 @@ class PoolCost:
         per_unit = ("flops_per_layer_token", "flops_per_head_evaluation")
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)}
         return PoolCost(
-            **{
-                name: (a if a == b else 0.0) if name in per_unit else a + b
-                for name, (a, b) in pairs.items()
-            }
+            **{name: (a if a == b else 0.0) if name in per_unit else a + b for name, (a, b) in pairs.items()}
         )
 
 
