@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from formulas import with_formulas
 from links import ROOT, pages, with_site_links
 from tables import filled
 
@@ -18,6 +19,7 @@ DOCS = ROOT / "docs"
 SECTIONS = {
     "Tutorials": (
         "tutorials/evaluate",
+        "tutorials/your_benchmark",
         "tutorials/read_results",
         "tutorials/choose_options",
         "tutorials/write_a_selector",
@@ -69,6 +71,7 @@ def gather(source: Path) -> None:
     """Writes every page and picture into a folder, as Sphinx wants them."""
     shutil.copytree(DOCS, source, ignore=shutil.ignore_patterns("building", "__pycache__"))
     shutil.copy(DOCS / "building" / "conf.py", source)
+    shutil.copytree(DOCS / "building" / "static", source / "static")
     for path in DOCS.rglob("*.md"):
         place = path.relative_to(DOCS).as_posix()
         write(source, f"docs/{place}", place)
@@ -90,7 +93,7 @@ def write(source: Path, origin: str, place: str) -> None:
     path = source / place
     path.parent.mkdir(parents=True, exist_ok=True)
     text = filled((ROOT / origin).read_text(encoding="utf-8"))
-    path.write_text(with_site_links(text, origin, place), encoding="utf-8")
+    path.write_text(with_formulas(with_site_links(text, origin, place)), encoding="utf-8")
 
 
 def toctree(caption: str, names: list[str]) -> str:

@@ -51,7 +51,7 @@ def test_a_block_that_cannot_run_is_checked_as_far_as_possible(block: Block) -> 
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
     for block in ALL:
         assert not block.indented, f"{block}: fence it and say what it is"
-        kinds = (*RUN, *DATA, "text", "toml", "bibtex")
+        kinds = (*RUN, *DATA, "text", "toml", "bibtex", "math")
         reference = block.language == "{eval-rst}" and block.page.startswith("docs/reference/")
         assert block.language in kinds or reference, f"{block}: {block.language!r}"
         if block.language in DATA:
