@@ -13,7 +13,7 @@ MUTATION := mutmut==3.8.1
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 SPREAD := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-all test-oldest test-newest test-vllm lint docs coverage mutants soak audit licences distributions clean
+.PHONY: demo test test-slow test-all test-oldest test-newest test-vllm lint docs coverage mutants soak chaos audit licences distributions clean
 
 demo: $(READY)
 	$(BIN)/eglr demo
@@ -85,6 +85,12 @@ mutants: $(READY)
 # Twenty thousand prompts with a stub-sized model: memory must stay flat and speed constant.
 soak: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
+
+# Kills runs and damages stores; prints the figures of docs/reliability.md and fails if anything was lost.
+KILLS ?= 50
+DAMAGE ?= 420
+chaos: $(READY)
+	cd tests/store && OMP_NUM_THREADS=1 ../../$(BIN)/python chaos.py --kills $(KILLS) --damage $(DAMAGE)
 
 # Known vulnerabilities of what is pinned; asks the advisory service of the package index, and fails if it does not
 # know a package, as where the index is a mirror without advisories.

@@ -17,10 +17,10 @@ from lm_eval.models.utils import postprocess_generated_text
 
 from lm_eval_eglr.calibration import measured_gate_rate
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.grid import Items
 from lm_eval_eglr.decoding.pool_decoder import read_options
 from lm_eval_eglr.decoding.request import Request
-from lm_eval_eglr.decoding.rounds import Assignment
+from lm_eval_eglr.decoding.strategies.grid import Items
+from lm_eval_eglr.decoding.strategies.rounds import Assignment
 from lm_eval_eglr.harness.fingerprint import manifest_of
 from lm_eval_eglr.harness.instances import FALLBACKS, PoolResponse, keys_of
 from lm_eval_eglr.harness.model_arguments import (

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lm_eval_eglr.decoding.pool_decoder import RECURSION_OPTIONS, SAMPLING_OPTIONS
-from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS
+from lm_eval_eglr.decoding.strategies import STRATEGY_OPTIONS
 
 DECODING_OPTIONS = (*STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS)
 OWN_OPTIONS = (
