@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 
@@ -96,7 +97,9 @@ def test_vllm_in_this_process(model: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def served(model: Path, tmp_path: Path) -> Iterator[str]:
-    command = [str(Path(str(PYTHON)).with_name("vllm")), "serve", str(model), "--served-model-name", "tiny"]
+    # Not `vllm serve`, whose command line asks for the version of a package that is called vllm.
+    command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", "tiny"]
     command += ["--dtype", "float32", "--max-model-len", "1024", "--enforce-eager"]
     command += ["--host", "127.0.0.1", "--port", str(PORT), "--distributed-executor-backend", "uni"]
     with (tmp_path / "log").open("w") as log:
