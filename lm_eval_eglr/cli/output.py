@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sys
 import textwrap
@@ -40,8 +41,8 @@ def check_writable(path: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Prints a sentence of the results; on a terminal its lines break between words."""
-    width = console_width() if sys.stdout.isatty() else 10_000
+    """Prints a sentence of the results; on a terminal its lines break between words, in a pipe nowhere."""
+    width = console_width() if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
     print(textwrap.fill(for_terminal(text), width))
 
 

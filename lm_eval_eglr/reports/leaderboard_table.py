@@ -93,7 +93,7 @@ def _cell(board: Leaderboard, key: Key, task: str) -> Text:
     if row is None:
         return Text("–")
     if row.undefined:
-        return Text(f"{percent(row.value)} ({row.undefined} of {row.problems} undefined)")
+        return Text(f"{percent(row.value)} ({row.undefined} undefined)")
     shown = with_interval(row.value, row.low, row.high)
     # A blank where others have their mark keeps the figures in line.
     marked = any(_mark(test) for (_, of_task), test in board.tests.items() if of_task == task)
