@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "examples" / "rollouts.ipynb"
 PLACE = "tutorials/notebook"
+STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
 PLOT_SIZE = {"width": 720, "height": 360, "scale": 1.5}
 
 
@@ -50,7 +52,9 @@ def write_page(source: Path) -> None:
                 (source / PLACE).with_name(name).write_bytes(base64.b64decode(data["image/png"]))
                 parts.append(f"![{_last_line(text)}]({name})")
             elif "text/html" in data:
-                parts.append("".join(data["text/html"]).replace("\n\n", "\n"))
+                # The site has a style of its own, and a blank line would end the block.
+                shown = STYLE.sub("", "".join(data["text/html"]))
+                parts.append(re.sub(r"\n\s*\n", "\n", shown))
             else:
                 printed = "".join(output.get("text", data.get("text/plain", ())))
                 parts.append(f"```text\n{printed.rstrip()}\n```")

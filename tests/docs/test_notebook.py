@@ -38,7 +38,8 @@ def test_the_page_has_the_cells_and_what_they_show(tmp_path: Path) -> None:
     for name in ("notebook_1.png", "notebook_2.png"):
         assert f"({name})" in page
         assert (tmp_path / "tutorials" / name).read_bytes().startswith(b"\x89PNG")
-    assert "<caption>12 rollouts; the answer is 75</caption>" in page
+    assert "<caption>16 rollouts; the answer is 11</caption>" in page
+    assert "✓" in page
     assert "<script" not in page
 
 
