@@ -20,6 +20,7 @@ from lm_eval_eglr.cli import (
     demo,
     export,
     fit_verifier,
+    grade,
     import_rollouts,
     ls,
     report,
@@ -73,6 +74,13 @@ COMMANDS = {
     "report": Command(
         report.report,
         ("eglr report runs/grid runs/temperature -o report.html", "eglr report runs/grid --figures figures"),
+    ),
+    "grade": Command(
+        grade.grade,
+        (
+            "eglr grade 12 '12 million'",
+            "eglr grade 72 'The answer is 72 clips.' --output --fallbacks phrase --rules integer",
+        ),
     ),
     "breakdown": Command(
         breakdown.breakdown, ("eglr breakdown results/demo/samples_math500_eglr_2026-*.jsonl --by level",)

@@ -164,7 +164,7 @@ class SelectFilter(Filter):
         if failed:
             document, first = failed[0]
             logger.warning(
-                "selector %s raised on %d of %d documents, so it has no row (first: document %s: %s: %s)",
+                "selector %s raised on %d of %d documents and is undefined there (first: %s: %s: %s)",
                 self.selector.label,
                 len(failed),
                 len(selected),
@@ -180,11 +180,11 @@ class SelectFilter(Filter):
         return selected
 
     def _say_undefined(self, reasons: Sequence[str], count: int) -> None:
-        """Says why lm_eval's table has no row of this selector."""
+        """Says why lm_eval's table has no figure of this selector."""
         if reasons:
             logger.log(
                 logging.INFO if self._by_default else logging.WARNING,
-                "selector %s is undefined on %d of %d documents, so it has no row (%s)",
+                "selector %s is undefined on %d of %d documents (%s)",
                 self.selector.label,
                 len(reasons),
                 count,

@@ -12,8 +12,8 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.strategies import Grid
-from lm_eval_eglr.decoding.strategies.options import strategy_name
+from lm_eval_eglr.decoding.strategies import strategy_name
+from lm_eval_eglr.decoding.strategies.grid import Grid
 from lm_eval_eglr.store import Manifest
 
 SAMPLED_WEIGHTS = 64

@@ -77,6 +77,7 @@ class StoreWriter:
                 if (self.folder / NAME).is_file():
                     self._refuse_other(manifest)
                 else:
+                    self._refuse_unnamed()
                     manifest.write(self.folder, self._scratch)
                 self._began = True
                 self._remove_partial_files()
@@ -227,6 +228,14 @@ class StoreWriter:
             raise StoreError(
                 f"rollouts={str(self.folder)!r}: holds rollouts of another run ({'; '.join(differences)}); "
                 "name another folder"
+            )
+
+    def _refuse_unnamed(self) -> None:
+        """Pools name their documents and not their model, which stands in the manifest alone."""
+        if next(pool_paths(self.folder), None) is not None:
+            raise StoreError(
+                f"rollouts={str(self.folder)!r}: holds pools but no {NAME}, so their model is not known; "
+                "put the manifest back, or name another folder"
             )
 
     def _refuse_document(self, before: PoolKey, head: PoolKey) -> NoReturn:

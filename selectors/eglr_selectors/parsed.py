@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, overload
 
-from eglr_selectors.grading import DEFAULT, Answer, Rules, classes_many, extract, grade_many
+from eglr_selectors.grading import DEFAULT, Answer, Rules, extract, grade_many, partitions
 from eglr_selectors.pool import Rollout, RolloutPool
 
 
@@ -60,6 +60,7 @@ class ParsedPool:
         classes: Equivalence class of each answer, the same number for equal answers; -1 for none.
         reference: The reference answer; ``None`` if it is not known, or hidden from a selector.
         problem: The problem as stated; the pool's prompt unless the caller said otherwise.
+        undecided: How many pairs of its distinct answers ran out of the grader's time; they count as unequal.
     """
 
     pool: RolloutPool
@@ -68,6 +69,7 @@ class ParsedPool:
     reference: str | None = None
     problem: str = ""
     _graded: Callable[[], tuple[bool | None, ...]] | None = field(default=None, repr=False)
+    undecided: int = 0
     _remembered: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -211,16 +213,17 @@ def parse_pools(
         if len(values) != len(pools):
             raise ValueError(f"{name}: {len(values)} values for {len(pools)} pools")
     answers = [tuple(_read_answer(rollout, fallbacks) for rollout in pool) for pool in pools]
-    numbers = classes_many(answers, rules)
+    sorted_answers = partitions(answers, rules)
     grades = _Grades(golds, answers, rules)
     return [
         ParsedPool(
             pool,
             answers[i],
-            tuple(numbers[i]),
+            tuple(sorted_answers[i].numbers),
             golds[i],
             statements[i],
             None if golds[i] is None else partial(grades.of_pool, i),
+            sorted_answers[i].undecided,
         )
         for i, pool in enumerate(pools)
     ]

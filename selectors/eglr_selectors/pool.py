@@ -7,7 +7,9 @@ pickled between processes and written as JSON.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, overload
@@ -89,7 +91,8 @@ class Telemetry:
         token_changes: 1 for each of the ``changed_tokens``, 0 for other tokens.
         token_sampling_logprobs: Log-probability of each token under the distribution that it was really drawn
             from, nats: recursed, tempered, truncated and renormalised. 0 where nothing was drawn: in a greedy
-            cell, and at the token with which a branch parts from its parent. Empty in pools of older versions.
+            cell, and at the token with which a branch parts from its parent. Empty in pools of older
+            versions.
     """
 
     mean_entropy: float = math.nan
@@ -185,6 +188,17 @@ class PoolCost:
     plain_flops: float = 0.0
     flops_per_layer_token: float = 0.0
     flops_per_head_evaluation: float = 0.0
+
+    def __add__(self, other: PoolCost) -> PoolCost:
+        """The cost of two pools of one model; what a unit of work costs stays, and is 0 where they differ."""
+        per_unit = ("flops_per_layer_token", "flops_per_head_evaluation")
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)}
+        return PoolCost(
+            **{
+                name: (a if a == b else 0.0) if name in per_unit else a + b
+                for name, (a, b) in pairs.items()
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -352,10 +366,7 @@ class RolloutPool:
             return pools[0]
         rollouts = tuple(rollout for pool in pools for rollout in pool)
         costs = [pool.cost for pool in pools if pool.cost is not None]
-        total = None
-        if len(costs) == len(pools):
-            names = [field.name for field in dataclasses.fields(PoolCost)]
-            total = PoolCost(**{name: sum(getattr(cost, name) for cost in costs) for name in names})
+        total = functools.reduce(operator.add, costs) if len(costs) == len(pools) else None
         return cls(
             rollouts,
             pools[0].prompt,

@@ -135,6 +135,14 @@ def test_what_could_be_a_pool_is_not_left_alone(store: Path) -> None:
     verified(store, 1)
 
 
+def test_pools_without_a_manifest_are_nobodys(store: Path) -> None:
+    """Another model's run would take them for its own."""
+    (store / "manifest.json").unlink()
+    with pytest.raises(StoreError, match="holds pools but no manifest"), StoreWriter(store).writing(MANIFEST):
+        pass
+    assert not (store / "manifest.json").exists()
+
+
 def test_a_removed_store_is_not_called_safe(store: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), StoreWriter(store).writing(MANIFEST) as opened:
         shutil.rmtree(store)

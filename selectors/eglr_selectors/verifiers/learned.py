@@ -6,7 +6,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from eglr_selectors.verifiers.features import FEATURES, features
 
 _FORMAT = 1
 _HEADER = "verifier.json"
+_LARGEST = 64 * 2**20
+"""Bytes that a file may unpack to; what ``fit-verifier`` writes has less than one million."""
 
 _TRUSTED = {
     "numpy.dtype",
@@ -139,9 +141,12 @@ class LearnedVerifier:
             raise ValueError(f"{named}: no such file")
         try:
             with zipfile.ZipFile(path) as file:
-                header = dict(json.loads(file.read(_HEADER)))
+                size = sum(entry.file_size for entry in file.infolist())
+                header = dict(json.loads(file.read(_HEADER))) if size <= _LARGEST else {}
         except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{named}: not a saved verifier") from error
+        if size > _LARGEST:
+            raise ValueError(f"{named}: unpacks to {size} bytes, expected at most {_LARGEST}")
         _check_header(header, named)
         try:
             foreign = set(get_untrusted_types(file=path))
@@ -150,6 +155,8 @@ class LearnedVerifier:
             raise ValueError(f"{named}: holds untrusted types {', '.join(foreign - _TRUSTED)}") from error
         except Exception as error:  # whatever reading a damaged file comes to
             raise ValueError(f"{named}: not a saved verifier ({error})") from error
+        if not callable(getattr(classifier, "predict_proba", None)):
+            raise ValueError(f"{named}: holds no classifier")
         return cls(classifier, frozenset(header["fitted_on"]), FitReport(**header["report"]), allow_fitted)
 
 
@@ -164,6 +171,16 @@ def _check_header(header: dict[str, Any], named: str) -> None:
         raise ValueError(f"{named}: made by scikit-learn {made_by}, this is {ours}; fit it again")
     if header.get("features") != list(FEATURES):
         raise ValueError(f"{named}: made for other features; fit it again")
+    seen = header.get("fitted_on")
+    if not isinstance(seen, list) or not all(isinstance(each, str) for each in seen):
+        raise ValueError(f"{named}: fitted_on: expected a list of digests")
+    report, kinds = header.get("report"), {"str": str, "int": int, "float": (int, float)}
+    expected = {field.name: kinds[str(field.type)] for field in fields(FitReport)}
+    if not isinstance(report, dict) or report.keys() != expected.keys():
+        raise ValueError(f"{named}: report: expected {', '.join(expected)}")
+    for name, kind in expected.items():
+        if not isinstance(report[name], kind):
+            raise ValueError(f"{named}: report: {name}={report[name]!r:.80}: of another type")
 
 
 def digest(problem: str) -> str:
