@@ -1,7 +1,8 @@
 """The example notebook as a page, and its outputs made anew.
 
 ``python docs/building/example_notebook.py`` runs every cell of ``examples/rollouts.ipynb`` in a fresh
-folder, as Jupyter would, and writes what it shows into the file. The site's page is made of it when the site is built.
+folder, as Jupyter would, and writes what it shows into the file. The site's page is made of it when the site
+is built.
 """
 
 from __future__ import annotations

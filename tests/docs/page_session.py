@@ -143,4 +143,5 @@ def _value(text: str) -> float:
 
 def _plain(text: str) -> str:
     text = re.sub(r"[-─━]{3,}:?", "---", text)  # a table's rules are as wide as its figures
+    text = re.sub(r"█+", "█", text)  # and a bar is a figure
     return re.sub(r"\s+", " ", text).strip()
