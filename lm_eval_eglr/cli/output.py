@@ -43,7 +43,8 @@ def check_writable(path: Path) -> None:
 def say(text: str) -> None:
     """Prints a sentence of the results; on a terminal its lines break between words, in a pipe nowhere."""
     width = console_width() if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
-    print(textwrap.fill(for_terminal(text), width))
+    kept = for_terminal(text).replace("n = ", "n\xa0=\xa0")  # not torn at a line's end
+    print(textwrap.fill(kept, width).replace("\xa0", " "))
 
 
 def print_json(value: Any) -> None:
