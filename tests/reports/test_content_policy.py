@@ -104,7 +104,7 @@ def test_nothing_that_is_put_into_the_page_is_run_or_fetched(
     page = opened(browser, tmp_path / "page.html")
     page.wait_for_selector("[data-ready]", state="attached")  # the page's own scripts run all the same
     page.locator("#owned").first.evaluate("link => link.click()")
-    page.get_by_role("button", name="Open the pool of problem 1", exact=True).click()
+    page.get_by_role("link", name="Open the pool of problem 1", exact=True).click()
     page.wait_for_selector("#pool details")
     assert page.evaluate("window.owned") is None
     assert asked == []
