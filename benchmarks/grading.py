@@ -1,4 +1,7 @@
-"""Prints the figures of grading: verdicts on cases and golds, speed, hostile answers.
+"""Prints the figures of grading: verdicts on cases, reports and golds, speed, hostile and endless answers.
+
+Speed is by the processor time of this process (workers have theirs, which a wall clock would add), so that a
+busy machine changes it little.
 
 Run from the checkout: ``PYTHONPATH=selectors python benchmarks/grading.py``. Cases and golds are read from
 EGLR_SHARED_DIR, or from ``../shared`` beside the checkout; what is not there is left out and said so.
@@ -21,8 +24,18 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "selectors"), str(ROOT / "tests" / "grading")]
 
-from eglr_selectors.grading import classes_many, extract, grade, grade_many  # noqa: E402
+from eglr_selectors.grading import (  # noqa: E402
+    Rules,
+    classes,
+    classes_many,
+    extract,
+    grade,
+    grade_many,
+    partitions,
+    undecided,
+)
 from eglr_selectors.grading.workers import close_workers, shared_pool  # noqa: E402
+from one_change import changes  # noqa: E402
 from respellings import exact, respellings  # noqa: E402
 
 SHARED = Path(os.environ.get("EGLR_SHARED_DIR", ROOT.parent / "shared"))
@@ -47,10 +60,14 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    start = time.perf_counter()
+def timed(work: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> tuple[Any, float]:
+    start = clock()
     result = work()
-    return result, time.perf_counter() - start
+    return result, clock() - start
+
+
+def on_processor(work: Callable[[], Any]) -> tuple[Any, float]:
+    return timed(work, time.process_time)
 
 
 def cases() -> None:
@@ -63,6 +80,26 @@ def cases() -> None:
     pairs = [pair for pair in pairs if pair[2] is not None]
     right = sum(grade(gold, answer).correct is expected for gold, answer, expected in pairs)
     print(f"cases with a verdict: {right} of {len(pairs)} as expected")
+
+
+def reports() -> None:
+    """Prints the share of right verdicts on what people report about graders, and on variations of it."""
+    found: Counter[str] = Counter()
+    for row in rows(SHARED / "grading/reports.jsonl"):
+        rules = Rules.named(row["rules"])
+        if row["kind"] == "classes":
+            right = classes(row["answers"], rules) == row["expected"]
+        elif row["kind"] in ("grade", "extract"):
+            found_in = row["kind"] == "extract"
+            answer = extract(row["output"], fallbacks=row["fallbacks"]) if found_in else row["prediction"]
+            verdict = grade(row["gold"], answer, rules)
+            right = verdict.correct is row["expected"]
+            found["accepted wrongly"] += verdict.correct is True and not right
+        else:
+            continue
+        found["rows"] += 1
+        found["right"] += right
+    print(f"reports: {found['right']} of {found['rows']} right, {found['accepted wrongly']} false accepts")
 
 
 def generated(expression: str) -> str:
@@ -81,10 +118,14 @@ def verdicts_on_golds(golds: dict[str, list[str]]) -> None:
     distinct = sorted({gold for answers in golds.values() for gold in answers})
     chance = random.Random(0)
     pairs = [pair for _ in range(5100) if not same(*(pair := tuple(chance.sample(distinct, 2))))][:5000]
-    graded, seconds = timed(lambda: grade_many(pairs))
+    graded, seconds = on_processor(lambda: grade_many(pairs))
     outcomes = Counter(verdict.outcome for verdict in graded)
     rate = f"{len(pairs) / seconds:,.0f} per second"
     print(f"{len(pairs)} random pairs of unequal golds: {dict(outcomes)}, {rate}")
+    changed = [(gold, other) for gold in distinct for _, other in changes(gold, chance)]
+    pairs = chance.sample(changed, min(2000, len(changed)))
+    outcomes = Counter(verdict.outcome for verdict in grade_many(pairs))
+    print(f"{len(pairs)} golds with one symbol, word, sign or digit changed: {dict(outcomes)}")
 
 
 def same(one: str, other: str) -> bool:
@@ -94,7 +135,7 @@ def same(one: str, other: str) -> bool:
 def speed(golds: dict[str, list[str]]) -> None:
     chance = random.Random(1)
     numbers = [(str(chance.randrange(10**6)), str(chance.randrange(10**6))) for _ in range(200_000)]
-    _, seconds = timed(lambda: grade_many(numbers))
+    _, seconds = on_processor(lambda: grade_many(numbers))
     print(f"integers: {len(numbers) / seconds:,.0f} per second")
     if "math500" not in golds:
         return
@@ -105,7 +146,7 @@ def speed(golds: dict[str, list[str]]) -> None:
         said = problem["answer"] if chance.random() < 0.6 else chance.choice(golds["math500"])
         text = problem["solution"].rsplit(r"\boxed", 1)[0] + rf"\boxed{{{said}}}$."
         completions.append((problem["answer"], text))
-    _, seconds = timed(lambda: grade_many([(gold, extract(text)) for gold, text in completions]))
+    _, seconds = on_processor(lambda: grade_many([(gold, extract(text)) for gold, text in completions]))
     rate = f"{len(completions) / seconds:,.0f} per second"
     print(f"{len(completions)} MATH-like completions, extraction included: {rate}")
     groups = []
@@ -113,7 +154,7 @@ def speed(golds: dict[str, list[str]]) -> None:
         gold = chance.choice(golds["math500"])
         said = [gold, rf"x={gold}", f"{gold}.", *chance.sample(golds["math500"], 12)]
         groups.append([chance.choice(said) for _ in range(64)])
-    _, seconds = timed(lambda: classes_many(groups))
+    _, seconds = on_processor(lambda: classes_many(groups))
     print(f"64-way classes over 500 problems: {seconds:.2f} s")
 
 
@@ -137,10 +178,21 @@ def hostile() -> None:
     print(f"good answers among hostile ones: {right} of {len(good)} right; the host grew by {grown:.0f} MiB")
 
 
+def endless() -> None:
+    """Prints what a vote costs over answers that math-verify cannot decide, at first and again."""
+    answers = [rf"\sum_{{k=1}}^{{\infty}} \frac{{\sin(kx)}}{{k^{power}+y}}" for power in range(2, 66)]
+    first, again = (timed(lambda: partitions([answers])) for _ in range(2))
+    pairs = f"{first[0][0].undecided} pairs undecided, {len(undecided)} of them tried"
+    print(
+        f"a vote over {len(answers)} answers that never end: {first[1]:.1f} s, again {again[1]:.2f} s; {pairs}"
+    )
+
+
 def main() -> None:
     golds: dict[str, list[str]] = {}
     if (SHARED / "grading").is_dir():
         cases()
+        reports()
     else:
         print(f"no shared data at {SHARED}: cases and golds left out (set EGLR_SHARED_DIR)")
     for name in FILES:
@@ -149,6 +201,7 @@ def main() -> None:
     speed(golds)
     if golds:
         verdicts_on_golds(golds)
+    endless()
     hostile()
 
 

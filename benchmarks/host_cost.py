@@ -2,12 +2,14 @@
 
     python benchmarks/host_cost.py [--commit a2b57af] [--rounds 3]
 
-The stub-sized model of the soak test (two layers of 16, 64 tokens) decodes 16 prompts × 16 rollouts in 256 rows, on one thread. Time inside the
-model's decoder and its head is taken out; what is left is scheduling, recursion, distributions, draws, telemetry
-and bookkeeping. The other commit is unpacked with ``git archive`` and measured in turns with this tree, each round
-in a process of its own, so that the ratio holds on a busy machine. Prints medians over the rounds:
+The stub-sized model of the soak test (two layers of 16, 64 tokens) decodes 16 prompts × 16 rollouts in 256
+rows, on one thread. Time inside the model's decoder and its head is taken out; what is left is scheduling,
+recursion, distributions, draws, telemetry and bookkeeping. The other commit is unpacked with ``git
+archive`` and measured in turns with this tree, each round in a process of its own, so that the ratio holds
+on a busy machine. Prints medians over the rounds:
 
-    microseconds of processor time outside the model per drawn token, here and there, and how many times less it is
+    microseconds of processor time outside the model per drawn token, here and there, and how many times
+    less it is
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from eglr_selectors import ParsedPool
 from eglr_selectors.estimators import accuracy, bootstrap, maj_at_k, paired_bootstrap, pass_at_k
 from task_runs import Difference, about, at, decode, listed, parsed_pools, points, task_parser, write
 
-from lm_eval_eglr.decoding.budget import decoded_tokens
+from lm_eval_eglr.decoding.strategies.rounds import decoded_tokens
 from lm_eval_eglr.harness import plugin
 
 

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from eglr_selectors import RolloutPool
 
-BINS = 20
-BAR = 40
+EDGES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""Entropies, nats, between which tokens are counted. Most tokens are certain: bins of one width would put
+nearly all of them into the first."""
+
+BAR = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,15 +33,25 @@ class Calibration:
     prompts: int
 
     def histogram(self) -> str:
-        """The distribution as lines of text, the threshold marked."""
-        edges = np.linspace(0, float(self.entropies.max()) or 1.0, BINS + 1)
-        shares = np.histogram(self.entropies, edges)[0] / len(self.entropies)
-        lines = []
+        """The distribution as text: tokens by entropy, what a threshold there would gate, τ marked."""
+        edges, shares = self.bins()
+        lines = ["entropy, nats     tokens   above"]
+        above = 1.0
         for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True):
             bar = "█" * round(BAR * share / shares.max())
-            mark = "  ← τ" if low <= self.threshold < high else ""
-            lines.append(f"{low:6.2f}–{high:5.2f} nats {share:6.1%} {bar}{mark}")
+            mark = " ← τ" if low <= self.threshold < high else ""
+            lines.append(f"{low:6g} – {high:<6g}   {share:6.1%}  {above:6.1%}  {bar}{mark}")
+            above = max(0.0, above - share)
         return "\n".join(lines)
+
+    def bins(self) -> tuple[np.ndarray, np.ndarray]:
+        """Edges of logarithmic bins, nats, ``[bins + 1]``, and the share of tokens in each, ``[bins]``."""
+        largest = float(self.entropies.max())
+        inner = [edge for edge in EDGES if edge <= largest]
+        last = next((edge for edge in EDGES if edge > largest), math.floor(largest) + 1)
+        edges = np.array([0.0, *inner, last])
+        counts = np.histogram(self.entropies, edges)[0]
+        return edges, counts / len(self.entropies)
 
 
 def measured_gate_rate(pools: Iterable[RolloutPool | None]) -> float:

@@ -107,7 +107,7 @@ def _one_line(text: str) -> str:
 
 def _default(package: griffe.Module, name: str) -> str | None:
     """The default that the grid has where the signature says None."""
-    found = package["decoding.grid"].members.get(f"DEFAULT_{name.upper()}")
+    found = package["decoding.strategies.grid"].members.get(f"DEFAULT_{name.upper()}")
     return None if found is None else _shown(str(found.value))
 
 

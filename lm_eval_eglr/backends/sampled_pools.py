@@ -17,7 +17,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.utils import postprocess_generated_text
 
 from lm_eval_eglr.decoding.config import check_number
-from lm_eval_eglr.decoding.grid import Items, grid_cells, parse_temperatures
+from lm_eval_eglr.decoding.strategies.grid import Items, grid_cells, parse_temperatures
 from lm_eval_eglr.harness.instances import PoolRequest, PoolResponse, keys_of
 from lm_eval_eglr.harness.recording import recording
 from lm_eval_eglr.importing.imported import FALLBACKS

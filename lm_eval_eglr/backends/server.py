@@ -26,7 +26,7 @@ from lm_eval_eglr.backends.sampled_pools import (
     cut_after_thinking,
 )
 from lm_eval_eglr.decoding.config import check_number
-from lm_eval_eglr.decoding.grid import Items
+from lm_eval_eglr.decoding.strategies.grid import Items
 from lm_eval_eglr.importing.openai_responses import rollout_of
 
 logger = logging.getLogger(__name__)

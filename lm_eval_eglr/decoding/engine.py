@@ -1,8 +1,9 @@
 """The decode loop: schedule, run, recurse, draw, commit.
 
-A pool is a tree of rows, each run once, that fork where their cells draw apart. A pass runs the newest token of
-some rows through all layers, and one iteration of every recursion through its top layers beside them, so that
-the weights are read once for both. A row draws once the distributions of all its cells are there.
+A pool is a tree of rows, each run once, that fork where their cells draw apart. A pass runs the newest
+token of some rows through all layers, and one iteration of every recursion through its top layers beside
+them, so that the weights are read once for both. A row draws once the distributions of all its cells are
+there.
 """
 
 from __future__ import annotations
@@ -18,20 +19,24 @@ from transformers import PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.config import RecursionConfig
-from lm_eval_eglr.decoding.costs import CostModel
 from lm_eval_eglr.decoding.model.cpu_linear import CpuLinear
 from lm_eval_eglr.decoding.model.cuda_graphs import make_runner
-from lm_eval_eglr.decoding.model.kv_cache import KVCache
+from lm_eval_eglr.decoding.model.kv_cache import (
+    KVCache,
+    OutOfMemory,
+    is_out_of_memory,
+    release_memory,
+)
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
-from lm_eval_eglr.decoding.model.memory import OutOfMemory, is_out_of_memory, release_memory
+from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.model.runner import Batch, MakeRunner, RunBatch, recursions_run_alone
 from lm_eval_eglr.decoding.numerics import rounding_of
 from lm_eval_eglr.decoding.prefill import Prefixes, prefill
-from lm_eval_eglr.decoding.recursion import ActiveRecursions
-from lm_eval_eglr.decoding.request import Job, Request
+from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
+from lm_eval_eglr.decoding.request import CostModel, Job, Request, StepResult
 from lm_eval_eglr.decoding.sampler import Sampler
 from lm_eval_eglr.decoding.scheduler import Poll, Scheduler
-from lm_eval_eglr.decoding.tree import StepResult, Tree
+from lm_eval_eglr.decoding.tree import Tree
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +112,7 @@ class Engine:
         )
         self._sampler = Sampler(self._table, self._rounding)
         self._recursions = ActiveRecursions(self.recursion, self._rounding)
+        self._seen = -1  # events of the tree when rows were last let in
         self._spans: set[int] = set()  # of the requests so far, but for 0
         self._reset_cache(self.max_rows)
 
@@ -192,7 +198,9 @@ class Engine:
     def _schedule(self) -> Batch | None:
         """Lets rows in, and chooses those that run: all that can, unless too many others are recursed."""
         tree, recursions = self.tree, self._recursions
-        admitted = self._scheduler.admit(tree)
+        # Where nothing has begun or ended, nothing can be let in.
+        admitted = self._scheduler.admit(tree) if tree.events != self._seen or not tree.count else []
+        self._seen = tree.events
         if admitted:
             self._spans.update(cell.span for row in admitted for cell in row.job.request.cells if cell.span)
             prefill(self.stack, self._cache, tree, admitted, self.prefixes)
@@ -213,9 +221,9 @@ class Engine:
             draws=tree.draws(starting, recursions),
         )
 
-    def _commit(self, batch, output, verdict, flags) -> StepResult:
+    def _commit(self, batch: Batch, output: PassOutput, verdict: Verdict, flags: np.ndarray) -> StepResult:
         tree = self.tree
-        tree.count_pass()
+        tree.ledger.count_pass(tree.job[: tree.count])
         try:
             return tree.commit(
                 batch,
@@ -227,8 +235,9 @@ class Engine:
                 limit=self._scheduler.limit,
             )
         finally:
-            self._scheduler.preempt(tree.preempted)
-            tree.preempted = []
+            if tree.preempted:
+                self._scheduler.preempt(tree.preempted)
+                tree.preempted = []
 
     def _retry_with_half_the_rows(self, shortage: str) -> None:
         """Makes room after memory ran out: all rows wait, to go on half as many at a time.

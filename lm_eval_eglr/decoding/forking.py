@@ -1,8 +1,8 @@
 """The fork policy of EAGER: a rollout whose next token is uncertain goes on with several tokens.
 
-Source: EAGER, arXiv 2510.11170: fork where the entropy of the likeliest tokens exceeds a threshold. Its authors
-fork from sampled text; here the token that was drawn continues unchanged and the likeliest others branch off,
-so that forking never changes a rollout that is there.
+Source: EAGER, arXiv 2510.11170: fork where the entropy of the likeliest tokens exceeds a threshold. Its
+authors fork from sampled text; here the token that was drawn continues unchanged and the likeliest others
+branch off, so that forking never changes a rollout that is there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def top_entropy(logprobs: Tensor, top_k: int) -> Tensor:
 
 def candidates(
     branching: Sequence[tuple[BranchingConfig, np.ndarray]], logprobs: Tensor, entries: Tensor
-) -> tuple[list[Tensor], Tensor | None]:
+) -> tuple[list[Tensor], Tensor]:
     """What decides on forks, and the tokens with which rollouts might fork; all of it on the device.
 
     Args:
@@ -42,8 +42,6 @@ def candidates(
         For each of the options the entropies ``[n]``, likeliest tokens and their log-probabilities
         ``[n, width]``; and the entropies of all draws, ``[draws]``, 0 where nothing forks.
     """
-    if not branching:
-        return [], None
     found = []
     gates = logprobs.new_zeros(len(entries))
     for config, places in branching:

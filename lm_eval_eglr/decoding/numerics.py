@@ -1,18 +1,24 @@
 """What rounding does, and passes over distributions that do not suffer from it.
 
-Everything that is not a layer is computed in fp32 at least. Distributions are passed over a few rows at a time
-on a CPU: one over a vocabulary is 200 kB and more, a step has dozens, and an intermediate result of that size
-comes as fresh memory from the operating system each time, which takes longer than computing it.
+Everything that is not a layer is computed in fp32 at least. Distributions are passed over a few rows at a
+time on a CPU: one over a vocabulary is 200 kB and more, a step has dozens, and an intermediate result of
+that size comes as fresh memory from the operating system each time, which takes longer than computing it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 ELEMENTS = 1 << 18  # of a block of rows: 1 MiB in fp32
+CONFIDENCE_TOKENS = 20  # DeepConf, arXiv 2508.15260, section 3
+SMALL_VOCABULARY = (
+    1024  # up to which numpy finds the largest of a row several times as fast as torch, on a CPU
+)
 
 
 def at_least_fp32(values: Tensor) -> Tensor:
@@ -56,6 +62,29 @@ def kl_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
 def rms(hidden: Tensor) -> Tensor:
     """Root mean square over the last dimension, kept, in fp32 at least: ``[..., dim]`` to ``[..., 1]``."""
     return at_least_fp32(hidden).square().mean(-1, keepdim=True).sqrt()
+
+
+def statistics(logprobs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Confidence, self-certainty and lead of distributions, ``[rows, vocab]`` to ``[rows]`` each.
+
+    Confidence is the mean negative log-probability of the 20 likeliest tokens, self-certainty the divergence
+    from the uniform distribution, and the lead how far the likeliest token is ahead of the second, all nats.
+    """
+    found = by_blocks(_statistics, logprobs)
+    return found[:, 0], found[:, 1], found[:, 2]
+
+
+def _statistics(logprobs: Tensor) -> Tensor:
+    size = logprobs.shape[-1]
+    count = min(CONFIDENCE_TOKENS, size)
+    if size <= SMALL_VOCABULARY and logprobs.device.type == "cpu":
+        places = [size - count, max(0, size - 2), size - 1]
+        likeliest = torch.from_numpy(np.partition(logprobs.numpy(), places, -1)[:, size - count :]).flip(-1)
+    else:
+        likeliest = logprobs.topk(count).values
+    lead = likeliest[:, 0] - likeliest[:, 1] if count > 1 else likeliest[:, 0] + torch.inf
+    certainty = -logprobs.mean(-1) - math.log(size)
+    return torch.stack([-likeliest.mean(-1), certainty, lead], -1)
 
 
 # How far a log-probability moves when its sums are taken in another order, nats; docs/reliability.md says

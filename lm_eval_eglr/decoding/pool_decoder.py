@@ -22,16 +22,14 @@ from transformers import (
 
 from lm_eval_eglr.decoding.config import RecursionConfig, SamplingConfig, check_number
 from lm_eval_eglr.decoding.engine import Engine
-from lm_eval_eglr.decoding.grid import Items
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.self_check import check_stack
 from lm_eval_eglr.decoding.request import Request
-from lm_eval_eglr.decoding.rounds import Assignment, Gather, Rounds
 from lm_eval_eglr.decoding.scheduler import Poll
 from lm_eval_eglr.decoding.stopping import StopRule
-from lm_eval_eglr.decoding.strategies import STRATEGIES, Course, Strategy, course_of, read_strategy
-from lm_eval_eglr.decoding.strategies.courses import FixedCourse
-from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS
+from lm_eval_eglr.decoding.strategies import STRATEGIES, STRATEGY_OPTIONS, Course, Strategy, read_strategy
+from lm_eval_eglr.decoding.strategies.grid import FixedCourse, Items
+from lm_eval_eglr.decoding.strategies.rounds import Assignment, Gather, Rounds
 from lm_eval_eglr.decoding.teacher_forcing import token_logprobs
 from lm_eval_eglr.paths import resolve
 from lm_eval_eglr.progress import decoding_bar
@@ -113,7 +111,7 @@ class PoolDecoder:
             trace=trace,
             cuda_graphs=cuda_graphs,
         )
-        self.course: Course = course_of(self.strategy, self.stack.depth, self.engine.costs)
+        self.course: Course = self.strategy.on(self.stack.depth, self.engine.costs)
         self.engine.max_rows = max(max_rows, self.course.rows)
 
     @property
@@ -168,7 +166,8 @@ class PoolDecoder:
             rules: When two answers are equal, for strategies that read answers.
             fallbacks: Where else they look for an answer.
             progress: Whether to show a progress bar.
-            seed: Of the draws of this call; by default the constructor's. The same seed gives the same rollouts
+            seed: Of the draws of this call; by default the constructor's. The same seed gives the same
+            rollouts
                 of the same prompts as long as the weights are the same.
 
         Returns:

@@ -12,8 +12,8 @@ import torch
 from lm_eval_eglr.decoding.model.kv_cache import KVCache, RowStates
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import PrefillPass
-from lm_eval_eglr.decoding.request import Request
-from lm_eval_eglr.decoding.tree import Tree, WaitingRow
+from lm_eval_eglr.decoding.request import Request, WaitingRow
+from lm_eval_eglr.decoding.tree import Tree
 
 PREFILL_CHUNK = 512  # positions per prefill pass
 PREFILL_TOKENS = 8192  # rows × positions per prefill pass, which bounds its activations
@@ -110,8 +110,8 @@ def prefill(
     for each in groups:
         # What is prefilled once more after memory ran out is not counted: it is not of the method's making.
         job = each.rows[0].job
-        if not tree.has_run(job):
-            tree.count_prefill(job, len(each.prefix) - each.begun)
+        if not tree.ledger.has_run(job):
+            tree.ledger.count_prefill(job, len(each.prefix) - each.begun)
 
 
 @dataclass(slots=True)

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from lm_eval_eglr.decoding.config import RecursionConfig
-from lm_eval_eglr.decoding.depth import DepthAxis, ExitRule, KLExit, TopLayers
+from lm_eval_eglr.decoding.depth import UPDATE_RULES, DepthAxis, ExitRule, KLExit, TopLayers
 from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.numerics import entropy
-from lm_eval_eglr.decoding.updates import UPDATE_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,8 @@ class Verdict:
 
 
 class ActiveRecursions:
-    """Applies the top layers to the rows that were gated until their distributions converge, K_max times at most.
+    """Applies the top layers to the rows that were gated until their distributions converge, K_max times at
+    most.
 
     A recursion joins after the pass that gated it and leaves as soon as it has ended. It takes part in passes
     with whatever else there is to run, so that the weights are read once for all; none sees another, and what

@@ -6,7 +6,7 @@ Nothing here waits for the device: drawn tokens and flags are fetched by the hos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,9 @@ from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.config import BranchingConfig
 from lm_eval_eglr.decoding.forking import candidates
 from lm_eval_eglr.decoding.model.passes import PassOutput
-from lm_eval_eglr.decoding.recursion import Verdict
+from lm_eval_eglr.decoding.numerics import statistics
+from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 from lm_eval_eglr.decoding.sampling import BLOCK, draw_tokens, warpers
-from lm_eval_eglr.decoding.telemetry import statistics
 
 FAILED = -1  # drawn from a distribution that is not finite
 
@@ -44,6 +44,46 @@ class Draws:
     plain: int
     branching: Sequence[tuple[BranchingConfig, np.ndarray]] = ()
     plan: _Plan | None = None
+
+    @classmethod
+    def of(
+        cls,
+        cells: np.ndarray,
+        slots: np.ndarray,
+        spans: np.ndarray,
+        starting: np.ndarray,
+        recursions: ActiveRecursions,
+        branching: Callable[[np.ndarray], Sequence[tuple[BranchingConfig, np.ndarray]]],
+    ) -> Draws:
+        """What a pass gives draws to: all cells of rows that it runs, and those of each recursion.
+
+        Args:
+            cells: The live cells, ordered by slot.
+            slots: Their slots.
+            spans: Their spans.
+            starting: Slots of the rows that the pass runs, ascending.
+            recursions: Those in flight, whose distributions come after those of the rows.
+            branching: Which of some cells may fork.
+        """
+        place = np.searchsorted(starting, slots).clip(max=max(0, len(starting) - 1))
+        runs = starting[place] == slots if len(starting) else np.zeros(len(slots), bool)
+        plain, entries = cells[runs], place[runs]
+        if not len(recursions):
+            return cls(plain, entries, len(plain), branching(plain))
+        width = 1 + max(int(recursions.spans.max()), int(spans.max()))
+        keys = recursions.slots * width + recursions.spans
+        order = np.argsort(keys)
+        wanted = slots * width + spans
+        place = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
+        deep = keys[order][place] == wanted
+        items = order[place[deep]]
+        by_item = np.argsort(items, kind="stable")
+        return cls(
+            np.concatenate([plain, cells[deep][by_item]]),
+            np.concatenate([entries, len(starting) + items[by_item]]),
+            len(plain),
+            branching(plain),
+        )
 
 
 @dataclass(slots=True)
@@ -91,7 +131,10 @@ class Sampler:
         if plan.deep is not None:
             table.plain[plan.cells[: draws.plain]] = tokens[: draws.plain]
             ties = ties | (plan.pick(verdict.near) & plan.deep)
-        found, gates = candidates(draws.branching, logprobs, plan.entries)
+        found: list[Tensor] = []
+        gates = changed
+        if draws.branching:
+            found, gates = candidates(draws.branching, logprobs, plan.entries)
         entropies = plan.pick(verdict.entropies)
         table.telemetry[plan.cells, columns] = torch.stack(
             [
@@ -106,7 +149,7 @@ class Sampler:
                 drawn,
                 ties.to(drawn),
                 changed,
-                changed if gates is None else gates,
+                gates,
             ],
             -1,
         )

@@ -10,8 +10,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from lm_eval_eglr.decoding.request import Job, Request
-from lm_eval_eglr.decoding.tree import Tree, WaitingRow
+from lm_eval_eglr.decoding.request import Job, Request, WaitingRow
+from lm_eval_eglr.decoding.tree import Tree
 
 MIN_SAMPLES = 4  # requests that are done before anything is concluded from them
 MARGIN = 1.2  # rows that are reserved over rows that were needed
@@ -71,7 +71,6 @@ class Scheduler:
         self._taken = 0
         self._waiting: deque[list[WaitingRow]] = deque()  # rows of a bundle are placed together
         self._estimator = RowEstimator()
-        self._looked: tuple[int, int] | None = None  # when there was no room the last time
 
     def preempt(self, rows: Sequence[WaitingRow]) -> None:
         """Takes rows that go on before anything else, in their order.
@@ -83,7 +82,6 @@ class Scheduler:
             key = -1 - number if row.job.request.is_preemptible else row.job.index
             bundles.setdefault(key, []).append(row)
         self._waiting.extendleft(reversed(bundles.values()))
-        self._looked = None
 
     def record(self, job: Job) -> None:
         """Learns from a job that is done how many rows one needs."""
@@ -100,13 +98,6 @@ class Scheduler:
         Raises:
             ValueError: If a request needs more rows than there ever may be.
         """
-        if self._looked == (tree.events, self.limit) and tree.count:
-            return []
-        found = self._admit(tree)
-        self._looked = (tree.events, self.limit) if not found else None
-        return found
-
-    def _admit(self, tree: Tree) -> list[WaitingRow]:
         room = self.limit - tree.count
         found: list[WaitingRow] = []
         while self._waiting:

@@ -9,16 +9,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import torch
 from eglr_selectors.pool import Telemetry
-from torch import Tensor
-
-from lm_eval_eglr.decoding.numerics import by_blocks
-
-CONFIDENCE_TOKENS = 20  # DeepConf, arXiv 2508.15260, section 3
-SMALL_VOCABULARY = (
-    1024  # up to which numpy finds the largest of a row several times as fast as torch, on a CPU
-)
 
 FIELDS = (
     "entropy",
@@ -37,29 +28,6 @@ FIELDS = (
 """What a record holds, see :class:`eglr_selectors.pool.Telemetry`; flags are 0 and 1."""
 
 COLUMN = {name: number for number, name in enumerate(FIELDS)}
-
-
-def statistics(logprobs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Confidence, self-certainty and lead of distributions, ``[rows, vocab]`` to ``[rows]`` each.
-
-    Confidence is the mean negative log-probability of the 20 likeliest tokens, self-certainty the divergence
-    from the uniform distribution, and the lead how far the likeliest token is ahead of the second, all nats.
-    """
-    found = by_blocks(_statistics, logprobs)
-    return found[:, 0], found[:, 1], found[:, 2]
-
-
-def _statistics(logprobs: Tensor) -> Tensor:
-    size = logprobs.shape[-1]
-    count = min(CONFIDENCE_TOKENS, size)
-    if size <= SMALL_VOCABULARY and logprobs.device.type == "cpu":
-        places = [size - count, max(0, size - 2), size - 1]
-        likeliest = torch.from_numpy(np.partition(logprobs.numpy(), places, -1)[:, size - count :]).flip(-1)
-    else:
-        likeliest = logprobs.topk(count).values
-    lead = likeliest[:, 0] - likeliest[:, 1] if count > 1 else likeliest[:, 0] + torch.inf
-    certainty = -logprobs.mean(-1) - math.log(size)
-    return torch.stack([-likeliest.mean(-1), certainty, lead], -1)
 
 
 def telemetry_of(records: np.ndarray, *, span: int, depth: int, trace: bool, branches: bool) -> Telemetry:

@@ -1,62 +1,32 @@
 """The rollout tree: rows are distinct prefixes, each run once, that fork where their cells draw apart.
 
 A row is a slot of the cache and the cells that have drawn the same tokens so far. Its numbers are arrays by
-slot; which cells it has is said by :attr:`CellTable.slot`. A step's draws are appended in :meth:`Tree.commit`,
-which loops over what happens (an end, a fork) and never over rows. It first reads what it needs from the device,
-then changes what the host knows, and last copies rows, so that memory may run out anywhere and nothing is lost.
+slot; which cells it has is said by :attr:`CellTable.slot`. A step's draws are appended in
+:meth:`Tree.commit`, which loops over what happens (an end, a fork) and never over rows. It first reads what
+it needs from the device, then changes what the host knows, and last copies rows, so that memory may run out
+anywhere and nothing is lost.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from eglr_selectors.pool import FinishReason, Rollout
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_eglr.decoding.cells import WAITING, CellTable
+from lm_eval_eglr.decoding.cells import ERROR, REASONS, WAITING, CellTable, Ledger
 from lm_eval_eglr.decoding.config import BranchingConfig
 from lm_eval_eglr.decoding.forking import Forks, plan_forks
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.model.runner import Batch
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
-from lm_eval_eglr.decoding.request import Job, Request
+from lm_eval_eglr.decoding.request import Job, Request, StepResult, WaitingRow
 from lm_eval_eglr.decoding.sampler import Draws
 from lm_eval_eglr.decoding.stopping import decode_text
 from lm_eval_eglr.decoding.telemetry import telemetry_of
-
-COUNTED = (
-    "row_passes",
-    "passes",
-    "row_steps",
-    "plain_layer_tokens",
-    "recursion_layer_tokens",
-    "head_evaluations",
-)
-
-
-@dataclass(slots=True)
-class WaitingRow:
-    """A row that has no slot: cells of a job that have drawn the same tokens."""
-
-    job: Job
-    cells: list[int]
-
-
-@dataclass(slots=True)
-class StepResult:
-    """What a step finished.
-
-    Attributes:
-        tokens: Number of tokens drawn.
-        rollouts: Number of rollouts that ended.
-    """
-
-    tokens: int = 0
-    rollouts: int = 0
 
 
 class Tree:
@@ -69,6 +39,7 @@ class Tree:
         token: The newest token, which has not been run yet, by slot.
         job: Index of its job, by slot.
         active: Its recursions in flight, by slot.
+        ledger: What the jobs have cost.
         finished: Jobs whose last rollout has ended.
         preempted: Forked rows that there was no slot for.
         events: Counts changes of which rows there are.
@@ -101,40 +72,29 @@ class Tree:
         self.preempted: list[WaitingRow] = []
         self.events = 0
         self.jobs: list[Job | None] = []
-        self._counts = np.zeros((0, len(COUNTED)), np.int64)  # by job
+        self.ledger = Ledger(depth)
         self._work = np.zeros((0, 2), np.int64)  # layers and heads of the recursions of a slot's token
         self._tokenizer = tokenizer
         self._depth = depth
-        self._ends = np.array(sorted(end_tokens), np.int64)
+        self._end_tokens = np.array(sorted(end_tokens), np.int64)
         self._share = share
         self._trace = trace
         self._live: np.ndarray | None = None
         self._draws: Draws | None = None
 
-    # Jobs begin and go.
-
     def begin(self, request: Request, number: int) -> list[WaitingRow]:
         """Takes in a request; returns the rows that it begins with: one for all cells, or one for each."""
         if None not in self.jobs:
             self.jobs.append(None)
-            self._counts = np.concatenate([self._counts, np.zeros((1, len(COUNTED)), np.int64)])
         index = self.jobs.index(None)
         cells = len(request.cells)
         job = Job(request, number, index, cells, request.rows - cells)
         lines = self.table.add(job, request.cells, range(cells))
         if request.start is not None:
-            try:
-                self.table.start_with(lines, request.start.tokens, request.start.records)
-            except BaseException:
-                self.table.retire(np.array(lines))
-                raise
+            self.table.start_with(lines, request.start.tokens, request.start.records)
         self.jobs[index] = job
-        self._counts[index] = 0
+        self.ledger.open(index)
         return [WaitingRow(job, each) for each in ([lines] if self._share else [[line] for line in lines])]
-
-    def has_run(self, job: Job) -> bool:
-        """Whether a job has had a token drawn."""
-        return bool(self._counts[job.index, COUNTED.index("row_steps")])
 
     def sequence(self, row: WaitingRow) -> list[int]:
         """All tokens of a row: the prompt's and the generated ones, the newest included."""
@@ -178,8 +138,6 @@ class Tree:
         self.events += 1
         self._live = self._draws = None
 
-    # A step.
-
     def live(self) -> tuple[np.ndarray, np.ndarray]:
         """The cells that have a row, ordered by slot, and their slots."""
         if self._live is None:
@@ -192,26 +150,7 @@ class Tree:
         if everyone and self._draws is not None:
             return self._draws
         live, slots = self.live()
-        entry = np.full(self.count, -1)
-        entry[starting] = np.arange(len(starting))
-        entries = entry[slots]
-        chosen = entries >= 0
-        cells, entries = live[chosen], entries[chosen]
-        branching = self._branching(cells)
-        plain = len(cells)
-        if len(recursions):
-            width = self._depth + 1
-            keys = recursions.slots * width + recursions.spans
-            order = np.argsort(keys)
-            deep = live[(self.active[slots] > 0) & (self.table.span[live] > 0)]
-            wanted = self.table.slot[deep] * width + self.table.span[deep]
-            place = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
-            found = keys[order][place] == wanted
-            deep, items = deep[found], order[place[found]]
-            by_item = np.argsort(items, kind="stable")
-            cells = np.concatenate([cells, deep[by_item]])
-            entries = np.concatenate([entries, len(starting) + items[by_item]])
-        draws = Draws(cells, entries, plain, branching)
+        draws = Draws.of(live, slots, self.table.span[live], starting, recursions, self._branching)
         if everyone:
             self._draws = draws
         return draws
@@ -225,11 +164,6 @@ class Tree:
         jobs = self.table.job[cells]
         found = [(config, np.flatnonzero(np.isin(jobs, members))) for config, members in configs.items()]
         return [(config, places) for config, places in found if len(places)]
-
-    def count_pass(self) -> None:
-        """Counts a pass for the jobs that have rows."""
-        rows = np.bincount(self.job[: self.count], minlength=len(self.jobs))
-        self._counts[:, :2] += np.stack([rows, rows > 0], -1)
 
     def commit(
         self,
@@ -267,7 +201,7 @@ class Tree:
         complete[batch.slots] = True
         complete &= active == 0
 
-        branches = Forks([], [], [])
+        branches: Forks | None = None
         try:
             if draws.branching:
                 size = output.logprobs.shape[-1]
@@ -277,12 +211,14 @@ class Tree:
             over = np.flatnonzero(reasons)
             records = table.read(ready[over], lengths[over]) if len(over) else []
         except BaseException:
-            branches.undo(table)
-            self._changed()
+            if branches is not None:
+                branches.undo(table)
+                self._changed()
             raise
 
         # From here on nothing is asked of the device until the host is done.
-        branches.take(table)
+        if branches is not None:
+            branches.take(table)
         table.length[ready] = lengths
         self.position[: self.count] += complete
         self.active[: self.count] = active
@@ -290,17 +226,14 @@ class Tree:
         survivors, dead, broken = ready, starting[:0], starting[:0]
         if len(over):
             survivors = ready[reasons == 0]
-            alive = np.zeros(self.count, bool)
-            alive[table.slot[survivors]] = True
-            dead = np.flatnonzero(complete & ~alive)
-            broken = np.intersect1d(table.slot[ready[reasons == _ERROR]], dead)
-        for place, record in zip(over.tolist(), records, strict=True):
-            self._finish(int(ready[place]), _REASONS[reasons[place]], record)
-        if len(over):
+            dead = np.setdiff1d(np.flatnonzero(complete), table.slot[survivors])
+            broken = np.intersect1d(table.slot[ready[reasons == ERROR]], dead)
+            for place, record in zip(over.tolist(), records, strict=True):
+                self._finish(int(ready[place]), REASONS[reasons[place]], record)
             table.retire(ready[over])
             self._changed()
         new_rows = np.searchsorted(starting, new_slots)
-        forks = self._plan_forks(self._forks(survivors), dead, limit)
+        forks = self._plan_forks(self._forks(survivors, dead), dead, limit)
         lengths_of_forks = int(self.position[[source for source, _ in forks]].max()) if forks else 0
         moves = self._plan_moves(forks, dead)
 
@@ -311,7 +244,8 @@ class Tree:
             cache.clear_row(slot)
         if forks:
             cache.reserve(max(self.count, *(target + 1 for _, target in forks)), lengths_of_forks)
-            cache.copy_rows(*zip(*forks, strict=True), lengths_of_forks)
+            sources, targets = zip(*forks, strict=True)
+            cache.copy_rows(sources, targets, lengths_of_forks)
         if moves:
             sources, targets = zip(*moves, strict=True)
             # A row that is being recursed has its newest token stored, too.
@@ -323,7 +257,7 @@ class Tree:
         """Writes the newest tokens of complete rows behind their last ones.
 
         Returns:
-            Their cells, how long they are with it, and why they end, as index into :data:`_REASONS`; 0 for
+            Their cells, how long they are with it, and why they end, as number into :data:`REASONS`; 0 for
             those that go on.
         """
         table = self.table
@@ -333,7 +267,8 @@ class Tree:
         # A draw that failed is written, too, but not counted.
         table.tokens[ready, lengths] = newest
         lengths = lengths + (newest >= 0)
-        return ready, lengths, self._reasons(ready, newest, lengths)
+        reasons = table.reasons(ready, newest, lengths, self._end_tokens, self._tokenizer)
+        return ready, lengths, reasons
 
     def _to_recurse(self, gated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Slots and spans of the recursions that gated rows begin, each span of a row's cells once."""
@@ -347,29 +282,6 @@ class Tree:
         keys = np.unique(slots[deep] * (self._depth + 1) + spans[deep])
         return keys // (self._depth + 1), keys % (self._depth + 1)
 
-    def _reasons(self, ready: np.ndarray, newest: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Why rollouts end, as index into :data:`_REASONS`; 0 for those that go on."""
-        table = self.table
-        reasons = np.where(lengths >= table.limit[ready], _LENGTH, 0)
-        reasons[(newest[:, None] == self._ends).any(1)] = _STOP
-        if len(table.stops) > 1:
-            watched = np.flatnonzero((table.stop[ready] > 0) & (reasons != _STOP) & (newest >= 0))
-            # A token's text is looked at once per run, so this loop is over few tokens, not over cells.
-            pairs = table.stop[ready[watched]] * (1 << 32) + newest[watched]
-            distinct, inverse = np.unique(pairs, return_inverse=True)
-            may = np.array([self._may_end(pair) for pair in distinct.tolist()], bool)
-            for place in watched[may[inverse]].tolist() if len(watched) else ():
-                cell = int(ready[place])
-                tokens = table.tokens[cell, : lengths[place]].tolist()
-                if table.stops[table.stop[cell]].reached(self._tokenizer, tokens):
-                    reasons[place] = _STOP
-        reasons[newest < 0] = _ERROR
-        return reasons
-
-    def _may_end(self, pair: int) -> bool:
-        token = pair % (1 << 32)
-        return self.table.stops[pair >> 32].may_end(self._tokenizer, token)
-
     def _count_work(self, complete: np.ndarray, recursions: ActiveRecursions, ended: np.ndarray) -> None:
         """Adds to their jobs what the tokens of complete rows have cost."""
         if ended.any():
@@ -377,16 +289,9 @@ class Tree:
             layers = np.array([recursions.axis.layers(span) for span in recursions.spans[ended].tolist()])
             np.add.at(self._work, recursions.slots[ended], np.stack([layers * made, made], -1))
         rows = np.flatnonzero(complete)
-        jobs = self.job[rows]
-        tokens = np.bincount(jobs, minlength=len(self.jobs))
-        self._counts[:, 2:] += tokens[:, None] * np.array([1, self._depth, 0, 1])
-        if recursions.slots.size and self._work[rows].any():
-            np.add.at(self._counts[:, 4:6], jobs, self._work[rows])
+        self.ledger.count_tokens(self.job[rows], self._work[rows] if len(recursions) else None)
+        if len(recursions):
             self._work[rows] = 0
-
-    def count_prefill(self, job: Job, positions: int) -> None:
-        """Adds what reading a job's prompt has cost."""
-        self._counts[job.index, COUNTED.index("plain_layer_tokens")] += self._depth * positions
 
     def _finish(self, cell: int, reason: FinishReason, records: np.ndarray) -> None:
         """Ends a rollout, and its job with its last one."""
@@ -405,16 +310,14 @@ class Tree:
         job.finished.append((int(table.order[cell]), rollout))
         job.live -= 1
         if not job.live:
-            for name, value in zip(COUNTED, self._counts[job.index].tolist(), strict=True):
-                setattr(job, name, value)
+            self.ledger.close(job)
             self.jobs[job.index] = None
             self.finished.append(job)
 
-    def _forks(self, survivors: np.ndarray) -> list[tuple[int, list[int]]]:
+    def _forks(self, survivors: np.ndarray, dead: np.ndarray) -> list[tuple[int, list[int]]]:
         """Rows that part from others, with the slots of these; notes the newest token of those that stay."""
         slots = self.table.slot[survivors]
-        if len(self.live()[0]) == self.count:
-            # Every row has one cell.
+        if len(self.live()[0]) == self.count - len(dead):  # every row has one cell
             self.token[slots] = self.table.drawn[survivors]
             return []
         distinct, first, counts = np.unique(slots, return_index=True, return_counts=True)
@@ -483,7 +386,3 @@ class Tree:
         self.count = count
         self._changed()
         return moves
-
-
-_STOP, _LENGTH, _ERROR = 1, 2, 3
-_REASONS: dict[int, FinishReason] = {_STOP: "stop", _LENGTH: "length", _ERROR: "error"}

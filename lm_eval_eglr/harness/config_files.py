@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from lm_eval_eglr.paths import tasks_folder
 
@@ -42,6 +42,15 @@ def refuse_base_60(path: Path) -> None:
                         f"{path}, line {scalar.start_mark.line + 1}: {key.value}: YAML reads {scalar.value} "
                         f'as the number {number:g}; write it in quotes, {key.value}: "{scalar.value}"'
                     )
+
+
+def model_of(path: str | None) -> str | None:
+    """The model that a file for ``--config`` names; ``None`` if it cannot be told."""
+    try:
+        config = yaml.safe_load(Path(path or "").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    return str(config.get("model")) if isinstance(config, dict) else None
 
 
 def _scalars(node: yaml.Node) -> Iterator[yaml.ScalarNode]:

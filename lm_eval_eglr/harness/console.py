@@ -15,6 +15,7 @@ import eglr_selectors
 import lm_eval
 
 import lm_eval_eglr
+from lm_eval_eglr.harness.config_files import model_of
 
 DEBUG = "LM_EVAL_EGLR_DEBUG"
 LOGGERS = ("lm_eval_eglr", "eglr_selectors")
@@ -56,13 +57,14 @@ def one_line_errors(arguments: argparse.Namespace, our_models: tuple[str, ...]) 
     Raises:
         SystemExit: Instead of a user's error (1) or an interruption (130).
     """
-    ours = getattr(arguments, "model", None) in our_models
+    model = getattr(arguments, "model", None) or model_of(getattr(arguments, "config", None))
+    ours = model in our_models
     try:
         yield
     except KeyboardInterrupt as error:
         if debugging() or not ours:
             raise
-        if not getattr(error, "__notes__", None):  # else the store has said it
+        if not error.args:  # else the store has said it
             kept = "rollouts" in (getattr(arguments, "model_args", None) or {})
             print(
                 "interrupted: the same command continues with what is missing"

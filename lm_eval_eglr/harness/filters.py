@@ -152,7 +152,8 @@ class SelectFilter(Filter):
 
         A selector that raises is undefined on that document, which is warned of once.
         """
-        selected, failed = [], []
+        selected: list[SelectedText] = []
+        failed: list[tuple[Any, Exception]] = []
         for parsed, doc in zip(self.reader.parsed(list(resps), docs), docs, strict=True):
             try:
                 selection = self.selector(parsed)
@@ -161,16 +162,16 @@ class SelectFilter(Filter):
                 failed.append((doc.get("id", len(selected)), error))
             selected.append(self._text(parsed, selection))
         if failed:
-            document, error = failed[0]
+            document, first = failed[0]
             logger.warning(
-                "selector %s raised on %d of %d documents, so it has no row (first: document %s: %s: %s)",
+                "selector %s raised on %d of %d documents and is undefined there (first: %s: %s: %s)",
                 self.selector.label,
                 len(failed),
                 len(selected),
                 document,
-                type(error).__name__,
-                error,
-                exc_info=error if debugging() else None,
+                type(first).__name__,
+                first,
+                exc_info=first if debugging() else None,
             )
         else:
             self._say_undefined(
@@ -179,11 +180,11 @@ class SelectFilter(Filter):
         return selected
 
     def _say_undefined(self, reasons: Sequence[str], count: int) -> None:
-        """Says why lm_eval's table has no row of this selector."""
+        """Says why lm_eval's table has no figure of this selector."""
         if reasons:
             logger.log(
                 logging.INFO if self._by_default else logging.WARNING,
-                "selector %s is undefined on %d of %d documents, so it has no row (%s)",
+                "selector %s is undefined on %d of %d documents (%s)",
                 self.selector.label,
                 len(reasons),
                 count,

@@ -12,8 +12,8 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.strategies import Grid
-from lm_eval_eglr.decoding.strategies.options import strategy_name
+from lm_eval_eglr.decoding.strategies import strategy_name
+from lm_eval_eglr.decoding.strategies.grid import Grid
 from lm_eval_eglr.store import Manifest
 
 SAMPLED_WEIGHTS = 64
@@ -49,8 +49,8 @@ def manifest_of(decoder: PoolDecoder, model: PreTrainedModel, name: str, revisio
 
 
 def _options(decoder: PoolDecoder) -> dict[str, object]:
-    """The strategy's options but for those that the cells say; a budget by labels is said aloud."""
-    options = dataclasses.asdict(decoder.strategy)
+    """The strategy's options but for those that the cells say; ``budget=labels`` is recorded explicitly."""
+    options = dataclasses.asdict(decoder.strategy)  # type: ignore[call-overload]  # every strategy is one
     shown = {name: value for name, value in options.items() if name not in ("spans", "temperatures")}
     if shown.get("budget") == "labels":
         shown["budget"] = "labels (uses reference)"

@@ -17,10 +17,10 @@ from lm_eval.models.utils import postprocess_generated_text
 
 from lm_eval_eglr.calibration import measured_gate_rate
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.grid import Items
 from lm_eval_eglr.decoding.pool_decoder import read_options
 from lm_eval_eglr.decoding.request import Request
-from lm_eval_eglr.decoding.rounds import Assignment
+from lm_eval_eglr.decoding.strategies.grid import Items
+from lm_eval_eglr.decoding.strategies.rounds import Assignment
 from lm_eval_eglr.harness.fingerprint import manifest_of
 from lm_eval_eglr.harness.instances import FALLBACKS, PoolResponse, keys_of
 from lm_eval_eglr.harness.model_arguments import (
@@ -34,6 +34,7 @@ from lm_eval_eglr.harness.model_arguments import (
     quantization,
     refuse_empty,
     refuse_unknown,
+    require_extras,
 )
 from lm_eval_eglr.harness.planning import GREEDY, Planner
 from lm_eval_eglr.harness.processes import budget_group_digests, duplicate_requests, gather, with_all_metrics
@@ -93,6 +94,7 @@ class EGLRLM(HFLM):
         refuse_empty({"temperatures": temperatures, "rollouts": rollouts, "selector": selector})
         own = {key: kwargs.pop(key) for key in DECODING_OPTIONS if key in kwargs}
         refuse_unknown(kwargs, OWN_OPTIONS, inspect.signature(HFLM.__init__).parameters)
+        require_extras(kwargs)
         read_options(strategy, {"spans": spans, "temperatures": temperatures, **own})
         for option, value in (("trace", trace), ("cuda_graphs", cuda_graphs)):
             if not isinstance(value, bool):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lm_eval_eglr.decoding.pool_decoder import RECURSION_OPTIONS, SAMPLING_OPTIONS
-from lm_eval_eglr.decoding.strategies.options import STRATEGY_OPTIONS
+from lm_eval_eglr.decoding.strategies import STRATEGY_OPTIONS
 
 DECODING_OPTIONS = (*STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS)
 OWN_OPTIONS = (
@@ -57,6 +58,20 @@ FROM_PRETRAINED = (
     "use_safetensors",
     "variant",
 )
+
+
+# Arguments of hf that need a package which is not installed with this one: argument, package, extra.
+OPTIONAL = (("gguf_file", "gguf", "gguf"), ("peft", "peft", "peft"))
+
+
+def require_extras(kwargs: Mapping[str, Any]) -> None:
+    """Raises ModuleNotFoundError if an argument needs a package that is not there, with what to install."""
+    for argument, package, extra in OPTIONAL:
+        if kwargs.get(argument) and importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(
+                f"{argument}={kwargs[argument]!r}: needs {package}: pip install 'lm-eval-eglr[{extra}]'",
+                name=package,
+            )
 
 
 def refuse_unknown(kwargs: Mapping[str, Any], own: Iterable[str], hflm: Iterable[str]) -> None:

@@ -12,13 +12,12 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.budget import Key
-from lm_eval_eglr.decoding.model.memory import rows_that_fit
+from lm_eval_eglr.decoding.model.kv_cache import rows_that_fit
 from lm_eval_eglr.decoding.pool_decoder import DocumentKeys
 from lm_eval_eglr.decoding.request import Request
-from lm_eval_eglr.decoding.rounds import Assignment
 from lm_eval_eglr.decoding.stopping import StopRule
-from lm_eval_eglr.decoding.strategies.courses import FixedCourse
+from lm_eval_eglr.decoding.strategies.grid import FixedCourse
+from lm_eval_eglr.decoding.strategies.rounds import Assignment, Key
 from lm_eval_eglr.harness.generation import check_known, check_length
 from lm_eval_eglr.harness.instances import FALLBACKS, PoolRequest
 from lm_eval_eglr.harness.model_arguments import DRAW_OPTIONS, GENERATION_OPTIONS

@@ -158,10 +158,12 @@ def order_rows(module: ModuleType) -> None:
         from lm_eval_eglr.harness.row_order import ordered_rows
 
         configs = result_dict.get("configs", {})
-        shown = {
-            name: ordered_rows(metrics, has_our_filter(configs.get(name, {})))
-            for name, metrics in result_dict[column].items()
-        }
+        shown = {}
+        for name, metrics in result_dict[column].items():
+            config = configs.get(name, {})
+            selects = has_our_filter(config)
+            asked = selects or "selectors" in (config.get("metadata") or {})
+            shown[name] = ordered_rows(metrics, selects, by_default=not asked)
         return original({**result_dict, column: shown}, column, *args, **kwargs)
 
     _replace(module, "make_table", make_table)

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import torch.distributed
 from lm_eval.api.instance import Instance
 
-from lm_eval_eglr.decoding.budget import Key
 from lm_eval_eglr.decoding.request import Request
+from lm_eval_eglr.decoding.strategies.rounds import Key
 from lm_eval_eglr.harness.instances import PoolRequest
 
 Item = TypeVar("Item")

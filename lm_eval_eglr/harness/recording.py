@@ -89,7 +89,8 @@ def recording(
             )
         try:
             yield record
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interruption:
+            interruption.args = ("the store has said how to go on",)
             logger.warning(
                 "interrupted: %s holds %d pools; the same command continues with the missing ones",
                 writer.folder,

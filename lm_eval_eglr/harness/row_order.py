@@ -31,7 +31,9 @@ class RankedKey(str):
         return self.rank > other.rank if isinstance(other, RankedKey) else str(self) > other
 
 
-def ordered_rows(metrics: Mapping[str, Any], selects: bool = False) -> dict[str, Any]:
+def ordered_rows(
+    metrics: Mapping[str, Any], selects: bool = False, by_default: bool = True
+) -> dict[str, Any]:
     """The metrics of one task or group, without undefined rows, under keys that sort as they are read.
 
     Greedy and majority come first, then the other selectors by name, then oracles, then the pool's own
@@ -40,6 +42,7 @@ def ordered_rows(metrics: Mapping[str, Any], selects: bool = False) -> dict[str,
     Args:
         metrics: ``"exact_match,majority"`` and the like to their values, as lm_eval's results have them.
         selects: Whether the task is known to use our filter.
+        by_default: Whether nobody has asked for these selectors; a row that was asked for says NaN.
     """
     if not selects and not any(_is_ours(*_split(key)) for key in metrics):
         return dict(metrics)
@@ -47,7 +50,7 @@ def ordered_rows(metrics: Mapping[str, Any], selects: bool = False) -> dict[str,
     ordered: dict[str, Any] = {}
     for key, value in metrics.items():
         metric, row = _split(key)
-        if key in undefined and not metric.endswith("_stderr"):
+        if key in undefined and not metric.endswith("_stderr") and (by_default or row == POOL):
             continue
         ranked = RankedKey(key)
         ranked.rank = _rank(metric, row)

@@ -13,6 +13,7 @@ from lm_eval.tasks._index import Entry, Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 from lm_eval.utils import simple_parse_args_string
 
+from lm_eval_eglr.backends.sampled_pools import SampledPools
 from lm_eval_eglr.harness.config_files import has_our_class, has_our_filter
 from lm_eval_eglr.harness.filter_tasks import adapt, asks_for_pools
 from lm_eval_eglr.harness.generation import check_for_pool
@@ -21,7 +22,8 @@ from lm_eval_eglr.harness.task import METADATA_OPTIONS, EGLRTask
 
 logger = logging.getLogger(__name__)
 
-MODEL = "hf-eglr"
+POOL_MODELS = ("hf-eglr", "vllm-eglr", "server-eglr")
+"""Models that decode pools, and draw by a ``seed`` of theirs."""
 
 
 def check_run(given: dict[str, Any]) -> None:
@@ -38,7 +40,7 @@ def check_run(given: dict[str, Any]) -> None:
     """
     arguments = _mapping(given.get("model_args"))
     model, specs = given["model"], given.get("tasks") or []
-    is_ours = model == MODEL
+    is_ours = model in POOL_MODELS
     if is_ours:
         given["model_args"] = _with_seed(given.get("model_args"), arguments, given.get("random_seed", 0))
     manager = given.get("task_manager")
@@ -56,7 +58,7 @@ def check_run(given: dict[str, Any]) -> None:
             given["tasks"] = [each for objects in loaded for each in objects]
     pools = bool(ours) or arguments.get("selector", "greedy") != "greedy"
     if is_ours and pools:
-        if ours:
+        if ours and model == "hf-eglr":  # the others can draw by request, too
             check_for_pool(_mapping(given.get("gen_kwargs")))
         refuse_response_cache(given.get("use_cache"))
         if given.get("predict_only") and not arguments.get("rollouts"):
@@ -83,14 +85,15 @@ def check_evaluation(given: Mapping[str, Any]) -> None:
     ours = [task for task in tasks if isinstance(task, EGLRTask)]
     loaded_lm = vars(lm).get("lm", lm)  # behind the response cache
     decodes_pools = getattr(type(loaded_lm), "DECODES_POOLS", False)
+    repeats_differ = decodes_pools or isinstance(loaded_lm, SampledPools)
     if lm.world_size > 1:
         theirs = [task for task in tasks if not (decodes_pools and isinstance(task, EGLRTask))]
         refuse_idle_processes(lm.world_size, theirs, given.get("limit"), given.get("samples"))
-    if decodes_pools and lm is not loaded_lm and (ours or any(map(asks_for_pools, tasks))):
+    if repeats_differ and lm is not loaded_lm and (ours or any(map(asks_for_pools, tasks))):
         refuse_response_cache(lm.cache_db)
     if lm.rank != 0:
         return
-    if not decodes_pools:
+    if not repeats_differ:
         for task in ours:
             _warn_of_equal_texts(task)
     # Only a tokenizer that is loaded: of some backends it is a property that asks the hub.

@@ -36,6 +36,7 @@ from lm_eval_eglr.harness.instances import PoolRequest, PoolResponse
 from lm_eval_eglr.harness.processes import placeholders
 from lm_eval_eglr.harness.row_order import POOL, USES_REFERENCE
 from lm_eval_eglr.harness.scores import METRICS, score
+from lm_eval_eglr.harness.undefined_rows import drop_undefined_rows
 from lm_eval_eglr.problems.dataset import load_problems
 from lm_eval_eglr.problems.prompts import COMPLETION, STOP, completion_prompt, prompt_hash
 from lm_eval_eglr.problems.source import Source
@@ -71,6 +72,7 @@ class EGLRTask(ConfigurableTask):
         self._reader = PoolReader("answer", Rules.named(metadata.get("rules", "math")), fallbacks)
         if metadata.get("data_dir") == "":
             raise ValueError("data_dir='': expected a folder; is a variable not set?")
+        self._several_processes = False
         self._by_default = metadata.get("selectors") is None
         names = chosen_selectors(metadata.get("selectors"))
         super().__init__(config=options, **kwargs)
@@ -121,6 +123,7 @@ class EGLRTask(ConfigurableTask):
             kwargs["cache_requests"] = False
         shared = {key: kwargs.get(key) for key in ("limit", "samples")}
         rank, world_size = kwargs.get("rank", 0), kwargs.get("world_size", 1)
+        self._several_processes = world_size > 1
         mine = self.doc_iterator(rank=rank, world_size=world_size, **shared)
         if rank == 0 or next(mine, None) is not None:
             super().build_all_requests(**kwargs)
@@ -187,6 +190,8 @@ class EGLRTask(ConfigurableTask):
                 pipeline.name = pipeline.name.removesuffix(USES_REFERENCE) + USES_REFERENCE
         warn_of_equal_repeats(self.task_name, self._instances or ())
         filtered: list[Instance] | None = super().apply_filters()
+        if self._by_default:
+            drop_undefined_rows(self._instances or (), self._several_processes)
         keep_all_texts(self._instances or (), self._reader)
         return filtered
 

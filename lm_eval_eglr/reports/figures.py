@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -288,11 +289,19 @@ def entropy_histogram(pools: Sequence[ParsedPool]) -> go.Figure:
     return figure
 
 
-def entropy_distribution(entropies: np.ndarray, threshold: float) -> go.Figure:
-    """The entropies of tokens, nats, ``[tokens]``, with the gate's threshold."""
-    figure = go.Figure(go.Histogram(x=entropies, nbinsx=60, histnorm="percent", marker_color=BLUE))
-    figure.add_vline(threshold, line_color=ORANGE, annotation_text=f"τ = {threshold:.3f}")
+def entropy_distribution(edges: np.ndarray, shares: np.ndarray, threshold: float) -> go.Figure:
+    """Entropies of tokens in logarithmic bins, with the gate's threshold.
+
+    Args:
+        edges: Of the bins, nats, ``[bins + 1]``.
+        shares: Of all tokens, ``[bins]``.
+        threshold: τ, nats.
+    """
+    names = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
+    template = "%{x} nats: %{y:.1f} %<extra></extra>"
+    figure = go.Figure(go.Bar(x=names, y=100 * shares, marker_color=BLUE, hovertemplate=template))
+    place = int(np.searchsorted(edges, threshold, side="right")) - 1
+    figure.add_vline(place, line_color=ORANGE, annotation_text=f"τ = {threshold:.3g}")
     figure.update_xaxes(title="entropy of the plain next-token distribution, nats")
     figure.update_yaxes(title="% of tokens")
-    styled(figure)
-    return figure
+    return styled(figure)

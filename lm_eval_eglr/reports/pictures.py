@@ -37,6 +37,7 @@ def write_pictures(runs: Sequence[Run], folder: Path, kind: str) -> list[Path]:
     except (ValueError, RuntimeError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"--figures: cannot draw ({reason}); it needs kaleido and Chromium or Chrome"
+            f"--figures: cannot draw ({reason}); it needs Chromium or Chrome, and "
+            "pip install 'lm-eval-eglr[figures]'"
         ) from None
     return list(pictures)

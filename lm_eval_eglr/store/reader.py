@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eglr_selectors import ParsedPool, RolloutPool, parse_documents
 
 from lm_eval_eglr.store.folder import PoolPath, pool_paths, warn_of_strays
+from lm_eval_eglr.store.frame import frame_of
 from lm_eval_eglr.store.manifest import Manifest, read_plans
 from lm_eval_eglr.store.pool_file import decode
 from lm_eval_eglr.store.pool_key import Place, PoolKey
+
+if TYPE_CHECKING:
+    import pandas
 
 Progress = Callable[[list[PoolPath]], Iterable[PoolPath]]
 
@@ -44,7 +49,7 @@ class Document:
         return self.key.fields
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Store:
     """A store as it was when it was read.
 
@@ -87,6 +92,29 @@ class Store:
             ],
         )
         return [Document(*pair) for pair in zip(heads, parsed, strict=True)]
+
+    def to_pandas(self, task: str | None = None) -> pandas.DataFrame:
+        """Returns a table with one row per rollout: cell, answer, whether it is right, how it was decoded.
+
+        ``correct`` is missing where there is no reference or the answer could not be graded. The problem's
+        own fields have columns that begin with ``field_``.
+
+        Args:
+            task: Only this task.
+
+        Raises:
+            ValueError: If the task has no pools here.
+        """
+        names = self.tasks if task is None else [task]
+        return frame_of((each.key, each.parsed) for name in names for each in self.documents(name))
+
+    def __repr__(self) -> str:
+        counts = Counter(stored.key.task for stored in self.pools)
+        tasks = ", ".join(f"{task}: {count} pools" for task, count in sorted(counts.items()))
+        rollouts = sum(len(stored.pool) for stored in self.pools)
+        missing = f", {len(self.missing)} missing" if self.missing else ""
+        content = f"{tasks or 'no pools'}, {rollouts} rollouts{missing}"
+        return f"Store({str(self.folder)!r}: {self.manifest.model}; {content})"
 
 
 def read_store(folder: str | Path, progress: Progress = iter) -> Store:

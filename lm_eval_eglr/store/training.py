@@ -32,6 +32,7 @@ class TrainingRow:
         truncated: Whether the token limit cut it off.
         span: L of its cell.
         temperature: T of its cell.
+        answer: The answer that was read from it, ``None`` if there is none.
     """
 
     prompt: str
@@ -44,10 +45,12 @@ class TrainingRow:
     truncated: bool
     span: int
     temperature: float | None
+    answer: str | None = None
 
     def to_record(self) -> dict[str, Any]:
-        """The row as JSON-ready values."""
+        """The row as JSON-ready values: what a trainer takes."""
         record = asdict(self)
+        del record["answer"]
         record["completion_ids"] = list(self.completion_ids)
         record["logprobs"] = None if self.logprobs is None else list(self.logprobs)
         return record
@@ -88,6 +91,7 @@ def _group(document: Document) -> Iterator[TrainingRow]:
             rollout.truncated,
             rollout.cell.span,
             rollout.cell.temperature,
+            None if (answer := parsed.answers[i]) is None else answer.text,
         )
 
 

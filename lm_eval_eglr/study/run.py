@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lm_eval_eglr.decoding.grid import Cell, parse_temperatures
+from lm_eval_eglr.decoding.strategies.grid import Cell, parse_temperatures
 from lm_eval_eglr.paths import tasks_folder
 from lm_eval_eglr.store import Manifest
 

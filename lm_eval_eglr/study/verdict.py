@@ -79,7 +79,7 @@ def verdict(studies: Sequence[Matched]) -> list[str]:
         f"{view} {shown[name]} %" for name, view in views.items() if not any(map(math.isnan, figures[name]))
     ]
     lines = [
-        f"With an oracle more rollouts solve more, as published: on {names} {', '.join(parts)}.",
+        f"With an oracle more rollouts solve more, as published. On {names}: {', '.join(parts)}.",
     ]
     oracle, majority = (pooled_difference(paired, name) for name in ("oracle", "majority"))
     lines.append(

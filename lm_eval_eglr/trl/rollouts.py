@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +15,8 @@ from accelerate.utils import gather_object
 from eglr_selectors.pool import Cell, Rollout
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_eglr.decoding.grid import Items, grid_cells, parse_spans, parse_temperatures
 from lm_eval_eglr.decoding.pool_decoder import DEFAULT_ROWS, PoolDecoder, Prompt, read_options
+from lm_eval_eglr.decoding.strategies.grid import Items, grid_cells, parse_spans, parse_temperatures
 
 UNUSED_SETTINGS = {
     "top_p": "top_p",
@@ -25,6 +26,10 @@ UNUSED_SETTINGS = {
     "generation_kwargs": "",
 }
 """Settings of GRPOConfig that a rollout function never sees, and the option here that does the same."""
+UNCORRECTED = (
+    "this trainer takes the pools for rollouts of the policy that it trains; "
+    "PoolGRPOTrainer weighs them by the importance ratio"
+)
 EXTRA_FIELDS = ("cell", "span", "temperature", "truncated", "telemetry")
 """Fields that reward functions get beside TRL's own, one value per completion."""
 
@@ -144,7 +149,7 @@ class PoolRollouts:
                     seed=mixed_seed(seed, mode, step, call, occurrence),
                 )
             rollouts.update(zip(places, (pool.rollouts for pool in pools), strict=True))
-        prompt_ids = [decoder.encode(share.prompt)[1] for share in shares]
+        prompt_ids = [decoder.encode(share.prompt) for share in shares]
         return _columns([(prompt_ids[place], each) for place in sorted(rollouts) for each in rollouts[place]])
 
     def bind(self, trainer: Any) -> PoolDecoder:
@@ -157,6 +162,8 @@ class PoolRollouts:
         model = trainer.model
         if self._decoder is None or self._model is not model:
             _refuse_unsupported(trainer)
+            if getattr(trainer, "importance_sampling_mode", None) is None:
+                warnings.warn(UNCORRECTED, stacklevel=2)
             tokenizer = trainer.processing_class
             with _own_forward(model):
                 self._decoder = _TemplateDecoder(
@@ -200,9 +207,9 @@ class _TemplateDecoder(PoolDecoder):
 
     template_options: dict[str, Any]
 
-    def encode(self, prompt: Prompt) -> tuple[str, list[int]]:
+    def _encode(self, prompt: Prompt) -> tuple[str, list[int]]:
         if isinstance(prompt, str) or not self.template_options:
-            return super().encode(prompt)
+            return super()._encode(prompt)
         text = self.tokenizer.apply_chat_template(
             [dict(message) for message in prompt],
             tokenize=False,

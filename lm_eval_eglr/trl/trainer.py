@@ -25,7 +25,8 @@ class PoolGRPOTrainer(GRPOTrainer):
     such a difference only where vLLM draws, so with any other ``rollout_func`` it takes q for p, and its
     gradient is that of another objective. This class multiplies the loss of each token by p/q, truncated
     (arXiv 1802.01561, section 4; TRL's own options for vLLM): through the advantages, which TRL lets have
-    one value per token. q is what the rollout function returns as ``logprobs``; p is computed in eval mode.
+    one value per token. q is what the rollout function returns as ``logprobs``; p is computed in eval mode,
+    unless TRL has computed it already, where its rollouts serve several steps.
 
     With ``token_truncate`` a token's ratio is its own. That leaves out how often its prefix is met, and its
     variance does not grow with the length. ``sequence_truncate`` takes the product over the rollout:

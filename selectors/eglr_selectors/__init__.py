@@ -1,5 +1,7 @@
 """Selection from pools of rollouts: pools, answers, selectors. Imports neither torch nor lm_eval."""
 
+from typing import Any
+
 from eglr_selectors.grading import (
     Answer,
     Rules,
@@ -71,3 +73,12 @@ __all__ = [
     "undefined",
     "vote",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Read when it is asked for: the version stands in pyproject.toml only.
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("lm-eval-eglr")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, overload
 
-from eglr_selectors.grading import DEFAULT, Answer, Rules, classes_many, extract, grade_many
+from eglr_selectors.grading import DEFAULT, Answer, Rules, extract, grade_many, partitions
 from eglr_selectors.pool import Rollout, RolloutPool
 
 
@@ -43,7 +44,11 @@ class _Grades:
         return {pair: verdict.correct for pair, verdict in zip(pairs, verdicts, strict=True)}
 
 
-@dataclass(frozen=True, eq=False)
+SHOWN = 4
+"""Answers that a pool's ``repr`` names."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class ParsedPool:
     """A pool of rollouts together with the answers read from them.
 
@@ -55,6 +60,7 @@ class ParsedPool:
         classes: Equivalence class of each answer, the same number for equal answers; -1 for none.
         reference: The reference answer; ``None`` if it is not known, or hidden from a selector.
         problem: The problem as stated; the pool's prompt unless the caller said otherwise.
+        undecided: How many pairs of its distinct answers ran out of the grader's time; they count as unequal.
     """
 
     pool: RolloutPool
@@ -63,6 +69,7 @@ class ParsedPool:
     reference: str | None = None
     problem: str = ""
     _graded: Callable[[], tuple[bool | None, ...]] | None = field(default=None, repr=False)
+    undecided: int = 0
     _remembered: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -76,8 +83,33 @@ class ParsedPool:
     def __iter__(self) -> Iterator[Rollout]:
         return iter(self.pool)
 
-    def __getitem__(self, index: int) -> Rollout:
+    @overload
+    def __getitem__(self, index: int) -> Rollout: ...
+    @overload
+    def __getitem__(self, index: tuple[int, float | None]) -> ParsedPool: ...
+    @overload
+    def __getitem__(self, index: tuple[int, float | None, int]) -> Rollout: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        """A rollout by its place, or the rollouts of a cell by ``parsed[span, temperature]``."""
+        if isinstance(index, tuple) and len(index) == 2:
+            return self.subset(self.pool.indices_of(*index))
         return self.pool[index]
+
+    def __repr__(self) -> str:
+        answers = {self.classes[i]: self.answers[i].text for i in reversed(self.answered)}  # type: ignore[union-attr]
+        counts = Counter(self.classes[i] for i in self.answered).most_common()
+        shown = ", ".join(f"{answers[number]} × {count}" for number, count in counts[:SHOWN])
+        shown += f", {len(counts) - SHOWN} others" if len(counts) > SHOWN else ""
+        reference = "" if self.reference is None else f"; reference {self.reference}"
+        return f"ParsedPool({len(self)} rollouts; answers {shown or 'none'}{reference})"
+
+    def _repr_html_(self) -> str:
+        """The matrix of answers, right ones green, for notebooks."""
+        texts = [None if answer is None else answer.text for answer in self.answers]
+        known = self.reference is not None
+        correct = self.correct if known else [None if text is None else False for text in texts]
+        return self.pool.matrix_html(texts, correct, self.reference)
 
     @cached_property
     def correct(self) -> tuple[bool | None, ...]:
@@ -181,16 +213,17 @@ def parse_pools(
         if len(values) != len(pools):
             raise ValueError(f"{name}: {len(values)} values for {len(pools)} pools")
     answers = [tuple(_read_answer(rollout, fallbacks) for rollout in pool) for pool in pools]
-    numbers = classes_many(answers, rules)
+    sorted_answers = partitions(answers, rules)
     grades = _Grades(golds, answers, rules)
     return [
         ParsedPool(
             pool,
             answers[i],
-            tuple(numbers[i]),
+            tuple(sorted_answers[i].numbers),
             golds[i],
             statements[i],
             None if golds[i] is None else partial(grades.of_pool, i),
+            sorted_answers[i].undecided,
         )
         for i, pool in enumerate(pools)
     ]

@@ -7,10 +7,15 @@ pickled between processes and written as JSON.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, overload
+
+from eglr_selectors.answer_matrix import Entry, matrix_html
+from eglr_selectors.grading import extract
 
 FinishReason = Literal["stop", "length", "error", "unknown"]
 """Why a rollout ended: an end-of-sequence token or stop string, the token limit, non-finite logits
@@ -86,7 +91,8 @@ class Telemetry:
         token_changes: 1 for each of the ``changed_tokens``, 0 for other tokens.
         token_sampling_logprobs: Log-probability of each token under the distribution that it was really drawn
             from, nats: recursed, tempered, truncated and renormalised. 0 where nothing was drawn: in a greedy
-            cell, and at the token with which a branch parts from its parent. Empty in pools of older versions.
+            cell, and at the token with which a branch parts from its parent. Empty in pools of older
+            versions.
     """
 
     mean_entropy: float = math.nan
@@ -119,7 +125,7 @@ class Telemetry:
         return self.converged_tokens / self.gated_tokens if self.gated_tokens else math.nan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Rollout:
     """One generated continuation of a prompt.
 
@@ -148,6 +154,10 @@ class Rollout:
     def truncated(self) -> bool:
         """Whether the token limit cut it off."""
         return self.finish_reason == "length"
+
+    def __repr__(self) -> str:
+        length = f", {len(self.tokens)} tokens" if self.tokens else ""
+        return f"Rollout({self.cell}, {self.finish_reason}{length}, {_end(self.text)!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +189,19 @@ class PoolCost:
     flops_per_layer_token: float = 0.0
     flops_per_head_evaluation: float = 0.0
 
+    def __add__(self, other: PoolCost) -> PoolCost:
+        """The cost of two pools of one model; what a unit of work costs stays, and is 0 where they differ."""
+        per_unit = ("flops_per_layer_token", "flops_per_head_evaluation")
+        values: dict[str, Any] = {}
+        for each in dataclasses.fields(self):
+            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            values[each.name] = (
+                mine + theirs if each.name not in per_unit else mine if mine == theirs else 0.0
+            )
+        return PoolCost(**values)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class RolloutPool:
     """All rollouts of one prompt, in grid order (spans outermost, then temperatures, then samples).
 
@@ -205,8 +226,100 @@ class RolloutPool:
     def __iter__(self) -> Iterator[Rollout]:
         return iter(self.rollouts)
 
-    def __getitem__(self, index: int) -> Rollout:
-        return self.rollouts[index]
+    @overload
+    def __getitem__(self, index: int) -> Rollout: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Rollout, ...]: ...
+    @overload
+    def __getitem__(self, index: tuple[int, float | None]) -> RolloutPool: ...
+    @overload
+    def __getitem__(self, index: tuple[int, float | None, int]) -> Rollout: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        """A rollout by its place, the samples of a cell by ``pool[span, temperature]``, or one of them.
+
+        ``pool[4, 0.7]`` is a pool of the rollouts of span 4 and temperature 0.7, ``pool[4, 0.7, 1]`` the
+        second of them.
+
+        Raises:
+            KeyError: If there is no such cell.
+            IndexError: If there is no such place.
+        """
+        if not isinstance(index, tuple):
+            return self.rollouts[index]
+        chosen = self.indices_of(*index)
+        if len(index) == 3:
+            return self.rollouts[chosen[0]]
+        return dataclasses.replace(self, rollouts=tuple(self.rollouts[i] for i in chosen), cost=None)
+
+    def indices_of(self, span: int, temperature: float | None, sample: int | None = None) -> list[int]:
+        """Returns the places of a cell's rollouts.
+
+        Args:
+            span: L of the cell.
+            temperature: T of the cell.
+            sample: Which of its samples; ``None`` for all.
+
+        Raises:
+            KeyError: If there is none.
+        """
+        found = [
+            i
+            for i, rollout in enumerate(self.rollouts)
+            if (rollout.cell.span, rollout.cell.temperature) == (span, temperature)
+            and sample in (None, rollout.cell.sample)
+        ]
+        if not found:
+            wanted = f"span {span}, temperature {temperature}"
+            wanted += "" if sample is None else f", sample {sample}"
+            raise KeyError(f"{wanted}: the pool has {self._axes() or 'no grid'}")
+        return found
+
+    def _axes(self) -> str:
+        """Its spans and temperatures in words; empty where they are not known."""
+        cells = [rollout.cell for rollout in self.rollouts]
+        temperatures = sorted({cell.temperature for cell in cells if cell.temperature is not None})
+        if not temperatures:
+            return ""
+        spans = ", ".join(map(str, sorted({cell.span for cell in cells})))
+        return f"spans {spans}; temperatures {', '.join(f'{t:g}' for t in temperatures)}"
+
+    def __repr__(self) -> str:
+        tokens = sum(len(rollout.tokens) for rollout in self)
+        parts = [f"{len(self)} rollouts", self._axes(), f"{tokens} tokens" if tokens else ""]
+        start = self.prompt if len(self.prompt) <= 32 else self.prompt[:31] + "…"
+        parts.append(f"prompt {start!r}" if start else "")
+        return f"RolloutPool({'; '.join(filter(None, parts))})"
+
+    def _repr_html_(self) -> str:
+        """The matrix of answers, for notebooks."""
+        answers = [extract(rollout.text) for rollout in self]
+        texts = [None if answer is None else answer.text for answer in answers]
+        return self.matrix_html(texts, [None if text is None else False for text in texts])
+
+    def matrix_html(
+        self, answers: Sequence[str | None], correct: Sequence[bool | None], reference: str | None = None
+    ) -> str:
+        """Returns the matrix of answers as HTML, spans down, temperatures across, right ones green.
+
+        Args:
+            answers: One per rollout, ``None`` where there is none.
+            correct: Whether each is right; ``None`` where that is not known.
+            reference: The right one, named above the matrix.
+        """
+        grid = all(rollout.cell.temperature is not None for rollout in self)
+        entries = [
+            Entry(
+                row=f"L = {rollout.cell.span}" if grid else "",
+                column=_column(rollout.cell) if grid else "",
+                answer=answer,
+                correct=right,
+                detail=f"{rollout.cell}, {rollout.finish_reason}: {_end(rollout.text)}",
+            )
+            for rollout, answer, right in zip(self, answers, correct, strict=True)
+        ]
+        caption = f"{len(self)} rollouts" + ("" if reference is None else f"; the answer is {reference}")
+        return matrix_html(entries, caption)
 
     @classmethod
     def from_texts(
@@ -253,10 +366,7 @@ class RolloutPool:
             return pools[0]
         rollouts = tuple(rollout for pool in pools for rollout in pool)
         costs = [pool.cost for pool in pools if pool.cost is not None]
-        total = None
-        if len(costs) == len(pools):
-            names = [field.name for field in dataclasses.fields(PoolCost)]
-            total = PoolCost(**{name: sum(getattr(cost, name) for cost in costs) for name in names})
+        total = functools.reduce(operator.add, costs) if len(costs) == len(pools) else None
         return cls(
             rollouts,
             pools[0].prompt,
@@ -283,6 +393,15 @@ class RolloutPool:
             if not record["cell"]["path"]:
                 del record["cell"]["path"]
         return records
+
+
+def _end(text: str, most: int = 48) -> str:
+    """The end of a text, where its answer is."""
+    return text if len(text) <= most else "…" + text[1 - most :]
+
+
+def _column(cell: Cell) -> str:
+    return f"T = {cell.temperature:g}" + (f" #{cell.sample}" if cell.sample else "")
 
 
 def rollout_from_record(record: Mapping[str, Any]) -> Rollout:

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from eglr_selectors.parsed import ParsedPool
 from eglr_selectors.pool import Rollout
 
@@ -61,6 +59,8 @@ def _solved_unit_costs(pools: Iterable[ParsedPool]) -> UnitCosts | None:
     A pool knows two sums in which layers and head stand in different proportion (this project): what it
     cost, shared, and what plain sampling of its rollouts would have cost, unshared. Their solution is exact.
     """
+    import numpy as np  # here: the grader alone needs none, and its import changes the host's warning filters
+
     shared, plain = np.zeros(3), np.zeros(3)  # layer tokens, head evaluations, operations
     for parsed in pools:
         cost = parsed.pool.cost

@@ -11,10 +11,9 @@ from eglr_selectors import parse_pool
 from tiny_models import tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.budget import decoded_tokens
 from lm_eval_eglr.decoding.pool_decoder import DocumentKeys
-from lm_eval_eglr.decoding.rounds import Assignment
 from lm_eval_eglr.decoding.stopping import StopRule
+from lm_eval_eglr.decoding.strategies.rounds import Assignment, decoded_tokens
 
 PROMPTS = ["Tom has 3 apples", "A", "8", "Tom"]
 LENGTH = 12
@@ -208,7 +207,7 @@ def test_a_rollout_that_parts_at_its_first_token_goes_on_from_the_prompt(llama, 
     requests = course.go_on(request, pool, None, count=1)
     assert len(requests) == 1
     start = requests[0].start
-    first = dataclasses.replace(start, tokens=(), records=start.records[:0])
+    first = dataclasses.replace(start, tokens=(), records=start.records[:0], taken=pool[0].tokens[0])
     at_start = dataclasses.replace(requests[0], tokens=tuple(prompt), start=first)
     for each in (requests[0], at_start):
         [(_, again)] = decoder.decode([each])

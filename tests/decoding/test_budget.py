@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_eglr.decoding.budget import Account, share_out
+from lm_eval_eglr.decoding.strategies.rounds import Account, share_out
 
 OWN = 6
 

@@ -5,15 +5,26 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from lm_eval_eglr.decoding.items import Item, Items
-from lm_eval_eglr.decoding.passes import Residuals
 
+from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.config import RecursionConfig
-from lm_eval_eglr.decoding.recursion import entropy, kl_divergence, recursion_input, recursion_output, rms
+from lm_eval_eglr.decoding.depth import UPDATE_RULES, update_rule
+from lm_eval_eglr.decoding.model.passes import PassOutput, Residuals
+from lm_eval_eglr.decoding.numerics import entropy, kl_divergence, rms
+from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 
 INF = math.inf
+
+
+def recursion_input(update: str, *args: Any) -> torch.Tensor:
+    return UPDATE_RULES[update].input(*args)
+
+
+def recursion_output(update: str, *args: Any) -> torch.Tensor:
+    return UPDATE_RULES[update].output(*args)
 
 
 def logs(*probabilities: float) -> torch.Tensor:
@@ -98,83 +109,131 @@ def residuals(rows: int) -> Residuals:
     return Residuals(4, {4 - span: hidden for span, hidden in begins.items()}, ends)
 
 
-def joined(*spans: int, config: RecursionConfig | None = None) -> tuple[Items[str], list[Item[str]]]:
-    """Items of rows 0, 1, ... whose distributions are even, and the items as they were given."""
-    items: Items[str] = Items(config or RecursionConfig(update="replace", tolerance=0.01, max_recursions=3))
-    given = [Item(f"owner {number}", span) for number, span in enumerate(spans)]
-    items.join(given, residuals(len(spans)), range(len(spans)), logs(0.5, 0.5).expand(len(spans), -1))
-    return items, given
+EVEN = logs(0.5, 0.5)
+NONE = np.zeros(0, np.int64)
 
 
-def test_the_deepest_item_is_first_and_keeps_its_own_state() -> None:
-    items, _ = joined(1, 3, 2, 3)
-    assert items.spans == [3, 3, 2, 1]
-    assert items.owners == ["owner 1", "owner 3", "owner 2", "owner 0"]
-    assert items.inputs().tolist() == [[1, 1], [3, 3], [2, 2], [0, 0]]
-    later = Item("late", 2)
-    items.join([later], residuals(9), [7], logs(0.5, 0.5)[None])
-    assert items.spans == [3, 3, 2, 2, 1]
-    assert items.owners[3] == "late"
-    assert items.inputs()[3].tolist() == [7, 7]
+def add(active: ActiveRecursions, rows: list[int], spans: list[int], ended: list[bool] | None = None) -> None:
+    """Lets rows of a pass, whose distributions are even, be recursed; each row's slot is its number."""
+    count = 1 + max(rows, default=0)
+    output = PassOutput(EVEN.expand(count, -1).clone(), torch.empty(0), residuals(count))
+    gate = ActiveRecursions(CONFIG, 0.0).step(output, count)
+    gone = np.array(ended if ended is not None else [False] * len(active), bool)
+    active.update(gone, output, gate, np.array(rows, np.int64), np.array(rows), np.array(spans, np.int64))
 
 
-def test_an_item_that_joins_others_is_mixed_with_its_own_anchor() -> None:
-    items, _ = joined(2, config=RecursionConfig(update="anchored", strength=0.0))
-    items.join([Item("late", 4)], residuals(9), [7], logs(0.5, 0.5)[None])
-    assert items.inputs().tolist() == [[7, 4], [0, 2]]
+def iterate(active: ActiveRecursions, logprobs: torch.Tensor, states: torch.Tensor | None = None) -> Verdict:
+    """Ends an iteration, and lets those leave that have ended."""
+    states = active.states if states is None else active.outputs(states)
+    output = PassOutput(logprobs, states, residuals(1))
+    verdict = active.step(output, 0)
+    active.update(verdict.ended.numpy(), output, verdict, NONE, NONE, NONE)
+    return verdict
 
 
-def test_a_damped_item_keeps_some_of_its_own_last_state() -> None:
-    items, _ = joined(1, 2, config=RecursionConfig(update="damped", strength=0.25))
-    assert items.inputs().tolist() == [[1, 1], [0, 0]]
+CONFIG = RecursionConfig(update="replace", tolerance=0.01, max_recursions=3, entropy_threshold=0.0)
+
+
+def begun(*spans: int, config: RecursionConfig = CONFIG) -> ActiveRecursions:
+    active = ActiveRecursions(config, 0.0)
+    add(active, list(range(len(spans))), list(spans))
+    return active
+
+
+def test_the_deepest_is_first_and_keeps_its_own_state() -> None:
+    active = begun(1, 3, 2, 3)
+    assert active.spans.tolist() == [3, 3, 2, 1]
+    assert active.slots.tolist() == [1, 3, 2, 0]
+    assert active.inputs().tolist() == [[1, 1], [3, 3], [2, 2], [0, 0]]
+    add(active, [7], [2])
+    assert active.spans.tolist() == [3, 3, 2, 2, 1]
+    assert active.slots.tolist() == [1, 3, 2, 7, 0]
+    assert active.inputs()[3].tolist() == [7, 7]
+
+
+def test_one_that_joins_others_is_mixed_with_its_own_anchor() -> None:
+    active = begun(2, config=RecursionConfig(update="anchored", strength=0.0))
+    add(active, [7], [4])
+    assert active.inputs().tolist() == [[7, 4], [0, 2]]
+
+
+def test_a_damped_one_keeps_some_of_its_own_last_state() -> None:
+    active = begun(1, 2, config=RecursionConfig(update="damped", strength=0.25))
+    assert active.inputs().tolist() == [[1, 1], [0, 0]]
     applied = torch.tensor([[5.0, 9.0], [4.0, -8.0]])
-    assert items.outputs(applied).tolist() == [[2.0, 3.0], [1.0, -2.0]]
-    assert items.inputs().tolist() == [[2.0, 3.0], [1.0, -2.0]]
-    assert items.outputs(applied)[1].tolist() == [1.75, -3.5]  # from the state before, not from the first
+    assert active.outputs(applied).tolist() == [[2.0, 3.0], [1.0, -2.0]]
+    iterate(active, torch.stack([logs(0.9, 0.1)] * 2), applied)
+    assert active.inputs().tolist() == [[2.0, 3.0], [1.0, -2.0]]
+    assert active.outputs(applied)[1].tolist() == [1.75, -3.5]  # from the state before, not from the first
 
 
-def test_an_item_ends_when_it_has_converged_or_has_had_all_iterations() -> None:
-    items, (deep, shallow) = joined(2, 1)
-    for step in range(3):
-        new = [logs(0.5, 0.5), logs(0.9, 0.1) if step % 2 == 0 else logs(0.1, 0.9)]
-        items.outputs(torch.full((len(items), 2), float(step)))
-        assert items.inputs().tolist() == [[step, step]] * len(items)
-        items.observe(torch.stack(new[-len(items) :]))
-        assert len(items) == (1 if step < 2 else 0)
-    assert deep.converged
-    assert not shallow.converged
-    assert deep.divergences == [0.0]
+def test_one_ends_when_it_has_converged_or_has_had_all_iterations() -> None:
+    active = begun(2, 1)
     there = 0.8 * math.log(9)
-    assert shallow.divergences == pytest.approx([math.log(2) - entropy(logs(0.9, 0.1)).item(), there, there])
-    assert deep.logprobs is not None
-    assert shallow.logprobs is not None
-    assert deep.logprobs.tolist() == logs(0.5, 0.5).tolist()
-    assert shallow.logprobs.tolist() == logs(0.9, 0.1).tolist()
-    assert deep.entropy == pytest.approx(math.log(2))
-    assert shallow.entropy == pytest.approx(entropy(logs(0.9, 0.1)).item())
+    wanted = [math.log(2) - entropy(logs(0.9, 0.1)).item(), there, there]
+    for step in range(3):
+        new = [EVEN, logs(0.9, 0.1) if step % 2 == 0 else logs(0.1, 0.9)]
+        verdict = iterate(active, torch.stack(new[-len(active) :]), torch.full((len(active), 2), float(step)))
+        assert verdict.divergences[-1].item() == pytest.approx(wanted[step])
+        assert verdict.iterations.tolist() == [step + 1] * (2 if step == 0 else 1)
+        assert verdict.plain_entropies.tolist() == pytest.approx([math.log(2)] * len(verdict.ended))
+        if step == 0:
+            assert verdict.converged.tolist() == [1, 0]
+            assert verdict.ended.tolist() == [True, False]
+            assert verdict.divergences[0] == 0
+        else:
+            assert not verdict.converged.any()
+        assert active.slots.tolist() == ([1] if step < 2 else [])
 
 
 def test_a_divergence_at_the_tolerance_has_not_converged() -> None:
-    step = kl_divergence(logs(0.6, 0.4), logs(0.5, 0.5)).item()
+    step = kl_divergence(logs(0.6, 0.4), EVEN).item()
     for tolerance, converged in ((step, False), (math.nextafter(step, INF), True)):
-        items, (item,) = joined(1, config=RecursionConfig(tolerance=tolerance, max_recursions=1))
-        items.observe(logs(0.6, 0.4)[None])
-        assert (item.converged, len(items)) == (converged, 0)
+        active = begun(1, config=RecursionConfig(tolerance=tolerance, max_recursions=1))
+        verdict = iterate(active, logs(0.6, 0.4)[None])
+        assert (bool(verdict.converged), len(active)) == (converged, 0)
 
 
 def test_distributions_that_are_not_finite_end_with_the_iterations() -> None:
-    items, (item,) = joined(1)
+    active = begun(1)
     for _ in range(3):
-        items.observe(torch.full((1, 2), math.nan, dtype=torch.float64))
-    assert len(items) == 0
-    assert not item.converged
-    assert math.isnan(item.entropy)
+        verdict = iterate(active, torch.full((1, 2), math.nan, dtype=torch.float64))
+    assert len(active) == 0
+    assert not verdict.converged
+    assert verdict.entropies.isnan().all()
 
 
-def test_items_of_owners_that_ended_are_forgotten() -> None:
-    items, given = joined(1, 2, 3)
-    items.keep(lambda owner: owner != "owner 1")
-    assert items.owners == ["owner 2", "owner 0"]
-    assert items.inputs().tolist() == [[2, 2], [0, 0]]
-    items.observe(logs(0.5, 0.5).expand(2, -1))
-    assert [item.converged for item in given] == [True, False, True]
+def test_those_that_ended_are_forgotten_while_others_join() -> None:
+    active = begun(1, 2, 3)
+    add(active, [5], [2], ended=[False, True, False])
+    assert active.slots.tolist() == [2, 5, 0]
+    assert active.inputs().tolist() == [[2, 2], [5, 5], [0, 0]]
+
+
+def test_rows_that_move_are_followed() -> None:
+    active = begun(1, 2, 3)
+    active.move({2: 0, 0: 9})
+    assert active.slots.tolist() == [0, 1, 9]
+
+
+def test_a_rule_of_ones_own_is_a_class(llama: Any, tokenizer: Any) -> None:
+    @update_rule("nothing")
+    class Nothing:
+        def input(self, strength, anchor, hidden):
+            return anchor
+
+        def output(self, strength, previous, applied):
+            return applied
+
+    try:
+        options = {"spans": "0:2", "temperatures": "0", "entropy_threshold": 0.5}
+        pools = PoolDecoder(llama, tokenizer, update="nothing", **options).generate(
+            "Tom has", max_new_tokens=6, progress=False
+        )
+    finally:
+        del UPDATE_RULES["nothing"]
+    plain, recursed = pools[0]
+    assert recursed.telemetry.recursions
+    assert recursed.tokens == plain.tokens  # layers applied to what they had been applied to
+    with pytest.raises(ValueError, match="update='nothing': expected one of anchored, damped, replace"):
+        PoolDecoder(llama, tokenizer, update="nothing")

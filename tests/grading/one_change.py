@@ -19,12 +19,15 @@ OTHER_SIGN = dict(
 )
 LETTER = re.compile(r"(?<![A-Za-z\\{])[a-zA-Z](?![A-Za-z}])")
 COMMAND = re.compile(r"\\(sin|cos|tan|ln|pi|sqrt|theta|alpha|lambda|omega|frac|infty)(?![a-z])")
-_COMMANDS = "sin:tan cos:tan tan:sin ln:exp pi:theta sqrt:ln theta:phi alpha:beta lambda:mu omega:rho"
-OTHER_COMMAND = dict(pair.split(":") for pair in (_COMMANDS + " frac:binom infty:pi").split())
+_COMMANDS = (
+    "sin:tan cos:tan tan:sin ln:exp pi:theta sqrt:ln theta:phi alpha:beta lambda:mu omega:rho"
+    " frac:binom infty:pi"
+)
+OTHER_COMMAND = dict(pair.split(":") for pair in _COMMANDS.split())
 WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,}(?![A-Za-z])")
 _APPENDED = (
-    "million|thousand|hundred|dozen|squared|cubed|factorial|minus one|plus two|halves|thirds|tenths|below zero"
-    "|theta|wrong|or 9|times three|not|negative|x|!|%%|mod 3|i|^2|_3"
+    "million|thousand|hundred|dozen|squared|cubed|factorial|minus one|plus two|halves|thirds|tenths"
+    "|below zero|theta|wrong|or 9|times three|not|negative|x|!|%%|mod 3|i|^2|_3"
 )
 APPENDED = _APPENDED.split("|")
 
@@ -95,6 +98,6 @@ def _appended(gold: str, chance: random.Random) -> str | None:
         return None
     if "(" in gold and "text" in gold:
         word = "or 9"  # what stands behind a choice letter may be what the choice says
-    if re.search(r"(?<![\d.])[01]$", gold) or (exact(gold) == 2 and word == "!"):
+    if re.search(r"(?<![\d.])[012]$", gold) or (exact(gold) == 2 and word == "!"):
         return None
     return f"{gold} {word}" if word[0].isalpha() else f"{gold}{word}"

@@ -36,6 +36,6 @@ def exact(gold: str) -> Fraction | None:
     """Reads plain decimals and fractions, without anything of the grader that is tested."""
     if NUMBER.fullmatch(gold):
         return Fraction(gold)
-    if match := FRACTION.fullmatch(gold):
+    if (match := FRACTION.fullmatch(gold)) and int(match[3]):
         return Fraction(int(match[1] + match[2]), int(match[3]))
     return None

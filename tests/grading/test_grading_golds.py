@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from case_files import read_rows
 from eglr_selectors.grading import DEFAULT, Rules, extract, grade_many
+from one_change import changes
 from respellings import exact, respellings
 
 PRESETS = {
@@ -43,6 +44,16 @@ def test_golds_equal_their_own_box(shared: Path, name: str) -> None:
     pairs = [(gold, extract(rf"So $\boxed{{{gold}}}$.")) for gold in golds(shared, name)]
     wrong = [pair for pair, v in zip(pairs, grade_many(pairs), strict=True) if not v.correct]
     assert not wrong
+
+
+def test_golds_are_unequal_to_themselves_with_one_change(shared: Path) -> None:
+    """One symbol, word, sign or digit changed: no random pair of golds is that close."""
+    distinct = sorted({gold for name in FILES for gold in golds(shared, name)})
+    chance = random.Random(4)
+    changed = [(gold, other) for gold in distinct for _, other in changes(gold, chance)]
+    pairs = chance.sample(changed, 2000)
+    accepted = [pair for pair, verdict in zip(pairs, grade_many(pairs), strict=True) if verdict.correct]
+    assert not accepted
 
 
 def test_golds_are_unequal_to_other_golds(shared: Path) -> None:

@@ -19,9 +19,9 @@ QUICK = settings(
 _ROWS = [
     row
     for path in CASES.glob("*.jsonl")
-    if path.stem not in ("extraction", "hazards")
+    if path.stem != "hazards"
     for row in read_rows(path)
-    if row["rules"] == "math"
+    if "answer" in row and row["rules"] == "math"
 ]
 CORPUS = sorted({row[side] for row in _ROWS for side in ("gold", "answer")})
 
@@ -121,9 +121,11 @@ def test_every_answer_equals_itself(text: str) -> None:
 @QUICK
 @given(answer, answer)
 def test_grading_is_symmetric_and_agrees_with_classes(one: str, other: str) -> None:
-    verdict = grade(one, other)
-    assert grade(other, one) == verdict
-    assert (len(set(classes([one, other]))) == 1) == bool(verdict.correct)
+    both = grade(one, other), grade(other, one)
+    if both[0] != both[1]:
+        # An answer may state the value of an expression; a gold that is an equation wants an equation.
+        assert "=" in one + other
+    assert (len(set(classes([one, other]))) == 1) == any(verdict.correct for verdict in both)
 
 
 @QUICK
@@ -143,7 +145,9 @@ def test_classes_do_not_depend_on_order_or_repeats(texts: list[str | None], chan
 def test_members_of_one_class_grade_each_other_as_correct(texts: list[str]) -> None:
     numbers = classes(texts)
     pairs = [(i, j) for i in range(len(texts)) for j in range(i) if numbers[i] == numbers[j]]
-    assert all(verdict.correct for verdict in grade_many([(texts[i], texts[j]) for i, j in pairs]))
+    one_way = grade_many([(texts[i], texts[j]) for i, j in pairs])
+    other_way = grade_many([(texts[j], texts[i]) for i, j in pairs])
+    assert all(one.correct or other.correct for one, other in zip(one_way, other_way, strict=True))
 
 
 @QUICK

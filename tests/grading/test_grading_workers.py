@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import signal
 import subprocess
@@ -14,8 +13,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from eglr_selectors.grading import UngradedError, Verdict, grade, grade_many, workers
-from eglr_selectors.grading.grade import _ASKED
+from eglr_selectors.grading import (
+    UngradedError,
+    Verdict,
+    grade,
+    grade_many,
+    math_verify_queue,
+    workers,
+)
+from eglr_selectors.grading.math_verify_queue import _asked
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="workers need POSIX pipes")
 
@@ -153,34 +159,33 @@ def test_a_job_that_holds_the_interpreter_is_killed(patched_pool: workers.Worker
 
 def test_ungraded_is_returned_counted_and_raised_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        workers.WorkerPool, "run", lambda self, jobs: [workers.Reply(None, "time") for _ in jobs]
+        workers.WorkerPool, "run", lambda self, jobs, *rest: [workers.Reply(None, "time") for _ in jobs]
     )
     pairs = [("1", "1"), (r"\int_0^2 x dx", "2"), ("1", None)]
-    _ASKED.clear()
+    _asked.clear()
     verdicts = grade_many(pairs)
     assert [verdict.correct for verdict in verdicts] == [True, None, False]
     assert [verdict.outcome for verdict in verdicts] == ["correct", "ungraded", "no_answer"]
     with pytest.raises(UngradedError, match="1 of 3 answers ungraded: time") as raised:
         grade_many(pairs, on_ungraded="raise")
     assert raised.value.verdicts == verdicts
-    assert not _ASKED, "an ungraded pair is tried again next time"
+    assert not _asked, "an ungraded pair has no verdict to keep"
 
 
 def test_what_math_verify_said_is_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    def run(pool: workers.WorkerPool, jobs: Sequence[object]) -> list[workers.Reply]:
+    def run(pool: workers.WorkerPool, jobs: Sequence[object], *rest: object) -> list[workers.Reply]:
         asked.extend(jobs)
         return [workers.Reply(True, "") for _ in jobs]
 
     monkeypatch.setattr(workers.WorkerPool, "run", run)
-    # By its name in the table of modules: the package shows the function of that name.
-    monkeypatch.setattr(importlib.import_module("eglr_selectors.grading.grade"), "_MAX_ASKED", 2)
-    _ASKED.clear()
+    monkeypatch.setattr(math_verify_queue, "_MAX_KEPT", 2)
+    _asked.clear()
     integrals = [rf"\int_0^{limit} x dx" for limit in (2, 2, 4, 6, 2)]
     assert all(grade(integral, "2").correct for integral in integrals)
     assert len(asked) == 4, "the second is known, the last one forgotten"
-    _ASKED.clear()
+    _asked.clear()
 
 
 def test_any_thread_may_grade() -> None:
@@ -189,7 +194,7 @@ def test_any_thread_may_grade() -> None:
         threading.Thread(target=lambda: found.append(grade_many([INTEGRAL, UNEQUAL]))) for _ in range(6)
     ]
     for thread in threads:
-        _ASKED.clear()
+        _asked.clear()
         thread.start()
     for thread in threads:
         thread.join()
@@ -198,7 +203,7 @@ def test_any_thread_may_grade() -> None:
 
 def test_grading_inside_asyncio() -> None:
     async def both() -> list[Verdict]:
-        _ASKED.clear()
+        _asked.clear()
         return [grade(*INTEGRAL), await asyncio.to_thread(grade, *UNEQUAL)]
 
     assert [verdict.correct for verdict in asyncio.run(both())] == [True, False]

@@ -9,7 +9,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from lm_eval_command import command
 from saved_model import save_tiny_model
+
+__all__ = ["command", "tiny_folder"]
 
 
 @pytest.fixture(scope="session")

@@ -111,7 +111,7 @@ def test_the_message_names_the_data_folder_when_the_hub_is_out_of_reach(monkeypa
 
 def test_a_pool_refuses_a_temperature_of_the_task(tiny_folder):
     with pytest.raises(ValueError, match=r"temperature=0.7: a pool has its own; .*temperatures="):
-        evaluate_tiny(tiny_folder, gen_kwargs="do_sample=true,temperature=0.7")
+        evaluate_tiny(tiny_folder, gen_kwargs="temperature=0.7")
 
 
 def test_a_selector_registered_by_the_user_gets_a_row(tiny_folder, own_registrations):
@@ -126,13 +126,27 @@ def test_a_selector_registered_by_the_user_gets_a_row(tiny_folder, own_registrat
     assert set(rows(results)) == {"shortest_text", "oracle (uses reference)"}
 
 
-def test_the_response_cache_gives_back_whole_pools(tiny_folder, tmp_path):
-    def run():
-        return defined(evaluate_tiny(tiny_folder, GRID, use_cache=str(tmp_path / "cache")))
+def test_pools_are_not_put_into_a_cache_of_responses(tiny_folder, tmp_path):
+    """Also where lm_eval is called from Python with a loaded model."""
+    from lm_eval_eglr.harness.model import EGLRLM
 
-    first = run()
-    assert "cost_vs_plain,pool" in first
-    assert run() == first
+    model = EGLRLM(pretrained=tiny_folder, device="cpu", spans="0:1", temperatures="0")
+    with pytest.raises(ValueError, match=r"use_cache=.*rollouts=DIR"):
+        simple_evaluate(model=model, tasks=["demo_eglr"], limit=1, use_cache=str(tmp_path / "cache"))
+
+
+def test_repeated_pools_are_joined_with_their_cost(tiny_folder, caplog):
+    def cost(repeats):
+        results = evaluate_tiny(tiny_folder, GRID, limit=1, metadata={"repeats": repeats}, log_samples=True)
+        texts = {len(sample["resps"][0]) for sample in results["samples"]["demo_eglr"]}
+        return texts, results["results"]["demo_eglr"]
+
+    (ones, one), (twos, two) = cost(1), cost(2)
+    assert (ones, twos) == ({9}, {18})
+    assert two["ties,pool"] >= 0
+    name = "cost_vs_shared_plain,pool"
+    assert two[name] == pytest.approx(one[name], rel=0.3)
+    assert "equal texts" not in caplog.text
 
 
 def test_auto_batch_size_gives_the_same_table(tiny_folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -115,3 +116,33 @@ def test_an_installed_wheel_plugs_itself_in(built, tmp_path):
     found, files = done.stdout.splitlines()
     assert found == "EGLRLM True True"
     assert all(file.startswith(str(packages)) for file in files.split())
+
+
+def test_the_version_stands_in_one_place_and_the_citation_agrees():
+    import eglr_selectors
+
+    import lm_eval_eglr
+
+    [declared] = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    [cited] = re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert lm_eval_eglr.__version__ == eglr_selectors.__version__ == cited == declared
+
+
+def test_an_argument_that_needs_an_extra_says_which(monkeypatch):
+    from lm_eval_eglr.harness.model_arguments import OPTIONAL, require_extras
+
+    for argument, package, extra in OPTIONAL:
+        monkeypatch.setitem(sys.modules, package, None)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(ModuleNotFoundError, match=rf"{argument}='x': needs {package}.*\[{extra}\]"):
+            require_extras({argument: "x"})
+    require_extras({"gguf_file": None})
+
+
+def test_extras_that_messages_name_are_declared():
+    declared = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+    sources = [path for name in ("lm_eval_eglr", "selectors") for path in (ROOT / name).rglob("*.py")]
+    named = {
+        extra for path in sources for extra in re.findall(r"lm-eval-eglr\[(\w+)\]", path.read_text("utf-8"))
+    }
+    assert {"figures", "trl", "vllm"} <= named <= declared

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lm_eval_eglr.decoding import RecursionConfig, SamplingConfig
-from lm_eval_eglr.decoding.grid import DEFAULT_SPANS, DEFAULT_TEMPERATURES, SHALLOW_SPANS
+from lm_eval_eglr.decoding.strategies.grid import DEFAULT_SPANS, DEFAULT_TEMPERATURES, SHALLOW_SPANS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

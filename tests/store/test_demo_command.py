@@ -1,4 +1,4 @@
-"""``eglr demo`` on the shipped model: page of both runs, table, verdict, and the same once more for nothing."""
+"""``eglr demo`` on the shipped model: page of both runs, table, verdict, and all of it once more."""
 
 from __future__ import annotations
 

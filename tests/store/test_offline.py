@@ -235,6 +235,31 @@ def test_without_a_reference_nothing_is_right_or_wrong(tmp_path: Path) -> None:
     assert list(pandas.read_parquet(tmp_path / "store.parquet"))[:3] == ["prompt", "completion", "prompt_id"]
 
 
+def test_a_table_has_every_rollout_with_its_answer(tmp_path: Path) -> None:
+    store = read_store(write_small(tmp_path / "store"))
+    frame = store.to_pandas()
+    rollouts = [(d, i) for d in store.documents("toy") for i in range(len(d.parsed))]
+    assert len(frame) == len(rollouts) == 30
+    for (document, i), row in zip(rollouts, frame.itertuples(), strict=True):
+        answer = document.parsed.answers[i]
+        assert (row.answer if isinstance(row.answer, str) else None) == (answer and answer.text)
+        assert row.correct == document.parsed.correct[i]
+        assert (row.span, row.temperature, row.doc_id) == (
+            document.parsed[i].cell.span,
+            document.parsed[i].cell.temperature,
+            document.key.doc_id,
+        )
+    assert store.to_pandas("toy").equals(frame)
+    with pytest.raises(ValueError, match="task='other'"):
+        store.to_pandas("other")
+    ungraded = read_store(write_small(tmp_path / "ungraded", reference=None)).to_pandas()
+    assert ungraded["correct"].isna().all()
+    run("export", tmp_path / "store", "--format", "parquet")
+    exported = pandas.read_parquet(tmp_path / "store.parquet")
+    assert list(exported["correct"]) == list(frame["correct"])
+    assert list(exported["answer"].fillna("")) == list(frame["answer"].fillna(""))
+
+
 def test_what_is_no_store_is_said_to_be_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command, code, words in (
         (["verify-store", str(tmp_path / "absent")], 1, "there is no such folder"),
@@ -297,7 +322,7 @@ def test_exit_codes_and_one_line_errors(tmp_path: Path, capsys: pytest.CaptureFi
 def test_an_interrupt_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lm_eval_eglr.cli.select.strategy_row", interrupted)

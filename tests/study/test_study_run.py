@@ -10,7 +10,7 @@ from study_stores import cells_of
 from typer.testing import CliRunner
 
 from lm_eval_eglr.cli.app import app
-from lm_eval_eglr.decoding.grid import parse_temperatures
+from lm_eval_eglr.decoding.strategies.grid import parse_temperatures
 from lm_eval_eglr.store import read_store
 from lm_eval_eglr.study.run import StudyPlan, plain_temperatures
 

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from lm_eval_command import command
 from our_tasks import task_manager
+
+__all__ = ["command"]
 
 SHARED_VARIABLE = "EGLR_SHARED_DIR"
 ROOT = Path(__file__).resolve().parents[2]

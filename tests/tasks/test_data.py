@@ -92,7 +92,7 @@ def test_a_hub_set_of_other_columns_says_which(tmp_path: Path, monkeypatch: pyte
     ("options", "message"),
     [
         ({"file": "f", "rows": 1, "hubb": "x"}, "dataset_kwargs hubb='x': expected some of file, rows, hub"),
-        ({"file": "f"}, "dataset_kwargs: no rows"),
+        ({"rows": 1}, "dataset_kwargs: no file"),
         ({"file": "f", "rows": 0}, "rows=0: expected an integer >= 1"),
         ({"file": "f", "rows": 1, "columns": {"question": "q"}}, "columns: 'question': expected some of id"),
         ({"file": "f", "rows": 1, "hub": "a/b", "revision": "main"}, "revision='main': expected a commit of"),

@@ -182,6 +182,12 @@ def test_the_chat_template_gets_the_options_of_the_run(tmp_path: Path) -> None:
         assert ids == [tokenizer(text).input_ids] * 2 * CELLS
 
 
+def test_a_trainer_without_the_ratio_is_warned_of(tmp_path: Path) -> None:
+    run = trainer(tmp_path, settings={"max_steps": 1}, kind=GRPOTrainer)
+    with pytest.warns(UserWarning, match="PoolGRPOTrainer weighs them by the importance ratio"):
+        run.train()
+
+
 @pytest.mark.parametrize(
     ("options", "settings", "message"),
     [

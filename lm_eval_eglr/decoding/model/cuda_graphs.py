@@ -3,8 +3,8 @@
 A pass of a language model of a few billion parameters is well over a thousand kernels of a few microseconds,
 and launching them one by one from Python takes several times as long as running them. A captured graph is
 launched at once, but fixes every shape and address: rows and columns are padded to the next of few sizes,
-rows that are recursed join by replacement (:class:`~lm_eval_eglr.decoding.model.passes.StaticPass`), and what a
-pass is given is written into tensors that stay.
+rows that are recursed join by replacement (:class:`~lm_eval_eglr.decoding.model.passes.StaticPass`), and
+what a pass is given is written into tensors that stay.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from lm_eval_eglr.decoding.model.attention import rank_within_group
-from lm_eval_eglr.decoding.model.kv_cache import KVCache
+from lm_eval_eglr.decoding.model.kv_cache import KVCache, is_out_of_memory
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
-from lm_eval_eglr.decoding.model.memory import is_out_of_memory
 from lm_eval_eglr.decoding.model.passes import PassOutput, Residuals, StaticAddresses, StaticPass
 from lm_eval_eglr.decoding.model.runner import Batch, EagerRunner, MakeRunner, RunBatch
 

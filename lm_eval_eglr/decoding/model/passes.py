@@ -1,7 +1,7 @@
 """A pass through the layers: which rows take part in which of them, and which keys and values they see.
 
-A pass is what the model is given as its cache, and what the hooks on its layers and its attention ask. It owns
-the addressing; keys and values are stored in a :class:`~lm_eval_eglr.decoding.model.kv_cache.KVCache`.
+A pass is what the model is given as its cache, and what the hooks on its layers and its attention ask. It
+owns the addressing; keys and values are stored in a :class:`~lm_eval_eglr.decoding.model.kv_cache.KVCache`.
 
 Two kinds recurse, and do the same. In a :class:`DynamicPass` a recursion joins by being appended, so that the
 layers below its span cost nothing for it. In a :class:`StaticPass` all rows run through all layers and one
@@ -104,6 +104,11 @@ class Pass(Cache):
         """Stores ``[rows, key_heads, queries, dim]``; returns what :meth:`attend` is given of them."""
         raise NotImplementedError
 
+    def _stores_of(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        if layer not in self.cache.keys:
+            self.cache.add_layer(layer, keys, values)
+        return self.cache.keys[layer], self.cache.values[layer]
+
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **options: Any
     ) -> Tensor:
@@ -145,7 +150,7 @@ class PrefillPass(Pass):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Stores the rows' states and returns views of all that they attend to."""
-        keys, values = self.cache.stores(layer_idx, key_states, value_states)
+        keys, values = self._stores_of(layer_idx, key_states, value_states)
         keys[self._rows, :, self._columns] = key_states
         values[self._rows, :, self._columns] = value_states
         return keys[self._rows, :, : self.width], values[self._rows, :, : self.width]
@@ -196,7 +201,7 @@ class DynamicPass(Pass):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Stores the rows' states; where recursions take part, all get their own back."""
-        keys, values = self.cache.stores(layer_idx, key_states, value_states)
+        keys, values = self._stores_of(layer_idx, key_states, value_states)
         if self._stored:
             slots, positions = self._addresses(keys.device)
             keys[slots, :, positions] = key_states[: self._stored, :, 0]
@@ -212,7 +217,7 @@ class DynamicPass(Pass):
         if self._slots is None:
             return row_attention(query, key, value, mask, **options)
         layout = self._layout(key.device)
-        keys, values = self.cache.stores(layer, key, value)
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
         past = layout.read(keys, self.width), layout.read(values, self.width)
         return shared_attention(query, key, value, mask, past, layout, **options)
 
@@ -343,7 +348,7 @@ class StaticPass(Pass):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Stores every row's states where this layer stores them."""
-        keys, values = self.cache.stores(layer_idx, key_states, value_states)
+        keys, values = self._stores_of(layer_idx, key_states, value_states)
         keys[self._stores, :, self._at.positions] = key_states[:, :, 0]
         values[self._stores, :, self._at.positions] = value_states[:, :, 0]
         if self._layout is None:
@@ -356,7 +361,7 @@ class StaticPass(Pass):
         """As of :class:`DynamicPass`."""
         if self._layout is None:
             return row_attention(query, key, value, mask, **options)
-        keys, values = self.cache.stores(layer, key, value)
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
         past = self._layout.read(keys, self.width), self._layout.read(values, self.width)
         return shared_attention(query, key, value, mask, past, self._layout, **options)
 

@@ -77,7 +77,8 @@ class EagerRunner:
     def __call__(self, batch: Batch) -> PassOutput:
         """Runs a pass."""
         cache, active = self._cache, batch.recursions
-        cache.reserve(batch.live, batch.width)
+        if batch.live > cache.rows or batch.width > cache.length:
+            cache.reserve(batch.live, batch.width)
         tokens, positions = torch.from_numpy(batch.tokens), torch.from_numpy(batch.positions)
         slots = inputs = None
         if len(active):

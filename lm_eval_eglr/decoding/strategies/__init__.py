@@ -1,25 +1,22 @@
 """How the rollouts of a prompt are chosen: a whole grid, samples, branches, or a grid opened bit by bit."""
 
-from lm_eval_eglr.decoding.strategies.course import Course
-from lm_eval_eglr.decoding.strategies.courses import course_of
-from lm_eval_eglr.decoding.strategies.options import (
+import importlib
+import pkgutil
+
+from lm_eval_eglr.decoding.strategies.strategy import (
     STRATEGIES,
-    AdaptiveGrid,
-    Eager,
-    Grid,
-    Sample,
+    Course,
     Strategy,
+    options_of,
     read_strategy,
+    strategy_name,
 )
 
-__all__ = [
-    "STRATEGIES",
-    "AdaptiveGrid",
-    "Course",
-    "Eager",
-    "Grid",
-    "Sample",
-    "Strategy",
-    "course_of",
-    "read_strategy",
-]
+# In the order in which they are listed; a file that is new comes last.
+_FIRST = ("grid", "eager", "adaptive_grid")
+for _name in dict.fromkeys((*_FIRST, *(module.name for module in pkgutil.iter_modules(__path__)))):
+    importlib.import_module(f"{__name__}.{_name}")
+
+STRATEGY_OPTIONS = tuple(dict.fromkeys(option for name in STRATEGIES for option in options_of(name)))
+
+__all__ = ["STRATEGIES", "STRATEGY_OPTIONS", "Course", "Strategy", "read_strategy", "strategy_name"]

@@ -8,18 +8,65 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from eglr_selectors import ParsedPool
 from eglr_selectors.builtin.sequential import settled
 from eglr_selectors.pool import Cell, RolloutPool
 
-from lm_eval_eglr.decoding.costs import CostModel
-from lm_eval_eglr.decoding.request import Request
-from lm_eval_eglr.decoding.strategies.options import AdaptiveGrid, Budget
+from lm_eval_eglr.decoding.config import check_choice, check_number
+from lm_eval_eglr.decoding.request import CostModel, Request
+from lm_eval_eglr.decoding.strategies.grid import (
+    ANY_DEPTH,
+    Items,
+    grid_cells,
+    parse_spans,
+    parse_temperatures,
+)
+from lm_eval_eglr.decoding.strategies.strategy import Budget, FreeBudget, strategy
 
 GATED_SHARE = 0.2
 ITERATIONS = 2.0
 """What a recursed cell is expected to do before any was run: every fifth token, twice (docs/method.md)."""
+
+
+@strategy("adaptive_grid")
+@dataclass(frozen=True, slots=True)
+class AdaptiveGrid:
+    """The L × T grid opened a few cells at a time until the vote is decided (this project).
+
+    Attributes:
+        spans: Spans L, layers.
+        temperatures: Temperatures.
+        n: Budget of a prompt, rollouts; half of the grid by default.
+        wave: Cells opened at a time.
+        vote_threshold: The vote is decided as in the selector ``adaptive``: at this probability that the
+            leading answer stays ahead of the second.
+        budget: ``free`` gives what decided prompts leave of their n to undecided ones; ``none`` does not.
+    """
+
+    recurses: ClassVar[bool] = True
+
+    spans: Items | None = None
+    temperatures: Items | None = None
+    n: int | None = None
+    wave: int = 4
+    vote_threshold: float = 0.95
+    budget: FreeBudget = "free"
+
+    def __post_init__(self) -> None:
+        parse_spans(self.spans, ANY_DEPTH)
+        parse_temperatures(self.temperatures)
+        if self.n is not None:
+            check_number("n", self.n, 1, integer=True)
+        check_number("wave", self.wave, 1, integer=True)
+        check_number("vote_threshold", self.vote_threshold, 0.5, 1)
+        check_choice("budget", self.budget, FreeBudget)
+
+    def on(self, depth: int, costs: CostModel) -> AdaptiveCourse:
+        """The grid, closed."""
+        cells = grid_cells(parse_spans(self.spans, depth), parse_temperatures(self.temperatures))
+        return AdaptiveCourse(self, cells, costs)
 
 
 def opening_order(cells: Sequence[Cell], costs: CostModel) -> list[Cell]:

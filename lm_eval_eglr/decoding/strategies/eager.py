@@ -9,14 +9,68 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from eglr_selectors import ParsedPool
 from eglr_selectors.pool import Cell, Rollout, RolloutPool
 
-from lm_eval_eglr.decoding.config import BranchingConfig
-from lm_eval_eglr.decoding.request import Request, ResumePoint
-from lm_eval_eglr.decoding.strategies.options import Budget, Eager
+from lm_eval_eglr.decoding.config import BranchingConfig, check_choice, check_finite, check_number
+from lm_eval_eglr.decoding.request import CostModel, Request, ResumePoint
+from lm_eval_eglr.decoding.strategies.strategy import Budget, strategy
 from lm_eval_eglr.decoding.telemetry import records_of
+
+
+@strategy("eager")
+@dataclass(frozen=True, slots=True)
+class Eager:
+    """Rollouts that fork where the model is uncertain (EAGER, arXiv 2510.11170).
+
+    Attributes:
+        n: M, most rollouts per prompt in the first round, and its budget.
+        temperature: At which tokens are drawn; 0 is greedy.
+        branch_threshold: A rollout forks where the entropy of the next token, nats, exceeds it.
+        branch_width: Continuations at a fork, the drawn one included.
+        min_branch_distance: Fewest tokens between two forks of one rollout.
+        branch_top_k: The entropy is that of so many likeliest tokens, renormalised.
+        budget: Who gets in a second round what prompts have left of their n rollouts: ``none``: nobody;
+            ``free``: prompts that used theirs up and could have forked further; ``labels``: prompts that
+            no rollout has solved, which looks at the reference.
+        max_rollouts: Most rollouts of one prompt over both rounds; twice n by default.
+    """
+
+    recurses: ClassVar[bool] = False
+
+    n: int = 16
+    temperature: float = 0.0
+    branch_threshold: float = 2.0
+    branch_width: int = 2
+    min_branch_distance: int = 1
+    branch_top_k: int = 20
+    budget: Budget = "free"
+    max_rollouts: int | None = None
+
+    def __post_init__(self) -> None:
+        check_number("n", self.n, 1, integer=True)
+        check_number("temperature", self.temperature, 0)
+        check_finite("temperature", self.temperature)
+        check_number("branch_threshold", self.branch_threshold, 0)
+        check_number("branch_width", self.branch_width, 2, integer=True)
+        check_number("min_branch_distance", self.min_branch_distance, 1, integer=True)
+        check_number("branch_top_k", self.branch_top_k, 2, integer=True)
+        check_choice("budget", self.budget, Budget)
+        if self.max_rollouts is not None:
+            check_number("max_rollouts", self.max_rollouts, self.n, integer=True)
+
+    @property
+    def most(self) -> int:
+        """Most rollouts of one prompt over both rounds."""
+        if self.budget == "none":
+            return self.n
+        return 2 * self.n if self.max_rollouts is None else self.max_rollouts
+
+    def on(self, depth: int, costs: CostModel) -> EagerCourse:
+        """One rollout that forks."""
+        return EagerCourse(self)
 
 
 @dataclass(frozen=True, slots=True)

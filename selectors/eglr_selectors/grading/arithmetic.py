@@ -200,7 +200,10 @@ def point(names: frozenset[str], number: int, where: Domain) -> dict[str, Fracti
     values = {}
     for name in names:
         seed = zlib.crc32(f"{name}/{number}".encode())
-        if where == "integer" or (where == "steps" and (name in _COUNTING_NAMES or number % 4 == 0)):
+        if where == "steps" and (name in _COUNTING_NAMES or number % 4 == 0):
+            # Of very different sizes: a floor of a logarithm is the same for all numbers of one size.
+            values[name] = Fraction(2 + seed % 7 ** (1 + number % 4))
+        elif where == "integer":
             values[name] = Fraction(2 + seed % 23 + 3 * number)
         else:
             sign = -1 if number > 2 and seed & 1 else 1

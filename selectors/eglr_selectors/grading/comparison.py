@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import wraps
 from typing import Any
 
 from eglr_selectors.grading import relations
@@ -79,11 +80,23 @@ def _chosen(gold: type[Any], answer: type[Any]) -> Compare:
     return _different_kinds
 
 
+def row_name(gold: ParsedAnswer, answer: ParsedAnswer) -> str:
+    """Returns how two parsed answers are compared, in words."""
+    function = _comparison_of(type(gold), type(answer))
+    words = (getattr(function, "__wrapped__", function).__doc__ or "").splitlines()[0]
+    kinds = f"{type(gold).__name__} with {type(answer).__name__}"
+    return f"{kinds}: {words[:1].lower()}{words[1:]}"
+
+
 _CHOSEN: dict[tuple[type[Any], type[Any]], Compare] = {}
 
 
 def _swapped(function: Compare) -> Compare:
-    return lambda gold, answer, rules: function(answer, gold, rules)
+    @wraps(function)
+    def swapped(gold: ParsedAnswer, answer: ParsedAnswer, rules: Rules) -> Comparison:
+        return function(answer, gold, rules)
+
+    return swapped
 
 
 def _different_kinds(gold: ParsedAnswer, answer: ParsedAnswer, rules: Rules) -> Comparison:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 _TAIL = 4000
 """A fallback reads only so many last characters: an answer stated earlier is not the final one."""
-_END_TOKENS = re.compile(r"</s>|<\|[^|<>\n]{1,30}\|>|<eos>|<pad>|<end_of_turn>|\[/?INST\]")
+_END_TOKENS = re.compile(r"<<[^<>]*>>|</s>|<\|[^|<>\n]{1,30}\|>|<eos>|<pad>|<end_of_turn>|\[/?INST\]")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _HEADING = re.compile(
     r"(?:step|part|explanation|solution|check|verification|note|reasoning|conclusion|summary|case|method|problem"
@@ -18,6 +18,7 @@ _LABEL = re.compile(r"[\s#*_>`]*(?:the\s+)?(?:final\s+|correct\s+)?answer[\s*_`:
 _IS = r"(?:is|was|are|equals|should\s+be|would\s+be|must\s+be|will\s+be|comes\s+(?:out\s+)?to|=)"
 _STATED = re.compile(
     rf"<answer>|(?<![A-Za-z])answer(?![A-Za-z])[*_`\"]*(?:\s+{_IS}(?!\s+not\b)[:：]?|\s*[:：=]|\s+[–—-](?=\s))"
+    r"|(?<![A-Za-z])ans(?:wer)?\s*[:：=]"
     r"|(?:^|\n)[\s#*_>]*(?:the\s+)?(?:final\s+|correct\s+)?answer[\s*_:]*(?=\n)"
     # other languages
     r"|(?:答案|答え|正解|解答|结果|結果|得数)\s*(?:应该|應該)?(?:是|为|為|は|：|:)+|答\s*[：:]"
@@ -28,6 +29,12 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 _SKIPPED = re.compile(r"[\s:：*_`>\"]+")
+_HEDGES = re.compile(
+    r"(?:exactly|about|approximately|roughly|around|only|just|simply|therefore|thus|then|found to be)\s+"
+    r"(?=\S*\d)",
+    re.IGNORECASE,
+)
+_SAID = re.compile(r"[^\d\n.]*\b(?:is|are|was|equals)\s+(?=\S*\d)")
 _FENCE = re.compile(r"```\w*\n")
 _SPAN = re.compile(r"\$\$?([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _PROSE = re.compile(r"\s[a-z]+\s+[a-z]+\s")
@@ -39,7 +46,7 @@ _MAGNITUDE = r"(?:\s*(?:hundred|thousand|million|billion|trillion|dozen|[百千�
 _LIST = re.compile(rf"{_NUMBER}(?:\s*,\s*(?:and\s+)?{_NUMBER}|\s+and\s+{_NUMBER})+(?=\s*(?:[.!\n]|$))")
 _QUANTITY = re.compile(rf"({_NUMBER}{_MAGNITUDE}*)(.*)", re.DOTALL)
 _GOES_ON = re.compile(
-    r"\s*(?:[+*/=^×÷·]|[-−–]\s*\d|\\[a-z]|,?\s*(?:or|maybe|perhaps|possibly)\b|(?:to|through)\s+\d)"
+    r"\s*(?:[+*/=^×÷·]|x\s*\d|[-−–]\s*\d|\\[a-z]|,?\s*(?:or|maybe|perhaps|possibly)\b|(?:to|through)\s+\d)"
 )
 _STOPS = (
     "in for from after before because since which where so not with by on at when if as of while and but that"
@@ -93,16 +100,19 @@ def _stated_value(text: str) -> str:
     bold = text.lstrip(" \t\n:：")
     start = _SKIPPED.match(text)
     rest = text[start.end() :] if start else text
+    rest = _HEDGES.sub("", rest)
     if (span := _SPAN.match(rest)) and not _PROSE.search(span[0]):
         return next(group for group in span.groups() if group is not None).strip()
     if bold.startswith("**") and (end := rest.find("**")) > 0 and "\n" not in rest[:end]:
         rest = rest[:end]
+    if said := _SAID.match(rest):  # Answer: the total is 45.
+        rest = rest[said.end() :]
     if several := _LIST.match(rest):
         return several[0].strip()
     quantity = _QUANTITY.match(rest)
     if quantity and not _GOES_ON.match(quantity[2]):
         behind = quantity[2]
-        if re.match(r"[A-Za-z_^{\\(]|\s?\(\w\)", behind) and not re.match(r"[A-Za-z]{2,}\b|</|°", behind):
+        if re.match(r"[A-Za-z_^{\\(]", behind) and not re.match(r"[A-Za-z]{2,}\b|</|°", behind):
             return _SENTENCE_END.split(rest, maxsplit=1)[0].strip(" *$_")
         unit = _UNIT.match(behind)
         return (quantity[1] + (unit[1] if unit else "")).rstrip(" *$_-")
@@ -133,6 +143,11 @@ def by_last_number(text: str) -> str:
     return ""
 
 
+def _line_end(token: re.Match[str]) -> str:
+    """Nothing of what follows an end token belongs to its line; <<3*4=12>> is a calculator's note."""
+    return "" if token[0].startswith("<<") else "\n"
+
+
 FALLBACKS: dict[str, Callable[[str], str]] = {
     "hash": by_hash,
     "phrase": by_phrase,
@@ -142,4 +157,4 @@ FALLBACKS: dict[str, Callable[[str], str]] = {
 
 def fallback_answer(text: str, name: str) -> str:
     """Returns what a fallback finds; empty for nothing."""
-    return FALLBACKS[name](_END_TOKENS.sub("\n", text[-_TAIL:])).strip()
+    return FALLBACKS[name](_END_TOKENS.sub(_line_end, text[-_TAIL:])).strip()

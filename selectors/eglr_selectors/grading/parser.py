@@ -48,6 +48,7 @@ _LIST_MARK = re.compile(r",\s|;|\band\b|\bor\b")
 _MIXED = re.compile(r"([-+]?)\s*(\d{1,9})\s+(\d{1,9})/(\d{1,9})")
 _REPEATING = re.compile(r"([-+]?)(\d{0,9})\.(\d{0,60})\\(?:overline|dot|bar)\s*\{?\s*(\d{1,60})\s*\}?")
 _CALL = re.compile(rf"(?:{'|'.join(sorted(FUNCTIONS, key=len, reverse=True))})\s*\(")
+_BARE_FUNCTIONS = frozenset(["arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sqrt"])
 _RATIO = re.compile(r"[^:]+(?::[^:]+){1,4}")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _JOINER = re.compile(r"\\text\s*\{\s*,?\s*(and|or)\s*\}")
@@ -112,7 +113,7 @@ def _is_prose(text: str) -> bool:
     """Words among signs, which math-verify would take for products of letters."""
     marked = [word for found in _TEXT.findall(text) for word in _PROSE.findall(found)]
     bare = _PROSE.findall(re.sub(r"\\(?:begin|end) \{\w+\}|\\[A-Za-z]+", " ", _TEXT.sub(" ", text)))
-    return len(marked) > 3 or any(len(word) > 3 and word not in FUNCTIONS for word in bare)
+    return len(marked) > 3 or any(len(word) > 3 and word not in _BARE_FUNCTIONS for word in bare)
 
 
 class Parser:
@@ -197,10 +198,10 @@ class Parser:
             rows = [row.strip() for row in _LINE_END.split(body) if row.strip()]
             if len(rows) > MAX_ITEMS:
                 return Opaque(text, never_equal=True)
-            by_cases = (match[1] or "cases").rstrip("*").endswith("cases") and any(
-                _BRANCH.search(row) for row in rows
-            )
-            if by_cases and not all("=" in row.split("&")[0] for row in rows):
+            kind = (match[1] or match[3]).rstrip("*")
+            by_cases = kind.endswith("cases") or kind in ("array", "matrix")
+            aligned = all("=" in row.split("&")[0] or re.search(r"&\s*=", row) for row in rows)
+            if by_cases and any(map(_BRANCH.search, rows)) and not aligned:
                 return Group("cases", tuple(self._branch(row, depth) for row in rows))
             parts = [self.parse(row.replace("&", "").strip(" ,;"), depth + 1) for row in rows]
             return relations.listed(parts) if len(parts) > 1 else parts[0] if parts else None
@@ -220,7 +221,9 @@ class Parser:
     def number_in_words(self, text: str, depth: int) -> ParsedAnswer | None:
         """`5 million dollars`, `three and a half`, `6 minus two`."""
         bare = " ".join(_TEXT.sub(r" \1 ", text).split()) if r"\text" in text else text
-        bare = re.sub(r"(?<=\d)(?=[百千万亿億萬])|(?<=[百千万亿億萬])(?=[^\x00-\x7f])", " ", bare)
+        bare = re.sub(
+            r"(?<=\d)(?=[百千万亿億萬](?![克米瓦卡赫焦]))|(?<=[百千万亿億萬])(?=[^\x00-\x7f])", " ", bare
+        )
         if not re.fullmatch(r"[$£€¥₹]?\s*(?:[^\\{}^_=<>|*/()\[\]]+)", bare):
             return None
         tail = split_unit(bare) if bare[:1] in "$£€¥₹" else None
@@ -374,8 +377,28 @@ FORMS: tuple[tuple[str, Callable[[Parser, str, int], ParsedAnswer | None]], ...]
 """What a text may be, in the order in which it is tried; the first form that fits is the answer's."""
 
 
+def form_of(text: str, lone_letters: bool = False) -> str:
+    """Returns the name of the form that an answer is parsed as, for an explanation."""
+    if _PLAIN.fullmatch(text.strip()):
+        return "plain number"
+    parser = Parser(lone_letters)
+    found = taken_apart(without_front(normalize(text.strip()).replace(r"\approx ", "= ")))
+    if found is None:
+        return "a text that denies what it says"
+    if not found.content or len(found.content) > MAX_LENGTH:
+        return "nothing"
+    return next(name for name, form in FORMS if form(parser, found.content, 0) is not None)
+
+
 def _names_formula(text: str) -> bool:
     """Whether a text without markup names a letter or applies a function: theta, sinx, oo, floor(x)."""
+    words = text.split()
+    if (
+        len(words) > 1
+        and words[0] in FUNCTIONS
+        and all(len(word) == 1 or is_named(word) for word in words[1:])
+    ):
+        return True
     return is_named(text) or (_CALL.match(text) is not None and text.endswith(")"))
 
 

@@ -88,8 +88,8 @@ def _equation(text: str, parts: Sequence[str], read: Callable[[str], ParsedAnswe
     between = [read(part) for part in (parts[1:-1] if named else parts[:-1])]
     values = [parsed for parsed in [*between, content] if isinstance(parsed, Value)]
     if len(values) == len(between) + 1 and (named or not any(symbols(value.tree) for value in values)):
-        # A chain such as x = 2 + 2 = 4 says its last part only if it is true: 4 = 5 is no answer.
-        if all_same([value.tree for value in values]):
+        # A chain such as x = 2 + 2 = 4 says its last part unless it is false: 4 = 5 is no answer.
+        if all_same([value.tree for value in values], unless_open=True):
             return Named(_spaceless(first), content) if named else content
         return Opaque(text, never_equal=True)
     if named and not between:
@@ -117,7 +117,7 @@ def _stated(parts: Sequence[str], read: Callable[[str], ParsedAnswer]) -> Parsed
         return Opaque("=".join(parts), never_equal=True)
     # All constants of a chain have to be the same one; a sum with dots cannot be checked.
     constants = [side.tree for side in sides if isinstance(side, Value) and _constant(side)]
-    if not all_same(constants) or any(_false(side) for side in sides):
+    if not all_same(constants, unless_open=True) or any(_false(side) for side in sides):
         return Opaque("=".join(parts), never_equal=True)
     left = _tree(parts[0])
     return Equation(None if left is None else ("+", left, ("neg", value.tree)), value)
@@ -131,10 +131,11 @@ def _false(parsed: ParsedAnswer) -> bool:
     return isinstance(parsed, Opaque) and parsed.never_equal and bool(re.fullmatch(r"[-\d\s.]+", parsed.text))
 
 
-def all_same(trees: Sequence[Tree]) -> bool:
-    """Whether formulas have one value."""
+def all_same(trees: Sequence[Tree], unless_open: bool = False) -> bool:
+    """Whether formulas have one value; where that stays open, what ``unless_open`` says."""
     try:
-        return all(same_value(tree, trees[-1]) for tree in trees)
+        found = [same_value(tree, trees[-1]) for tree in trees]
+        return all(unless_open if same is None else same for same in found)
     except (TooLargeError, ZeroDivisionError):
         return False
 

@@ -13,7 +13,7 @@ from eglr_selectors.grading.formula import FUNCTIONS
 from eglr_selectors.grading.number_words import CHANGING
 from eglr_selectors.grading.splitting import masked_text, split
 
-_ARROWS = r"\\(?:Long)?[Rr]ightarrow\b|\\to\b|\\approx\b|\\simeq\b|\\sim\b|\\because\b|->|=>|=|:"
+_ARROWS = r"\\(?:[Ll]ong)?[Rr]ightarrow\b|\\to\b|\\approx\b|\\simeq\b|\\sim\b|\\because\b|->|=>|=|:"
 _FRONT_WORDS = (
     "therefore|thus|hence|so|then|approximately|about|exactly|roughly|around|nearly|precisely|equals|it is"
     "|we get|we have|that is|equal to"

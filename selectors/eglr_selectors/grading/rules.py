@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 from eglr_selectors.grading.arithmetic import exact
 from eglr_selectors.grading.numeric import approximate
 from eglr_selectors.grading.parsed_answer import (
     Choice,
     Conditional,
+    Congruence,
     Equation,
     Named,
     ParsedAnswer,
@@ -66,6 +67,37 @@ class Rules:
             raise ValueError(f"rules {name!r}: expected one of {', '.join(PRESETS)}")
         return PRESETS[name]
 
+    @classmethod
+    def parse(cls, text: str) -> Rules:
+        """Returns the rules that a text names: a preset, fields of their own, or both.
+
+        Args:
+            text: `quantity`, `percent=strict,unordered=true`, or `quantity,percent=strict`.
+
+        Raises:
+            ValueError: If a preset or a field is unknown, or a value is not allowed.
+        """
+        first, *rest = [part.strip() for part in text.split(",") if part.strip()] or [""]
+        rules, options = (cls(), [first, *rest]) if "=" in first else (cls.named(first), rest)
+        known = {field.name for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for option in options:
+            key, equals, value = (part.strip() for part in option.partition("="))
+            if not equals or key not in known:
+                raise ValueError(
+                    f"rules: {option!r}: expected one of {', '.join(sorted(known))}, as key=value"
+                )
+            if key == "unordered":
+                values[key] = {"true": True, "false": False}.get(value.casefold(), value)
+            elif key == "relative_tolerance":
+                try:
+                    values[key] = float(value)
+                except ValueError:
+                    raise ValueError(f"relative_tolerance={value!r}: expected a number in [0, 1)") from None
+            else:
+                values[key] = value
+        return replace(rules, **values)
+
     @property
     def compares_integers_exactly(self) -> bool:
         """Whether two integers that are spelt differently are unequal, whatever else holds."""
@@ -97,6 +129,8 @@ def has_form(parsed: ParsedAnswer, form: Form) -> bool:
         return True
     if isinstance(parsed, Named | Conditional):
         return has_form(parsed.content, form)
+    if isinstance(parsed, Congruence):
+        return form != "text" and len(parsed.residues) == 1
     if isinstance(parsed, Equation):
         return parsed.value is not None and has_form(parsed.value, form)
     if isinstance(parsed, Choice):

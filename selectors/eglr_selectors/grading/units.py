@@ -21,7 +21,7 @@ _PREFIX = re.compile(
 _DEGREES = re.compile(r"(.*\S)\s*\^\\circ\s*(?:\\text\s*\{\s*)?([CFK])?(?:\s*\})?", re.DOTALL)
 _TEMPERATURES = {"C": "celsius", "F": "fahrenheit", "K": "kelvin"}
 _TEMPERATURE = re.compile(r"\bdeg(?:rees?)?\.?\s+([CFK])(?:elsius|ahrenheit|elvin)?\b", re.IGNORECASE)
-_FUNCTION = re.compile(r"(?:\b|\\)(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_FUNCTION = re.compile(r"(?:\b|\\)(?:sin|cos|tan|cot|sec|csc|cis)(?![a-z])")
 _PERCENT = re.compile(
     r"(.*[\d)}.])\s*(?:%|\\text\s*\{\s*(?:%|per\s?cents?|pct)\.?\s*\}|(?:per\s?cents?|pct)\b\.?)",
     re.DOTALL | re.IGNORECASE,
@@ -157,6 +157,7 @@ def _physical(text: str, marked: bool, upright: frozenset[str] | None) -> Unit |
     position = 0
     pending = False
     text = re.sub(r"\bper\b", "/", text)
+    text = re.sub(r"\b(ft|foot|in|inch|lb|pound|kilowatt|newton)-(?=[a-z])", r"\1 ", text)
     while position < len(text):
         match = _PART.match(text, position)
         if match is None:
@@ -178,7 +179,9 @@ def _physical(text: str, marked: bool, upright: frozenset[str] | None) -> Unit |
             if lower == "a" and sign == -1 and not pending:
                 continue
             if len(word) == 1 and word.isascii() and word.isalpha():
-                if word not in LONE_LETTERS or (upright is not None and word not in upright and not powers):
+                if word not in LONE_LETTERS or (
+                    upright is not None and word not in upright and not powers and not pending
+                ):
                     return None
             elif not marked and word.isascii() and word.isalpha() and len(word) <= 3 and word not in UNMARKED:
                 return None
@@ -192,6 +195,8 @@ def _physical(text: str, marked: bool, upright: frozenset[str] | None) -> Unit |
                 sign = 1
         elif power and last is not None:
             exponent = int(re.sub(r"[^-\d]", "", power))
+            if exponent == 0:
+                return None
             if "^" not in power and not marked:
                 return None
             powers, size = _times(powers, size, last, last_sign * (exponent - 1))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+from eglr_selectors.grading.rules import Rules
+
+if TYPE_CHECKING:
+    from eglr_selectors.grading.explain import Explanation
 
 Outcome = Literal["correct", "wrong", "no_answer", "ungraded"]
 Path = Literal["none", "string", "number", "text", "structure", "numeric", "rule", "hazard", "math-verify"]
@@ -21,11 +26,14 @@ class Verdict:
             time or memory ran out, or the comparing process died.
         path: Which step decided.
         reason: Why, in words, short enough for a log and never quoting the answer.
+        pair: The gold, the answer and the rules that it was graded by, if :func:`.grade` or
+            :func:`.grade_many` gave it; two verdicts are equal whatever they are about.
     """
 
     outcome: Outcome
     path: Path
     reason: str = ""
+    pair: tuple[str, str | None, Rules] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for key, allowed in (("outcome", Outcome), ("path", Path)):
@@ -38,6 +46,34 @@ class Verdict:
     def correct(self) -> bool | None:
         """True or False; ``None`` if ungraded."""
         return None if self.outcome == "ungraded" else self.outcome == "correct"
+
+    def told(self, gold: str, answer: str | None, rules: Rules) -> Verdict:
+        """Returns this verdict with what it is about."""
+        # Past the checks of __init__, which this verdict has passed: they would take most of the time.
+        verdict = object.__new__(Verdict)
+        _SET_OUTCOME(verdict, self.outcome)
+        _SET_PATH(verdict, self.path)
+        _SET_REASON(verdict, self.reason)
+        _SET_PAIR(verdict, (gold, answer, rules))
+        return verdict
+
+    def explain(self) -> Explanation:
+        """Returns how both sides were read, which check decided, and why; ``print()`` shows it.
+
+        Raises:
+            ValueError: If the verdict does not know what it is about, as one made by hand or from a cache.
+        """
+        from eglr_selectors.grading.explain import explain
+
+        if self.pair is None:
+            raise ValueError("this verdict knows no gold and answer: ask explain(gold, answer, rules)")
+        gold, answer, rules = self.pair
+        return explain(gold, answer, rules, self)
+
+
+_SET_OUTCOME, _SET_PATH, _SET_REASON, _SET_PAIR = (
+    vars(Verdict)[name].__set__ for name in ("outcome", "path", "reason", "pair")
+)
 
 
 class UngradedError(RuntimeError):

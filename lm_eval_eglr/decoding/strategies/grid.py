@@ -1,4 +1,4 @@
-"""The L × T grid: reading spans and temperatures as users write them, and listing the cells."""
+"""The L × T grid and plain samples: spans and temperatures as users write them, and all cells at once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
-from eglr_selectors.pool import Cell
+from eglr_selectors import ParsedPool
+from eglr_selectors.pool import Cell, RolloutPool
+
+from lm_eval_eglr.decoding.config import check_finite, check_number
+from lm_eval_eglr.decoding.request import CostModel, Request
+from lm_eval_eglr.decoding.strategies.strategy import Budget, strategy
+
+ANY_DEPTH = 10**6  # checks how spans are written before the model's depth is known
 
 DEFAULT_SPANS = "0:2:4:8"
 DEFAULT_TEMPERATURES = "0:0.7x3"
@@ -110,3 +119,90 @@ def grid_cells(spans: Sequence[int], temperatures: Sequence[float]) -> tuple[Cel
             cells.append(Cell(span, temperature, seen[temperature]))
             seen[temperature] += 1
     return tuple(cells)
+
+
+@dataclass(frozen=True, slots=True)
+class FixedCourse:
+    """All cells at once, whatever comes of them."""
+
+    cells: tuple[Cell, ...]
+    budget: Budget = "none"
+    reads: bool = False
+    goes_on: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Every cell may need a row."""
+        return len(self.cells)
+
+    @property
+    def own(self) -> int:
+        """All rollouts."""
+        return len(self.cells)
+
+    def begin(self, request: Request) -> Request:
+        """The request as it is."""
+        return request
+
+    def go_on(
+        self, request: Request, pool: RolloutPool, parsed: ParsedPool | None, count: int
+    ) -> list[Request]:
+        """None: all was in the first request."""
+        return []
+
+    def wants(self, request: Request, pool: RolloutPool, parsed: ParsedPool | None) -> int:
+        """None."""
+        return 0
+
+    def in_order(self, pools: Sequence[RolloutPool]) -> RolloutPool:
+        """The pool of the only request."""
+        return pools[0]
+
+
+@strategy("grid")
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Every cell of the L × T grid.
+
+    Attributes:
+        spans: Spans L, layers; see :func:`lm_eval_eglr.decoding.strategies.grid.parse_spans`.
+        temperatures: Temperatures; see :func:`lm_eval_eglr.decoding.strategies.grid.parse_temperatures`.
+    """
+
+    recurses: ClassVar[bool] = True
+
+    spans: Items | None = None
+    temperatures: Items | None = None
+
+    def __post_init__(self) -> None:
+        parse_spans(self.spans, ANY_DEPTH)
+        parse_temperatures(self.temperatures)
+
+    def on(self, depth: int, costs: CostModel) -> FixedCourse:
+        """All cells of the grid."""
+        return FixedCourse(grid_cells(parse_spans(self.spans, depth), parse_temperatures(self.temperatures)))
+
+
+@strategy("sample")
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Independent samples of the plain model: full parallel sampling, the baseline of the others.
+
+    Attributes:
+        n: Rollouts per prompt; no greedy one is among them.
+        temperature: Their temperature.
+    """
+
+    recurses: ClassVar[bool] = False
+
+    n: int = 16
+    temperature: float = 0.7
+
+    def __post_init__(self) -> None:
+        check_number("n", self.n, 1, integer=True)
+        check_number("temperature", self.temperature, 0, open_low=True)
+        check_finite("temperature", self.temperature)
+
+    def on(self, depth: int, costs: CostModel) -> FixedCourse:
+        """All samples."""
+        return FixedCourse(tuple(Cell(0, float(self.temperature), number) for number in range(self.n)))
