@@ -52,7 +52,7 @@ def _version(name: str) -> str:
 
 
 # lm_eval takes this function when its module is imported, and asks it for the version of ``vllm`` ever after.
-metadata.version = _version
+metadata.version = _version  # type: ignore[assignment]
 try:
     from lm_eval.models.vllm_causallms import VLLM
 finally:

@@ -50,8 +50,8 @@ def manifest_of(decoder: PoolDecoder, model: PreTrainedModel, name: str, revisio
 
 
 def _options(decoder: PoolDecoder) -> dict[str, object]:
-    """The strategy's options but for those that the cells say; a budget by labels is said aloud."""
-    options = dataclasses.asdict(decoder.strategy)
+    """The strategy's options but for those that the cells say; ``budget=labels`` is recorded explicitly."""
+    options = dataclasses.asdict(decoder.strategy)  # type: ignore[call-overload]  # every strategy is one
     shown = {name: value for name, value in options.items() if name not in ("spans", "temperatures")}
     if shown.get("budget") == "labels":
         shown["budget"] = "labels (uses reference)"

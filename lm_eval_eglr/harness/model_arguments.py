@@ -148,8 +148,8 @@ def quantization(arguments: dict[str, Any]) -> Any:
         return given
     if isinstance(given, str):
         raise ValueError(
-            f"quantization_config={given!r}: expected a mapping, such as "
-            "{'quant_method':'bitsandbytes','load_in_4bit':True}"
+            f"quantization_config={given!r}: expected a mapping, as --config or JSON can give it: "
+            '{"quant_method": "bitsandbytes", "load_in_4bit": true}'
         )
     from transformers.quantizers import AutoQuantizationConfig
 

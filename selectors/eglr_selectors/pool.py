@@ -192,10 +192,13 @@ class PoolCost:
     def __add__(self, other: PoolCost) -> PoolCost:
         """The cost of two pools of one model; what a unit of work costs stays, and is 0 where they differ."""
         per_unit = ("flops_per_layer_token", "flops_per_head_evaluation")
-        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)}
-        return PoolCost(
-            **{name: (a if a == b else 0.0) if name in per_unit else a + b for name, (a, b) in pairs.items()}
-        )
+        values: dict[str, Any] = {}
+        for each in dataclasses.fields(self):
+            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            values[each.name] = (
+                mine + theirs if each.name not in per_unit else mine if mine == theirs else 0.0
+            )
+        return PoolCost(**values)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -174,7 +174,8 @@ def _check_header(header: dict[str, Any], named: str) -> None:
     seen = header.get("fitted_on")
     if not isinstance(seen, list) or not all(isinstance(each, str) for each in seen):
         raise ValueError(f"{named}: fitted_on: expected a list of digests")
-    report, kinds = header.get("report"), {"str": str, "int": int, "float": (int, float)}
+    report = header.get("report")
+    kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
     expected = {field.name: kinds[str(field.type)] for field in fields(FitReport)}
     if not isinstance(report, dict) or report.keys() != expected.keys():
         raise ValueError(f"{named}: report: expected {', '.join(expected)}")
