@@ -222,7 +222,9 @@ class Parser:
         """`5 million dollars`, `three and a half`, `6 minus two`."""
         bare = " ".join(_TEXT.sub(r" \1 ", text).split()) if r"\text" in text else text
         bare = re.sub(
-            r"(?<=\d)(?=[百千万亿億萬](?![克米瓦卡赫焦]))|(?<=[百千万亿億萬])(?=[^\x00-\x7f])", " ", bare
+            r"(?<=\d)(?=[百千万亿億萬](?![克米瓦卡赫焦]))|(?<=[百千万亿億萬])(?=[^\x00-\x7f])(?![克米瓦卡赫焦])",
+            " ",
+            bare,
         )
         if not re.fullmatch(r"[$£€¥₹]?\s*(?:[^\\{}^_=<>|*/()\[\]]+)", bare):
             return None
