@@ -13,7 +13,8 @@ from typing import Any
 
 from eglr_selectors.grading import relations
 from eglr_selectors.grading.arithmetic import TooLargeError
-from eglr_selectors.grading.formula import Tree, UnreadableError, parse_formula
+from eglr_selectors.grading.formula import parse_formula
+from eglr_selectors.grading.formula_tokens import Tree, UnreadableError
 from eglr_selectors.grading.numeric import multiples
 from eglr_selectors.grading.parsed_answer import (
     Choice,

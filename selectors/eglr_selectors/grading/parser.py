@@ -11,14 +11,13 @@ from dataclasses import replace
 from functools import lru_cache
 
 from eglr_selectors.grading import relations
-from eglr_selectors.grading.formula import (
+from eglr_selectors.grading.formula import MAX_LENGTH, parse_formula
+from eglr_selectors.grading.formula_tokens import (
     FUNCTIONS,
-    MAX_LENGTH,
     MeaninglessError,
     UnreadableError,
     is_named,
     number,
-    parse_formula,
 )
 from eglr_selectors.grading.normalize import normalize
 from eglr_selectors.grading.number_words import spoken

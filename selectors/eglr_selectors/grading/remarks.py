@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from eglr_selectors.grading.formula import FUNCTIONS
+from eglr_selectors.grading.formula_tokens import FUNCTIONS
 from eglr_selectors.grading.number_words import CHANGING
 from eglr_selectors.grading.splitting import masked_text, split
 

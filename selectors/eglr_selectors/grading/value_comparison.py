@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from eglr_selectors.grading.arithmetic import TooLargeError, exact, symbols
-from eglr_selectors.grading.formula import Tree
+from eglr_selectors.grading.formula_tokens import Tree
 from eglr_selectors.grading.numeric import approximate, facts, same_value
 from eglr_selectors.grading.parsed_answer import ParsedAnswer, Value
 from eglr_selectors.grading.rules import Rules
