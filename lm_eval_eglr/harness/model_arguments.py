@@ -7,12 +7,12 @@ import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lm_eval_eglr.decoding.pool_decoder import RECURSION_OPTIONS, SAMPLING_OPTIONS
+from lm_eval_eglr.decoding.pool_decoder import RECURSION_OPTIONS, REMOVED_OPTIONS, SAMPLING_OPTIONS
 from lm_eval_eglr.decoding.strategies import STRATEGY_OPTIONS
 
-DECODING_OPTIONS = (*STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS)
+DECODING_OPTIONS = (*STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS, *REMOVED_OPTIONS)
 OWN_OPTIONS = (
-    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs"),
+    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs", "max_rows"),
     *RECURSION_OPTIONS,
     *SAMPLING_OPTIONS,
 )
@@ -102,6 +102,14 @@ def check_batch_size(value: Any) -> None:
         return
     if isinstance(value, bool) or not text.isdecimal() or int(text) < 1:
         raise ValueError(f"batch_size={value!r}: expected a whole number >= 1, or auto")
+
+
+def check_max_rows(value: Any) -> None:
+    """Raises ValueError for anything but ``pool`` or a whole number of at least 1; ``None`` was not given."""
+    if value is None or value == "pool":
+        return
+    if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
+        raise ValueError(f"max_rows={value!r}: expected a whole number >= 1, or pool")
 
 
 def check_store_folder(value: Any) -> str:
