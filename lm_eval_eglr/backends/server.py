@@ -204,6 +204,9 @@ class ServerPools(SampledPools, LM):
                 payload["logprobs"] = self._logprobs
         if self._is_vllm:
             payload["return_token_ids"] = True
+            if not self._chat:
+                # Else two tokens of one spelling are one entry among the likeliest.
+                payload["return_tokens_as_token_ids"] = True
         # `--gen_kwargs seed=None` and the like take an entry out.
         return {key: value for key, value in {**payload, **options}.items() if value is not None}, until
 
