@@ -114,6 +114,9 @@ class Scheduler:
             min(self._reserved(job.request), job.live + job.branches_left) for job in tree.jobs if job
         )
         while not self._waiting and (request := self._peek()) is not None:
+            others = any(job and job.request.document != request.document for job in tree.jobs)
+            if request.pool_rows >= self.limit and others and (tree.count or found):
+                break  # a batch of one pool is one prompt's, whatever part of the pool is asked for
             reserved = self._reserved(request)
             # One that fills the batch is decoded alone: then nothing that is computed depends on others.
             in_parts = request.is_preemptible and request.rows < self.limit
