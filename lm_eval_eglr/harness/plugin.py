@@ -6,9 +6,11 @@ gives way to what a newer lm_eval has already found through our entry points.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -221,6 +223,17 @@ def tidy_commands(module: ModuleType) -> None:
             return original(self, args)
 
     _replace(module.HarnessCLI, "execute", execute)
+    parse = module.HarnessCLI.parse_args
+
+    @functools.wraps(parse)
+    def parse_args(self: Any) -> Any:
+        from lm_eval_eglr.harness.console import one_line_errors
+
+        typed = argparse.Namespace(model=next((name for name in MODELS if name in sys.argv), None))
+        with one_line_errors(typed, tuple(MODELS)):
+            return parse(self)
+
+    _replace(module.HarnessCLI, "parse_args", parse_args)
 
 
 def _replace(owner: Any, name: str, function: Any) -> None:

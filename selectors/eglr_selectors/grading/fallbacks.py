@@ -7,6 +7,10 @@ from collections.abc import Callable
 
 _TAIL = 4000
 """A fallback reads only so many last characters: an answer stated earlier is not the final one."""
+_MOST_STATED = 20
+"""Of the last labels that are looked at for a value."""
+_LONGEST = 600
+"""Characters behind a label."""
 _END_TOKENS = re.compile(r"<<[^<>]*>>|</s>|<\|[^|<>\n]{1,30}\|>|<eos>|<pad>|<end_of_turn>|\[/?INST\]")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _HEADING = re.compile(
@@ -19,7 +23,7 @@ _IS = r"(?:is|was|are|equals|should\s+be|would\s+be|must\s+be|will\s+be|comes\s+
 _STATED = re.compile(
     rf"<answer>|(?<![A-Za-z])answer(?![A-Za-z])[*_`\"]*(?:\s+{_IS}(?!\s+not\b)[:：]?|\s*[:：=]|\s+[–—-](?=\s))"
     r"|(?<![A-Za-z])ans(?:wer)?\s*[:：=]"
-    r"|(?:^|\n)[\s#*_>]*(?:the\s+)?(?:final\s+|correct\s+)?answer[\s*_:]*(?=\n)"
+    r"|(?:^|\n)[ \t#*_>]*(?:the\s+)?(?:final\s+|correct\s+)?answer[ \t*_:]*(?=\n)"
     # other languages
     r"|(?:答案|答え|正解|解答|结果|結果|得数)\s*(?:应该|應該)?(?:是|为|為|は|：|:)+|答\s*[：:]"
     r"|(?:정답|답)\s*(?:은|는|이|:|：)"
@@ -72,7 +76,7 @@ def by_hash(text: str) -> str:
     for line in reversed(list(_HASH.finditer(text))):
         content = line[1].strip(" \t*_`")
         if _LABEL.fullmatch(content):
-            content = text[line.end() :].strip()
+            content = text[line.end() : line.end() + _LONGEST].strip()
         elif label := _STATED.search(content):
             content = content[label.end() :]
         if content and not _HEADING.match(content) and (found := _stated_value(content)):
@@ -86,8 +90,8 @@ def by_phrase(text: str) -> str:
     A sentence that says no value ("I hope the answer is helpful") does not count if another one does.
     """
     words = ""
-    for match in reversed(list(_STATED.finditer(text))):
-        found = _stated_value(text[match.end() :])
+    for match in list(_STATED.finditer(text))[: -_MOST_STATED - 1 : -1]:
+        found = _stated_value(text[match.end() : match.end() + _LONGEST])
         if re.search(r"\d|\\|^\(?[A-J]\)?$", found):
             return found
         words = words or found
