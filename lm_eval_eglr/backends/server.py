@@ -16,7 +16,7 @@ from eglr_selectors import Rollout
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lm_eval_eglr.backends.sampled_pools import (
     LOGPROBS,
