@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from example_notebook import write_page
 from formulas import with_formulas
 from links import ROOT, pages, with_site_links
 from tables import filled
@@ -21,6 +22,7 @@ SECTIONS = {
         "tutorials/evaluate",
         "tutorials/your_benchmark",
         "tutorials/read_results",
+        "tutorials/notebook",
         "tutorials/choose_options",
         "tutorials/write_a_selector",
         "tutorials/write_a_verifier",
@@ -46,6 +48,7 @@ SECTIONS = {
         "reference/eglr_selectors",
         "reference/estimators",
         "reference/store",
+        "reference/plots",
         "reference/trl",
     ),
     "More": ("faq", "contributing", "security", "changelog"),
@@ -77,6 +80,7 @@ def gather(source: Path) -> None:
         write(source, f"docs/{place}", place)
     for origin, place in pages().items():
         write(source, origin, place)
+    write_page(source)
     with (source / "index.md").open("a", encoding="utf-8") as index:
         for caption, names in SECTIONS.items():
             there = [name for name in names if (source / f"{name}.md").is_file()]

@@ -64,7 +64,7 @@ def _place_of(origin: str, target: str) -> str | None:
         raise FileNotFoundError(f"{origin} links to {target}, which is not in the repository")
     if (ROOT / wanted / "README.md").is_file():
         wanted = f"{wanted}/README.md"
-    place = pages().get(wanted)
+    place = "tutorials/notebook.md" if wanted == "examples/rollouts.ipynb" else pages().get(wanted)
     if place is None and wanted.startswith("docs/") and (ROOT / wanted).is_file():
         place = wanted.removeprefix("docs/")
     return place if place is None or not anchor else f"{place}#{anchor}"

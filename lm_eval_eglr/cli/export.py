@@ -25,8 +25,8 @@ def export(
         typer.Option(
             "--format",
             help="trl: JSON lines of prompts, completions, token ids, log-probabilities, rewards and "
-            "group-relative advantages; parquet: the same as one table, with answer and correct; jsonl: every rollout with all that "
-            "the store knows.",
+            "group-relative advantages; parquet: the same as one table, with answer and correct; jsonl: "
+            "every rollout with all that the store knows.",
         ),
     ] = "trl",
     output: Annotated[

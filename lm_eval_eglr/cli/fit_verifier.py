@@ -10,7 +10,7 @@ import typer
 
 from lm_eval_eglr.cli.output import check_writable, log, print_json
 from lm_eval_eglr.cli.select import Json, Stores, TaskOption
-from lm_eval_eglr.cli.sources import open_store, tasks_of
+from lm_eval_eglr.cli.sources import find_stores, open_store, tasks_of
 
 
 def fit_verifier(
@@ -31,7 +31,7 @@ def fit_verifier(
 
     check_writable(output)
     pools = []
-    for folder in stores:
+    for folder in find_stores(stores):
         store = open_store(folder)
         pools += [each.parsed for name in tasks_of(store, task) for each in store.documents(name)]
     log(f"fitting on {sum(map(len, pools))} rollouts of {len(pools)} problems")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sys
 import textwrap
@@ -40,9 +41,10 @@ def check_writable(path: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Prints a sentence of the results; on a terminal its lines break between words."""
-    width = console_width() if sys.stdout.isatty() else 10_000
-    print(textwrap.fill(for_terminal(text), width))
+    """Prints a sentence of the results; on a terminal its lines break between words, in a pipe nowhere."""
+    width = console_width() if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
+    kept = for_terminal(text).replace("n = ", "n\xa0=\xa0")  # not torn at a line's end
+    print(textwrap.fill(kept, width).replace("\xa0", " "))
 
 
 def print_json(value: Any) -> None:

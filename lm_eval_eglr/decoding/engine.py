@@ -30,6 +30,7 @@ from lm_eval_eglr.decoding.model.kv_cache import (
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.model.runner import Batch, MakeRunner, RunBatch, recursions_run_alone
+from lm_eval_eglr.decoding.model.self_check import measured_rounding
 from lm_eval_eglr.decoding.numerics import rounding_of
 from lm_eval_eglr.decoding.prefill import Prefixes, prefill
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
@@ -53,6 +54,7 @@ class Engine:
         max_rows: Most rows alive at once. A request needs as many as it has cells.
         end_tokens: Tokens that end a rollout.
         make_runner: Makes what runs the passes of a run.
+        rounding: How far a log-probability moves by rounding, nats; measured at start in half precision.
         prefixes: Prompts that are kept for requests to come.
         tree: The live rows.
     """
@@ -93,7 +95,8 @@ class Engine:
         self.prefixes = Prefixes()
         self._tokenizer = tokenizer
         self._share = share
-        self._rounding = rounding_of(stack.model.dtype)
+        known = rounding_of(stack.model.dtype)
+        self.rounding = measured_rounding(stack) if known is None else known
         self._run = 0
         self._reset(lambda: None)
 
@@ -110,8 +113,8 @@ class Engine:
             share=self._share,
             trace=self.trace,
         )
-        self._sampler = Sampler(self._table, self._rounding)
-        self._recursions = ActiveRecursions(self.recursion, self._rounding)
+        self._sampler = Sampler(self._table, self.rounding)
+        self._recursions = ActiveRecursions(self.recursion, self.rounding)
         self._seen = -1  # events of the tree when rows were last let in
         self._spans: set[int] = set()  # of the requests so far, but for 0
         self._reset_cache(self.max_rows)

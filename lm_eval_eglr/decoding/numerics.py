@@ -88,11 +88,10 @@ def _statistics(logprobs: Tensor) -> Tensor:
 
 
 # How far a log-probability moves when its sums are taken in another order, nats; docs/reliability.md says
-# how this was measured. Types of fewer bits move further.
+# how this was measured. Types of fewer bits move so far that it is measured on the loaded model.
 ROUNDING = {torch.float64: 1e-11, torch.float32: 1e-4}
-HALF_ROUNDING = 0.1
 
 
-def rounding_of(dtype: torch.dtype) -> float:
-    """How far rounding moves a log-probability of a model of that type, nats."""
-    return ROUNDING.get(dtype, HALF_ROUNDING)
+def rounding_of(dtype: torch.dtype) -> float | None:
+    """How far rounding moves a log-probability of a model of that type, nats; ``None`` if that depends."""
+    return ROUNDING.get(dtype)

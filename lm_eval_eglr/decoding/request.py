@@ -44,6 +44,8 @@ class Request:
         branching: When its only cell forks; ``None`` never.
         start: Where its only cell branches off a finished rollout; ``None`` begins after the prompt.
         keeps: Whether the prompt is kept for other requests of the document, until it is released.
+        pool_rows: Most rows that any request of its prompt can need. In a batch of no more it is decoded
+            beside requests of its prompt only, so that nothing else decides the last bits of its floats.
     """
 
     tokens: tuple[int, ...]
@@ -56,6 +58,7 @@ class Request:
     branching: BranchingConfig | None = None
     start: ResumePoint | None = None
     keeps: bool = False
+    pool_rows: int = 0
 
     @property
     def prompt_length(self) -> int:

@@ -183,9 +183,7 @@ class Sampler:
         cells = plan.cells[group.places]
         uniforms = self._table.uniforms[cells, columns[group.places] % BLOCK]
         tokens, margins, drawn = draw_tokens(rows, group.temperatures, group.spread(uniforms), group.warp)
-        # Logits that move by at most r/T each move a cumulative mass c by at most 2 r/T · c (1 − c) ≤ r / 2T.
-        # That truncation may keep other tokens is not covered.
-        ties = margins <= group.reach * self._rounding
+        ties = margins <= self._rounding
         return group.gather(tokens), group.gather(ties), group.gather(drawn)
 
 
@@ -198,7 +196,6 @@ class _Group:
         rows: Distribution of each line, ``[lines]``; ``None`` where they are all, in their order.
         warp: Truncation; ``None`` of greedy draws.
         temperatures: Of each line.
-        reach: 1 / 2T, ``[lines, 1]``.
         line: Which line each draw is from, ``[draws]``; ``None`` where each has one of its own.
         rank: Its rank among those of its line.
         most: Most draws of a line.
@@ -208,7 +205,6 @@ class _Group:
     rows: Tensor | None
     warp: LogitsProcessorList | None
     temperatures: Tensor
-    reach: Tensor
     line: Tensor | None
     rank: Tensor | None
     most: int
@@ -247,7 +243,6 @@ class _Group:
             None if everyone else on_device(entries),
             warp,
             on_device(heat).to(logprobs.dtype),
-            on_device(1 / (2 * np.maximum(heat, 1e-9)))[:, None],
             line,
             rank,
             most,

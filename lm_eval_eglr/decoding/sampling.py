@@ -76,9 +76,10 @@ def draw_tokens(
         warp: Truncation, from :func:`warpers`.
 
     Returns:
-        Token ids, ``[items, draws]``; a token of probability 0 is never drawn. Each draw's margin, the mass
-        between u and the nearer end of its token's interval. And its log-probability under the tempered,
-        truncated and renormalised distribution, nats. All ``[items, draws]``.
+        Token ids, ``[items, draws]``; a token of probability 0 is never drawn. Each draw's margin: how far
+        log-probabilities at temperature 1 would have to move for it to come out otherwise, nats. And its
+        log-probability under the tempered, truncated and renormalised distribution, nats. All
+        ``[items, draws]``.
     """
     draws = [
         _draw(logprobs[rows], temperatures[rows, None], uniforms[rows], warp) for rows in row_blocks(logprobs)
@@ -108,6 +109,9 @@ def _draw(
     tokens = tokens.clamp_max(weights.shape[-1] - 1)
     above = cumulative.gather(-1, tokens) - targets
     own = weights.gather(-1, tokens)
-    margins = torch.minimum(above, own - above) / total
+    # Logits that move by at most r/T each move a cumulative mass c by at most 2 r/T · c (1 − c). That
+    # truncation may keep other tokens is not covered.
+    end = (torch.where(above + above <= own, targets + above, targets + above - own) / total).clamp(0.0, 1.0)
+    margins = torch.minimum(above, own - above) / total * temperatures / (2 * end * (1 - end))
     # Summed again: what a cumulative sum of a long row ends with has lost some digits.
     return tokens, margins, (own / weights.sum(-1, keepdim=True)).log()

@@ -14,15 +14,14 @@ from eglr_selectors import (
     extract,
     get_selector,
     parse_documents,
-    undefined,
 )
 from eglr_selectors.estimators import figure_at_k
 from eglr_selectors.grading import DEFAULT
 from eglr_selectors.options import check_name
+from eglr_selectors.registry import RAISED
 from lm_eval.api.filter import Filter
 from lm_eval.api.instance import Instance
 
-from lm_eval_eglr.harness.console import debugging
 from lm_eval_eglr.harness.instances import FALLBACKS, PoolResponse
 from lm_eval_eglr.problems.tolerance import rules_of
 
@@ -148,47 +147,27 @@ class SelectFilter(Filter):
         self._returns = returns
 
     def apply(self, resps: Iterable[Any], docs: list[dict[str, Any]]) -> list[SelectedText]:
-        """Returns what was selected of each document; the empty text where nothing was.
-
-        A selector that raises is undefined on that document, which is warned of once.
-        """
+        """Returns what was selected of each document; the empty text where nothing was."""
         selected: list[SelectedText] = []
-        failed: list[tuple[Any, Exception]] = []
         for parsed, doc in zip(self.reader.parsed(list(resps), docs), docs, strict=True):
-            try:
-                selection = self.selector(parsed)
-            except Exception as error:  # a selector is anyone's code, and must not cost the other rows
-                selection = undefined(parsed, f"{type(error).__name__}: {error}")
-                failed.append((doc.get("id", len(selected)), error))
+            selection = self.selector.attempt(parsed, doc.get("id", len(selected)))
             selected.append(self._text(parsed, selection))
-        if failed:
-            document, first = failed[0]
-            logger.warning(
-                "selector %s raised on %d of %d documents and is undefined there (first: %s: %s: %s)",
-                self.selector.label,
-                len(failed),
-                len(selected),
-                document,
-                type(first).__name__,
-                first,
-                exc_info=first if debugging() else None,
-            )
-        else:
-            self._say_undefined(
-                [text.selection.reason for text in selected if not text.selection.defined], len(docs)
-            )
+        self._say_undefined(
+            [each.selection.reason for each in selected if not each.selection.defined], len(docs)
+        )
         return selected
 
     def _say_undefined(self, reasons: Sequence[str], count: int) -> None:
         """Says why lm_eval's table has no figure of this selector."""
+        raised = [reason for reason in reasons if reason.startswith(RAISED)]
         if reasons:
             logger.log(
-                logging.INFO if self._by_default else logging.WARNING,
+                logging.INFO if self._by_default and not raised else logging.WARNING,
                 "selector %s is undefined on %d of %d documents (%s)",
                 self.selector.label,
                 len(reasons),
                 count,
-                reasons[0],
+                [*raised, *reasons][0],
             )
 
     def _text(self, parsed: ParsedPool, selection: Selection) -> SelectedText:

@@ -43,6 +43,7 @@ def manifest_of(decoder: PoolDecoder, model: PreTrainedModel, name: str, revisio
         "cells": cells,
         **strategy,
         **dataclasses.asdict(decoder.engine.recursion),
+        "kv": "keep",  # stores of before had a choice, and are continued
         **dataclasses.asdict(decoder.sampling),
     }
     return Manifest(fingerprint, {"python": platform.python_version(), **_versions()})

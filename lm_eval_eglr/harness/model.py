@@ -29,6 +29,7 @@ from lm_eval_eglr.harness.model_arguments import (
     OWN_OPTIONS,
     UNAPPLIED,
     check_batch_size,
+    check_max_rows,
     check_store_folder,
     loading_error,
     quantization,
@@ -67,6 +68,7 @@ class EGLRLM(HFLM):
         trace: bool = False,
         selector: str = "greedy",
         cuda_graphs: bool = True,
+        max_rows: int | str | None = None,
         **kwargs: Any,
     ) -> None:
         """Checks the options, then loads the model, then checks what depends on it.
@@ -84,6 +86,8 @@ class EGLRLM(HFLM):
             selector: Whose text a task gets that knows nothing of pools. ``greedy`` decodes one rollout;
                 any other decodes the pool.
             cuda_graphs: Whether decode steps are captured, where the model lies on one CUDA device.
+            max_rows: Most rows at once where ``batch_size`` leaves it open; ``pool`` decodes one pool at a
+                time, so that a resumed run equals an uninterrupted one byte for byte.
             **kwargs: The strategy's other options, fields of RecursionConfig and SamplingConfig, and
                 everything that HFLM takes.
 
@@ -104,7 +108,10 @@ class EGLRLM(HFLM):
             raise ValueError(
                 f"tp_plan={kwargs['tp_plan']!r}: expected none; hf-eglr splits a model by parallelize=True"
             )
+        own.pop("kv", None)
         check_batch_size(kwargs.get("batch_size", 1))
+        check_max_rows(max_rows)
+        self.rows_at_most = max_rows
         self._selector = get_selector(selector)
         rank = int(os.environ.get("RANK", 0))
         self._store = None if rollouts is None else StoreWriter(Path(check_store_folder(rollouts)), rank)
@@ -115,7 +122,7 @@ class EGLRLM(HFLM):
         try:
             super().__init__(resolve(pretrained), **kwargs)
         except (ValueError, OSError, ImportError) as error:
-            raise loading_error(pretrained, kwargs, error) from error
+            raise loading_error(pretrained, error) from error
         accelerator = getattr(self, "accelerator", None)
         if accelerator is not None:
             # HFLM splits the documents only over several GPUs, and by their number within one host.

@@ -7,12 +7,12 @@ import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lm_eval_eglr.decoding.pool_decoder import RECURSION_OPTIONS, SAMPLING_OPTIONS
+from lm_eval_eglr.decoding.pool_decoder import RECURSION_OPTIONS, REMOVED_OPTIONS, SAMPLING_OPTIONS
 from lm_eval_eglr.decoding.strategies import STRATEGY_OPTIONS
 
-DECODING_OPTIONS = (*STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS)
+DECODING_OPTIONS = (*STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS, *REMOVED_OPTIONS)
 OWN_OPTIONS = (
-    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs"),
+    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs", "max_rows"),
     *RECURSION_OPTIONS,
     *SAMPLING_OPTIONS,
 )
@@ -104,6 +104,14 @@ def check_batch_size(value: Any) -> None:
         raise ValueError(f"batch_size={value!r}: expected a whole number >= 1, or auto")
 
 
+def check_max_rows(value: Any) -> None:
+    """Raises ValueError for anything but ``pool`` or a whole number of at least 1; ``None`` was not given."""
+    if value is None or value == "pool":
+        return
+    if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
+        raise ValueError(f"max_rows={value!r}: expected a whole number >= 1, or pool")
+
+
 def check_store_folder(value: Any) -> str:
     """Returns the folder of ``rollouts=``.
 
@@ -140,8 +148,8 @@ def quantization(arguments: dict[str, Any]) -> Any:
         return given
     if isinstance(given, str):
         raise ValueError(
-            f"quantization_config={given!r}: expected a mapping, such as "
-            "{'quant_method':'bitsandbytes','load_in_4bit':True}"
+            f"quantization_config={given!r}: expected a mapping, as --config or JSON can give it: "
+            '{"quant_method": "bitsandbytes", "load_in_4bit": true}'
         )
     from transformers.quantizers import AutoQuantizationConfig
 
@@ -152,18 +160,7 @@ def quantization(arguments: dict[str, Any]) -> Any:
         raise ValueError(f"quantization_config={settings!r}: {error}") from error
 
 
-EXTRAS = {"gguf": "gguf_file", "peft": "peft"}
-"""Extras of this package, by the argument of hf that needs them."""
-
-
-def loading_error(pretrained: Any, arguments: Mapping[str, Any], error: Exception) -> ValueError:
-    """What a user is told of a model that could not be loaded: one line, with the extra that is missing."""
+def loading_error(pretrained: Any, error: Exception) -> ValueError:
+    """What a user is told of a model that could not be loaded, in one line."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    if isinstance(error, ImportError):
-        for extra, argument in EXTRAS.items():
-            if arguments.get(argument) and extra in str(error).lower():
-                return ValueError(
-                    f"{argument}={arguments[argument]!r}: needs a package that is not installed: "
-                    f'pip install "lm-eval-eglr[{extra}]"'
-                )
     return ValueError(f"pretrained={pretrained!r} cannot be loaded: {reason}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 
+import torch
 from eglr_selectors import Cell, ParsedPool, RolloutPool, parse_pool
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
@@ -120,13 +122,31 @@ class Planner:
         return Assignment(plan, course, key, read)
 
     def rows(self, assignments: Sequence[Assignment]) -> int:
-        """``batch_size`` as a number of live rows; a pool's cells are always decoded together."""
+        """How many rows are live at once; a pool's cells are always decoded together.
+
+        ``batch_size=auto`` takes as many as fit, and on a GPU so does 1, lm_eval's default: pools one by one
+        would leave it idle. On a CPU 1 decodes one pool at a time, which costs little there and keeps every
+        bit of it. ``max_rows`` bounds them.
+        """
+        model = self._model
         cells = max((each.course.rows for each in assignments), default=1)
+        if model.rows_at_most == "pool":
+            return cells
+        most = math.inf if model.rows_at_most is None else int(model.rows_at_most)
+        size = str(model.batch_size)
+        default = size == "1" and (torch.device(model.device).type == "cuda" or most < math.inf)
+        if not (size.startswith("auto") or default):
+            return max(cells, int(min(most, int(size))))
         plans = [each.request for each in assignments]
-        if str(self._model.batch_size).startswith("auto"):
-            longest = max((len(plan.tokens) + plan.max_new_tokens for plan in plans), default=1)
-            return max(cells, rows_that_fit(self._model.model, longest))
-        return max(cells, int(self._model.batch_size))
+        longest = max((len(plan.tokens) + plan.max_new_tokens for plan in plans), default=1)
+        rows = max(cells, int(min(most, rows_that_fit(model.model, longest))))
+        if default:
+            logger.info(
+                "batch_size=1: decoding up to %d rows at once, pools side by side; max_rows=pool decodes one "
+                "pool at a time",
+                rows,
+            )
+        return rows
 
     def warn_cut(self, plans: dict[int, Request], requests: Sequence[Instance]) -> None:
         """Says how many prompts lost their beginning; HFLM says it per batch."""

@@ -134,6 +134,7 @@ def _with_seed(given: Any, arguments: Mapping[str, Any], seed: int | None) -> An
     """``model_args`` with lm_eval's ``--seed``, whose first number is ours too, unless they have one."""
     if not seed or "seed" in arguments:
         return given
+    logger.info("rollouts are drawn by seed=%d, as --seed says", seed)
     if isinstance(given, str):
         return f"{given},seed={seed}" if given else f"seed={seed}"
     return {**(given or {}), "seed": seed}

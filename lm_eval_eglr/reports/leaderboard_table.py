@@ -52,7 +52,7 @@ def leaderboard_table(board: Leaderboard) -> Table:
         ]
         lines.append(tuple(cells))
     oracles = sum(map(board.is_oracle, keys))
-    return Table(
+    table = Table(
         header=tuple(header),
         rows=tuple(lines),
         labels=len(names) + 1,
@@ -61,6 +61,8 @@ def leaderboard_table(board: Leaderboard) -> Table:
         rules=(len(keys) - oracles,) if 0 < oracles < len(keys) else (),
         optional=(first_cost + 1, first_cost + 2, first_cost, *((first_cost - 1,) if averaged else ())),
     )
+    costs = range(first_cost, first_cost + 3)
+    return table.without([column for column in costs if all(row[column].text == "–" for row in lines)])
 
 
 def flops_unit(values: Sequence[float]) -> tuple[float, str]:
@@ -93,7 +95,7 @@ def _cell(board: Leaderboard, key: Key, task: str) -> Text:
     if row is None:
         return Text("–")
     if row.undefined:
-        return Text(f"{percent(row.value)} ({row.undefined} of {row.problems} undefined)")
+        return Text(f"{percent(row.value)} ({row.undefined} undefined)")
     shown = with_interval(row.value, row.low, row.high)
     # A blank where others have their mark keeps the figures in line.
     marked = any(_mark(test) for (_, of_task), test in board.tests.items() if of_task == task)
@@ -130,14 +132,18 @@ def _notes(board: Leaderboard, oracles: bool) -> list[str]:
     if board.baseline is None:
         return notes
     kinds = {kind: [test for test in board.tests.values() if test.kind == kind] for kind in METHODS}
-    for kind, tests in kinds.items():
-        if tests:
-            differing = any(test.adjusted < SIGNIFICANT for test in tests)
-            said = f"{_mark_of(kind)} differs" if differing else "no row differs"
+    said = {
+        kind: any(test.adjusted < SIGNIFICANT for test in tests) for kind, tests in kinds.items() if tests
+    }
+    corrected = f"{_corrected(len(board.tests))}, p < {SIGNIFICANT}"
+    for kind, differs in said.items():
+        if differs:
             notes.append(
-                f"{said} from {board.baseline.name} ({METHODS[kind]}, {_corrected(len(board.tests))}, "
-                f"p < {SIGNIFICANT})"
+                f"{_mark_of(kind)} differs from {board.baseline.name} ({METHODS[kind]}, {corrected})"
             )
+    if said and not any(said.values()):
+        methods = " and ".join(METHODS[kind] for kind in said)
+        notes.append(f"no row differs from {board.baseline.name} ({methods}, {corrected})")
     if kinds["unpaired"]:
         unpaired = [key for (key, _), test in board.tests.items() if test.kind == "unpaired"]
         rows = ", ".join(dict.fromkeys(map(str, unpaired)))

@@ -118,7 +118,7 @@ def strategy_row(
         rollouts, flops = float(figure.k), math.nan
     else:
         bound = get_selector(selector)
-        selections = [bound(parsed) for parsed in pools]
+        selections = [bound.attempt(document.parsed, document.key.doc_id) for document in documents]
         values = [correctness(*pair) for pair in zip(pools, selections, strict=True)]
         reasons = [selection.reason for selection in selections]
         label, uses_reference = bound.label, bound.uses_reference

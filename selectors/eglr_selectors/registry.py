@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,11 @@ SelectFn = Callable[[ParsedPool], Selection | int | None]
 
 SelectorInfo = Entry
 """What :func:`available_selectors` says of one: uses_reference, options, description, origin."""
+
+RAISED = "raised "
+"""How the reason begins why a selection is undefined whose selector raised."""
+
+logger = logging.getLogger(__name__)
 
 _REGISTRY = Registry("selector", group="eglr_selectors", builtin="eglr_selectors.builtin")
 
@@ -59,6 +65,20 @@ class Selector:
         if self.uses_reference or parsed.pool.uses_reference:
             return replace(chosen, uses_reference=True)
         return chosen
+
+    def attempt(self, parsed: ParsedPool, document: Any = "") -> Selection:
+        """As a call, but undefined where the selector raises: it is anyone's code, and one row of many.
+
+        Args:
+            parsed: The pool.
+            document: What the reason calls the problem.
+        """
+        try:
+            return self(parsed)
+        except Exception as error:
+            logger.debug("selector %s raised", self.label, exc_info=error)
+            where = "" if document == "" else f" on document {document}"
+            return undefined(parsed, f"{RAISED}{type(error).__name__}{where}: {error}")
 
     def _index(self, chosen: Any, size: int) -> int:
         try:

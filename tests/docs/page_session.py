@@ -16,7 +16,7 @@ from markdown_blocks import Block
 
 TIMEOUT = 1800  # seconds; a guard against a command that hangs, never a measurement
 ELLIPSIS = "..."
-FIGURE = re.compile(r"(?:\\-)?\d+\\\.\d+")  # in escaped text
+NUMBER = re.compile(r"(?<![\w.@#/-])[+−-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w@/])")
 
 
 class PageSession:
@@ -98,15 +98,50 @@ def matches(wanted: str, printed: str, any_figures: bool = False) -> bool:
     Args:
         wanted: The block.
         printed: What was printed.
-        any_figures: Whether any number with a decimal point may stand for another: figures of a model,
-            whose last bits, and so whose draws, are not the same on every processor.
+        any_figures: Whether numbers may differ a little and lines may change places: figures of a model,
+            whose last bits, and so whose draws, are not the same on every processor, and tables sorted by
+            them.
     """
-    parts = [re.escape(_plain(part)) for part in wanted.split(ELLIPSIS)]
-    if any_figures:
-        parts = [FIGURE.sub(lambda _: r"-?\d+\.\d+", part) for part in parts]
-    return re.fullmatch(r"\s*.*?\s*".join(parts), _plain(printed), re.DOTALL) is not None
+    if not any_figures:
+        parts = [re.escape(_plain(part)) for part in wanted.split(ELLIPSIS)]
+        return re.fullmatch(r"\s*.*?\s*".join(parts), _plain(printed), re.DOTALL) is not None
+    if ELLIPSIS in wanted:
+        parts = [NUMBER.sub("#", _plain(part)) for part in wanted.split(ELLIPSIS)]
+        pattern = r"\s*.*?\s*".join(re.escape(part).replace(r"\#", f"({NUMBER.pattern})") for part in parts)
+        found = re.fullmatch(pattern, _plain(printed), re.DOTALL)
+        numbers = [number for part in wanted.split(ELLIPSIS) for number in _numbers(_plain(part))]
+        return found is not None and all(map(near, numbers, map(_value, found.groups())))
+    ours, theirs = (sorted(map(_form, filter(str.strip, text.splitlines()))) for text in (wanted, printed))
+    return len(ours) == len(theirs) and all(
+        form == other and all(map(near, numbers, others))
+        for (form, numbers), (other, others) in zip(ours, theirs, strict=True)
+    )
+
+
+def near(wanted: float, printed: float) -> bool:
+    """Whether a figure may be that of another processor: a few problems of forty more or less.
+
+    Shares differ by at most 0.12, percents by 12, anything else by 15 %.
+    """
+    largest = max(abs(wanted), abs(printed))
+    return abs(wanted - printed) <= max(0.15 * largest, 12 if largest > 1.5 else 0.12)
+
+
+def _form(line: str) -> tuple[str, list[float]]:
+    """A line without its numbers, and these."""
+    plain = _plain(line)
+    return NUMBER.sub("#", plain), _numbers(plain)
+
+
+def _numbers(text: str) -> list[float]:
+    return [_value(found) for found in NUMBER.findall(text)]
+
+
+def _value(text: str) -> float:
+    return float(text.replace("−", "-"))
 
 
 def _plain(text: str) -> str:
     text = re.sub(r"[-─━]{3,}:?", "---", text)  # a table's rules are as wide as its figures
+    text = re.sub(r"█+", "█", text)  # and a bar is a figure
     return re.sub(r"\s+", " ", text).strip()

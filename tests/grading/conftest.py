@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from eglr_selectors.grading import undecided
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +17,9 @@ def shared() -> Path:
     if not (folder / "grading" / "pairs.jsonl").is_file():
         pytest.skip(f"no shared grading data: {folder} (set EGLR_SHARED_DIR)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_undecided() -> None:
+    """No test leaves another one a pair that is not tried again."""
+    undecided.clear()

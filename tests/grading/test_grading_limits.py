@@ -86,7 +86,24 @@ def test_each_pool_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     verdicts = grade_many(pairs, seconds=4)
     assert len(slow.tried) == 12
     assert {verdict.outcome for verdict in verdicts} == {"ungraded"}
-    assert {verdict.reason for verdict in verdicts} == {"time", math_verify_queue.LIMIT_REASON}
+    assert {verdict.reason for verdict in verdicts} == {"time", f"{math_verify_queue.LIMIT_REASON} (4 s)"}
+
+
+def test_what_no_time_was_left_for_is_not_paid_for_again_unless_there_is_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = Slow(monkeypatch)
+    answers = [integral(f"bad{number}") for number in range(20)]
+    first = partitions([answers], seconds=3)
+    assert len(slow.tried) == 3
+    assert partitions([answers], seconds=3) == first
+    rows = undecided.rows()
+    undecided.clear()
+    undecided.load(rows)
+    assert partitions([answers], seconds=3) == first
+    assert len(slow.tried) == 3, "neither again in this process nor in one that knows what it knew"
+    partitions([answers], seconds=5)
+    assert len(slow.tried) > 3
 
 
 def test_no_time_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

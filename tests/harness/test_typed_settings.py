@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lm_eval_command import DEMO, Command
@@ -171,6 +173,46 @@ def test_a_quoted_list_in_a_config_file_runs(command: Command, tmp_path: Path) -
 
     (document,) = read_store(tmp_path / "runs" / "a").pools
     assert len(document.pool) == 4
+
+
+def test_arguments_that_lm_eval_cannot_read_are_one_line(command: Command) -> None:
+    done = command(f"{DEMO} --model_args pretrained=demo,quantization_config={{'a':1}}")
+    assert done.error.startswith("Invalid JSON: pretrained=demo,")
+
+
+def test_predictions_alone_are_warned_of_and_are_all_there(command: Command, tmp_path: Path) -> None:
+    arguments = f"{DEMO} --gen_kwargs max_gen_toks=8 --metadata selectors=greedy --predict_only"
+    model = "--model_args pretrained=demo,spans=0,temperatures=0:1x2"
+    done = command(f"{arguments} {model} --output_path out")
+    assert done.code == 0, done.err
+    assert "predict_only keeps the texts alone; rollouts=DIR" in done.err
+    assert [len(texts) for texts in texts_of(tmp_path, "out")] == [3, 3]
+    assert "predict_only keeps" not in command(f"{arguments} {model},rollouts=a --output_path b").err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"peft": "an/adapter"}, "peft='an/adapter': needs peft: pip install 'lm-eval-eglr[peft]'"),
+        ({"gguf_file": "a.gguf"}, "gguf_file='a.gguf': needs gguf: pip install 'lm-eval-eglr[gguf]'"),
+        ({"load_in_4bit": True}, "pretrained='demo' cannot be loaded: "),
+        ({"quantization_config": "x"}, "quantization_config='x': expected a mapping, as --config or JSON"),
+        ({"quantization_config": {"quant_method": "none_such"}}, "quantization_config={'quant_method': "),
+        (
+            {"load_in_4bit": True, "quantization_config": {"a": 1}},
+            "load_in_4bit: quantization_config is given too",
+        ),
+    ],
+)
+def test_what_a_model_needs_and_lacks_is_named(
+    arguments: dict[str, Any], message: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("peft", "gguf", "bitsandbytes"):
+        monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
+    error = command(f"{DEMO} --model_args", json.dumps({"pretrained": "demo", **arguments})).error
+    assert error.startswith(message)
+    if list(arguments) == ["load_in_4bit"]:
+        assert "bitsandbytes" in error
 
 
 def test_requests_are_not_served_from_a_cache_that_knows_no_settings(

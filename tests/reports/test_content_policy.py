@@ -21,7 +21,7 @@ PATIENCE = 300_000  # milliseconds
 INJECTIONS = {
     "inline script": "<script>window.owned = 1</script>",
     "handler": "<img src=x onerror='window.owned = 1'>",
-    "link": "<a id=owned href='javascript:window.owned = 1'>x</a>",
+    "link": "<a id=bait href='javascript:window.owned = 1'>x</a>",
     "remote script": "<script src='http://127.0.0.1:{port}/x.js'></script>",
     "image": "<img src='http://127.0.0.1:{port}/x.png'>",
     "frame": "<iframe src='http://127.0.0.1:{port}/'></iframe>",
@@ -103,8 +103,8 @@ def test_nothing_that_is_put_into_the_page_is_run_or_fetched(
     (tmp_path / "page.html").write_text(hostile.replace(where, injected + where), encoding="utf-8")
     page = opened(browser, tmp_path / "page.html")
     page.wait_for_selector("[data-ready]", state="attached")  # the page's own scripts run all the same
-    page.locator("#owned").first.evaluate("link => link.click()")
-    page.get_by_role("button", name="Open the pool of problem 1", exact=True).click()
+    page.locator("#bait").first.evaluate("link => link.click()")
+    page.get_by_role("link", name="Open the pool of problem 1", exact=True).click()
     page.wait_for_selector("#pool details")
     assert page.evaluate("window.owned") is None
     assert asked == []

@@ -15,6 +15,7 @@ from eglr_selectors import (
     Telemetry,
     get_selector,
     parse_pool,
+    pool_metrics,
 )
 from eglr_selectors.estimators import (
     UnitCosts,
@@ -337,3 +338,19 @@ def test_costs_are_what_was_looked_at() -> None:
     assert math.isnan(cost_of([], []).rollouts)
     with pytest.raises(ValueError, match="shorter"):
         cost_of(pools, [])
+
+
+def test_a_cost_is_compared_with_plain_samples_that_share_as_much() -> None:
+    plain = _counted([20, 30], [0, 0], 15)  # prefixes are shared, nothing is recursed
+    assert pool_metrics(plain)["cost_vs_shared_plain"] == 1
+    recursed = _counted([20, 30], [3, 0], 15)
+    work = DEPTH * (PREFILL + 35) * LAYER + 35 * HEAD
+    extra = 2 * 3 * LAYER + 3 * HEAD
+    assert pool_metrics(recursed)["cost_vs_shared_plain"] == pytest.approx(1 + extra / work)
+    with pytest.warns(DeprecationWarning, match="cost_vs_shared_plain"):
+        former = pool_metrics(recursed)["cost_vs_plain"]
+    assert former == pytest.approx((work + extra) / (DEPTH * (PREFILL + 50) * LAYER + 50 * HEAD))
+    uncounted = pool_metrics(_solved_at(0))
+    assert "cost_vs_shared_plain" not in uncounted
+    with pytest.raises(KeyError):
+        uncounted["cost_vs_plain"]

@@ -32,7 +32,7 @@ def test_cells_are_found_by_span_and_temperature() -> None:
     assert parsed[0, 0.7].correct == parsed.correct[1:3]
     assert parsed[0, 0.7, 1] is pool[2]
     for index in ((1, 0.7), (0, 0.5), (0, 0.7, 2)):
-        with pytest.raises(KeyError, match="spans 0, 2; temperatures 0, 0.7"):
+        with pytest.raises(KeyError, match=r"spans 0, 2; temperatures 0, 0\.7"):
             pool[index]
     assert pool[1:3] == pool.rollouts[1:3]
 

@@ -89,7 +89,8 @@ def test_the_threshold_gates_the_wanted_share() -> None:
     traced = Telemetry(token_entropies=tuple(i / 10 for i in range(10)))
     found = calibrate([RolloutPool((Rollout("", telemetry=traced),))], 0.2)
     assert (found.threshold, found.gate_rate) == (0.7, 0.2)
-    assert found.histogram().count("\n") == 19
+    marked = next(line for line in found.histogram().splitlines() if "← τ" in line)
+    assert marked.split()[:3] == ["0.3", "–", "1"]
     with pytest.raises(ValueError, match="gate_rate=1: expected a number > 0 and < 1"):
         calibrate([], 1)
     with pytest.raises(ValueError, match="trace=True"):
@@ -124,3 +125,27 @@ def test_a_verifier_is_fitted_on_stores(tmp_path: Path) -> None:
     name = f"best_of_n(verifier=\"learned(path='{tmp_path / 'v.skops'}', allow_fitted=True)\")"
     rows = json.loads(run("select", store, "--selector", name, "--json"))["strategies"]
     assert rows[0]["undefined"] == 0
+
+
+def test_a_distribution_of_certain_tokens_is_more_than_one_bar() -> None:
+    entropies = (0.0,) * 50 + (0.002,) * 30 + (0.05,) * 15 + (2.5,) * 5
+    traced = Telemetry(token_entropies=entropies)
+    found = calibrate([RolloutPool((Rollout("", telemetry=traced),))], 0.05)
+    edges, shares = found.bins()
+    assert shares.sum() == pytest.approx(1)
+    assert edges[-1] >= 2.5
+    lines = [line for line in found.histogram().splitlines() if "█" in line]
+    assert len(lines) == 4
+    [marked] = [line for line in lines if "← τ" in line]
+    assert marked.split()[:5] == ["0.03", "–", "0.1", "15.0%", "20.0%"]
+
+
+def test_a_hub_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    for model in ("nobody/nothing", "/nowhere/model"):
+        refused = CliRunner().invoke(app, ["calibrate", "--model", model, "--limit", "1"])
+        assert refused.exit_code == 2
+        assert refused.output.startswith(f"eglr: model='{model}': no such")
+        assert refused.output.strip().count("\n") == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from eglr_selectors import Cell, Rollout, RolloutPool, default_selectors, rollout_from_record
 from stored_runs import MANIFEST, contents, run_tiny, small_head, small_pool
 
+from lm_eval_eglr.decoding.scheduler import Scheduler
 from lm_eval_eglr.reports.leaderboard import leaderboard
 from lm_eval_eglr.reports.page import run_of
 from lm_eval_eglr.reports.selector_rows import strategy_row
@@ -116,6 +118,39 @@ def test_a_run_stopped_in_its_second_round_goes_on(
     assert contents(stopped) == contents(complete)
     first_round_over = {int(name.split(".")[1]) for name in before}
     assert not first_round_over & set(kept), "a first round was decoded twice"
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_batch_of_one_pool_is_one_prompts(
+    name: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a later request asks for a part of the pool, beside which another prompt's would fit."""
+    admit, together = Scheduler.admit, []
+
+    def counted(self: Scheduler, tree: Any) -> Any:
+        found = admit(self, tree)
+        together.append(len({job.request.document for job in tree.jobs if job}))
+        return found
+
+    monkeypatch.setattr(Scheduler, "admit", counted)
+    run(tiny, tmp_path / "store", STRATEGIES[name])
+    assert max(together) == 1
+    run(tiny, tmp_path / "larger", STRATEGIES[name], batch_size=64)
+    assert max(together) > 1
+
+
+@pytest.mark.parametrize("name", ["eager", "labels", "adaptive_grid"])
+def test_what_is_decoded_again_does_not_depend_on_its_neighbours(
+    name: str, tiny: Path, wholes: Callable[[str], Whole], tmp_path: Path
+) -> None:
+    """Each pool alone is lost and decoded again from its first round, which other prompts shared with it."""
+    _, complete, _ = wholes(name)
+    for number, path in enumerate(sorted((complete / "pools").glob("*.parquet"))):
+        again = tmp_path / f"again{number}"
+        shutil.copytree(complete, again)
+        (again / "pools" / path.name).unlink()
+        run(tiny, again, STRATEGIES[name])
+        assert contents(again) == contents(complete), path.name
 
 
 def test_a_wider_run_would_share_another_budget(tiny: Path, tmp_path: Path) -> None:

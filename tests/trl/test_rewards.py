@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 import pytest
 from eglr_selectors import Rules
 
+import lm_eval_eglr.trl
 from lm_eval_eglr.trl import format_reward, math_reward
 
 
@@ -118,3 +120,10 @@ def test_messages_without_text_are_empty() -> None:
     parts = [{"role": "assistant", "content": [{"type": "text", "text": "\\boxed{1}"}, {"type": "image"}]}]
     silent = [{"role": "assistant", "content": None}]
     assert math_reward([parts, silent, []], answer=["1"] * 3) == [1.0, 0.0, 0.0]
+
+
+def test_without_trl_the_trainer_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trl", None)
+    monkeypatch.delitem(sys.modules, "lm_eval_eglr.trl.trainer", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'lm-eval-eglr\[trl\]'"):
+        _ = lm_eval_eglr.trl.PoolGRPOTrainer

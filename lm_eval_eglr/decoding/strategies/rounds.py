@@ -228,7 +228,11 @@ class Rounds:
         }
         shelf = {number: _packed(pool) for number, pool in kept.items() if number not in finished}
         begun = [
-            _Errand(n, 0, course.begin(replace(each.assignment.request, keeps=course.goes_on)))
+            _Errand(
+                n,
+                0,
+                course.begin(replace(each.assignment.request, keeps=course.goes_on, pool_rows=course.rows)),
+            )
             for n, each in fresh.items()
             for course in [each.assignment.course]
         ]
@@ -313,7 +317,7 @@ class Rounds:
         count = each.allowed - len(pool)
         if count < 1:
             return []
-        request = replace(each.assignment.request, keeps=True)
+        request = replace(each.assignment.request, keeps=True, pool_rows=course.rows)
         return course.go_on(request, pool, self._read(each.assignment, pool), count)
 
     def _read(self, assignment: Assignment, pool: RolloutPool) -> ParsedPool | None:

@@ -7,6 +7,10 @@ from collections.abc import Callable
 
 _TAIL = 4000
 """A fallback reads only so many last characters: an answer stated earlier is not the final one."""
+_MOST_STATED = 20
+"""Of the last labels that are looked at for a value."""
+_LONGEST = 600
+"""Characters behind a label."""
 _END_TOKENS = re.compile(r"<<[^<>]*>>|</s>|<\|[^|<>\n]{1,30}\|>|<eos>|<pad>|<end_of_turn>|\[/?INST\]")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _HEADING = re.compile(
@@ -15,11 +19,13 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _LABEL = re.compile(r"[\s#*_>`]*(?:the\s+)?(?:final\s+|correct\s+)?answer[\s*_`:：]*", re.IGNORECASE)
+_BARE_LABEL = re.compile(r"^(?:the\s+)?(?:final\s+)?answer\s+(?=\S*\d)", re.IGNORECASE)
 _IS = r"(?:is|was|are|equals|should\s+be|would\s+be|must\s+be|will\s+be|comes\s+(?:out\s+)?to|=)"
 _STATED = re.compile(
-    rf"<answer>|(?<![A-Za-z])answer(?![A-Za-z])[*_`\"]*(?:\s+{_IS}(?!\s+not\b)[:：]?|\s*[:：=]|\s+[–—-](?=\s))"
+    rf"<answer>|(?<![A-Za-z])answer(?![A-Za-z])[*_`\"]*"
+    rf"(?:\s+{_IS}(?!\s+not\b)[:：]?|\s*[:：=]|\s+[–—-]{{1,3}}(?=\s))"
     r"|(?<![A-Za-z])ans(?:wer)?\s*[:：=]"
-    r"|(?:^|\n)[\s#*_>]*(?:the\s+)?(?:final\s+|correct\s+)?answer[\s*_:]*(?=\n)"
+    r"|(?:^|\n)[ \t#*_>]*(?:the\s+)?(?:final\s+|correct\s+)?answer[ \t*_:]*(?=\n)"
     # other languages
     r"|(?:答案|答え|正解|解答|结果|結果|得数)\s*(?:应该|應該)?(?:是|为|為|は|：|:)+|答\s*[：:]"
     r"|(?:정답|답)\s*(?:은|는|이|:|：)"
@@ -49,8 +55,9 @@ _GOES_ON = re.compile(
     r"\s*(?:[+*/=^×÷·]|x\s*\d|[-−–]\s*\d|\\[a-z]|,?\s*(?:or|maybe|perhaps|possibly)\b|(?:to|through)\s+\d)"
 )
 _STOPS = (
-    "in for from after before because since which where so not with by on at when if as of while and but that"
-    " to each every altogether total all who he she they we it is are was were too also out"
+    "in for from after before because since which where so not with by on at when if as of while and but"
+    " that to each rather instead every altogether total all who he she they we it is are was were too also"
+    " out"
 )
 _UNIT = re.compile(
     rf"((?:[ \t]+(?!(?:{'|'.join(_STOPS.split())})\b)[A-Za-z°][A-Za-z°²³/'-]*|[A-Za-z°²³/]+){{0,3}})"
@@ -72,9 +79,10 @@ def by_hash(text: str) -> str:
     for line in reversed(list(_HASH.finditer(text))):
         content = line[1].strip(" \t*_`")
         if _LABEL.fullmatch(content):
-            content = text[line.end() :].strip()
+            content = text[line.end() : line.end() + _LONGEST].strip()
         elif label := _STATED.search(content):
             content = content[label.end() :]
+        content = _BARE_LABEL.sub("", content)
         if content and not _HEADING.match(content) and (found := _stated_value(content)):
             return found
     return ""
@@ -86,8 +94,8 @@ def by_phrase(text: str) -> str:
     A sentence that says no value ("I hope the answer is helpful") does not count if another one does.
     """
     words = ""
-    for match in reversed(list(_STATED.finditer(text))):
-        found = _stated_value(text[match.end() :])
+    for match in list(_STATED.finditer(text))[: -_MOST_STATED - 1 : -1]:
+        found = _stated_value(text[match.end() : match.end() + _LONGEST])
         if re.search(r"\d|\\|^\(?[A-J]\)?$", found):
             return found
         words = words or found
@@ -103,7 +111,8 @@ def _stated_value(text: str) -> str:
     rest = _HEDGES.sub("", rest)
     if (span := _SPAN.match(rest)) and not _PROSE.search(span[0]):
         return next(group for group in span.groups() if group is not None).strip()
-    if bold.startswith("**") and (end := rest.find("**")) > 0 and "\n" not in rest[:end]:
+    mark = next((mark for mark in ("**", "*", "__", "`") if bold.startswith(mark)), "")
+    if mark and (end := rest.find(mark)) > 0 and "\n" not in rest[:end]:
         rest = rest[:end]
     if said := _SAID.match(rest):  # Answer: the total is 45.
         rest = rest[said.end() :]

@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 
 from eglr_selectors.grading.normalize import normalize
 from eglr_selectors.grading.verdict import Outcome, Verdict
-from eglr_selectors.grading.workers import Reply, shared_pool
+from eglr_selectors.grading.workers import NOT_STARTED, Reply, shared_pool
 
 Pair = tuple[str, str]
 
 POOL_SECONDS = 10.0
 """The default limit of a pool, in seconds of the workers' time."""
 LIMIT_REASON = "the pool's time for math-verify is spent"
+_LIMIT = re.compile(rf"{LIMIT_REASON} \(([\d.]+) s\)")
 _EXHAUSTED_REASON = "an answer that ran out of time before"
 _COMMAND_BLANK = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
 _MAX_KEPT = 100_000
@@ -30,7 +31,7 @@ _MAX_KEPT = 100_000
 
 @dataclass(slots=True)
 class UndecidedPairs:
-    """Pairs that ran out of time or memory, so that no process pays for them twice.
+    """Pairs that ran out of time or memory, or that no time was left for: no process pays for them twice.
 
     A process remembers its own. A store can keep them for the next one: ``rows()`` gives what to write,
     ``load()`` takes it back. Rules do not matter here: math-verify knows none of them.
@@ -63,11 +64,18 @@ class UndecidedPairs:
             self.add((one, other) if one <= other else (other, one), reason)
 
     def add(self, pair: Pair, reason: str) -> None:
-        """Remembers a pair; one that is known keeps its reason."""
+        """Remembers a pair, up to a bound on how many there are."""
         with self._lock:
-            if len(self.reasons) >= _MAX_KEPT:
-                self.reasons.clear()
-            self.reasons.setdefault(pair, reason)
+            if len(self.reasons) < _MAX_KEPT or pair in self.reasons:
+                self.reasons[pair] = reason
+
+    def holds_within(self, pair: Pair, seconds: float) -> bool:
+        """Whether a pair stays undecided: one that no time was left for is tried if there is more of it."""
+        reason = self.reasons.get(pair)
+        if reason is None:
+            return False
+        limit = _LIMIT.fullmatch(reason)
+        return limit is None or seconds <= float(limit[1])
 
     def clear(self) -> None:
         """Forgets all pairs, so that they are tried again."""
@@ -102,7 +110,7 @@ def ask_math_verify(
     for job in jobs.values():
         if job in _asked:
             verdicts[job] = _asked[job]
-        elif job in undecided:
+        elif undecided.holds_within(job, seconds):
             verdicts[job] = Verdict("ungraded", "math-verify", undecided.reasons[job])
     missing = sorted(set(jobs.values()) - set(verdicts))
     pools: dict[Pair, set[Hashable]] = {}
@@ -114,7 +122,7 @@ def ask_math_verify(
     def skip(index: int) -> str:
         one, other = missing[index]
         if all(spent.get(pool, 0.0) >= seconds for pool in pools[one, other]):
-            return LIMIT_REASON
+            return f"{LIMIT_REASON} ({seconds:g} s)"
         return _EXHAUSTED_REASON if one in _exhausted or other in _exhausted else ""
 
     def done(index: int, reply: Reply) -> None:
@@ -124,7 +132,6 @@ def ask_math_verify(
         if reply.equal is not None:
             _decided.update(job)
             return
-        undecided.add(job, reply.reason)
         _exhausted.update(text for text in job if text not in _decided and text not in spared)
 
     for job, reply in zip(missing, shared_pool().run(missing, skip, done), strict=True):
@@ -132,6 +139,8 @@ def ask_math_verify(
         verdicts[job] = Verdict(outcome, "math-verify", reply.reason)
         if outcome != "ungraded":
             _asked[job] = verdicts[job]
+        elif seconds and reply.reason != NOT_STARTED:
+            undecided.add(job, reply.reason)
     for kept in (_asked, _decided, _exhausted):
         if len(kept) > _MAX_KEPT:
             kept.clear()

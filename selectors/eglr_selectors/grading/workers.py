@@ -29,6 +29,7 @@ BUSY_SECONDS = 6.0
 START_SECONDS = 60.0
 JOBS_PER_WORKER = 4000
 RECYCLE_BYTES = 600 << 20
+NOT_STARTED = "no worker could be started"
 JOBS_WORTH_A_WORKER = 6
 """A second worker takes a second to start: only for so many waiting jobs each."""
 
@@ -239,7 +240,7 @@ class _Run:
                     self.poll.register(worker.stdout, selectors.EVENT_READ, place)
             while self.waiting or any(w is not None and w.job is not None for w in self.workers):
                 if self.failed_starts > 2:
-                    return [reply or Reply(None, "no worker could be started") for reply in self.replies]
+                    return [reply or Reply(None, NOT_STARTED) for reply in self.replies]
                 self.start_jobs()
                 for key, _ in self.poll.select(self.until_next_deadline()):
                     self.read_from(key.data)
