@@ -86,8 +86,8 @@ class EGLRLM(HFLM):
             selector: Whose text a task gets that knows nothing of pools. ``greedy`` decodes one rollout;
                 any other decodes the pool.
             cuda_graphs: Whether decode steps are captured, where the model lies on one CUDA device.
-            max_rows: Most rows at once where ``batch_size`` leaves it open; ``pool`` decodes one pool at a time,
-                so that a resumed run equals an uninterrupted one byte for byte, whatever ``batch_size`` is.
+            max_rows: Most rows at once where ``batch_size`` leaves it open; ``pool`` decodes one pool at a
+                time, so that a resumed run equals an uninterrupted one byte for byte.
             **kwargs: The strategy's other options, fields of RecursionConfig and SamplingConfig, and
                 everything that HFLM takes.
 
@@ -122,7 +122,7 @@ class EGLRLM(HFLM):
         try:
             super().__init__(resolve(pretrained), **kwargs)
         except (ValueError, OSError, ImportError) as error:
-            raise loading_error(pretrained, kwargs, error) from error
+            raise loading_error(pretrained, error) from error
         accelerator = getattr(self, "accelerator", None)
         if accelerator is not None:
             # HFLM splits the documents only over several GPUs, and by their number within one host.
