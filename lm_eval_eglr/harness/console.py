@@ -83,7 +83,10 @@ def one_line_errors(arguments: argparse.Namespace, our_models: tuple[str, ...]) 
 
 def _is_users(error: Exception, ours: bool) -> bool:
     """Whether one of our checks has raised it, or, for a model of ours, one of lm_eval's checks."""
-    expected = isinstance(error, ValueError | OSError) or type(error).__module__.split(".")[0] in LOGGERS
+    expected = (
+        isinstance(error, ValueError | OSError | ImportError)
+        or type(error).__module__.split(".")[0] in LOGGERS
+    )
     origin = _origin(error.__traceback__)
     if any(folder in origin.parents for folder in PACKAGES):
         return expected

@@ -148,7 +148,7 @@ class SelectFilter(Filter):
 
     def apply(self, resps: Iterable[Any], docs: list[dict[str, Any]]) -> list[SelectedText]:
         """Returns what was selected of each document; the empty text where nothing was."""
-        selected = []
+        selected: list[SelectedText] = []
         for parsed, doc in zip(self.reader.parsed(list(resps), docs), docs, strict=True):
             selection = self.selector.attempt(parsed, doc.get("id", len(selected)))
             selected.append(self._text(parsed, selection))

@@ -122,7 +122,7 @@ class EGLRLM(HFLM):
         try:
             super().__init__(resolve(pretrained), **kwargs)
         except (ValueError, OSError, ImportError) as error:
-            raise loading_error(pretrained, kwargs, error) from error
+            raise loading_error(pretrained, error) from error
         accelerator = getattr(self, "accelerator", None)
         if accelerator is not None:
             # HFLM splits the documents only over several GPUs, and by their number within one host.

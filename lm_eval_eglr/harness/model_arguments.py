@@ -160,18 +160,7 @@ def quantization(arguments: dict[str, Any]) -> Any:
         raise ValueError(f"quantization_config={settings!r}: {error}") from error
 
 
-EXTRAS = {"gguf": "gguf_file", "peft": "peft"}
-"""Extras of this package, by the argument of hf that needs them."""
-
-
-def loading_error(pretrained: Any, arguments: Mapping[str, Any], error: Exception) -> ValueError:
-    """What a user is told of a model that could not be loaded: one line, with the extra that is missing."""
+def loading_error(pretrained: Any, error: Exception) -> ValueError:
+    """What a user is told of a model that could not be loaded, in one line."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    if isinstance(error, ImportError):
-        for extra, argument in EXTRAS.items():
-            if arguments.get(argument) and extra in str(error).lower():
-                return ValueError(
-                    f"{argument}={arguments[argument]!r}: needs a package that is not installed: "
-                    f'pip install "lm-eval-eglr[{extra}]"'
-                )
     return ValueError(f"pretrained={pretrained!r} cannot be loaded: {reason}")

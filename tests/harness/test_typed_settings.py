@@ -193,10 +193,8 @@ def test_predictions_alone_are_warned_of_and_are_all_there(command: Command, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            {"peft": "some/adapter"},
-            "peft='some/adapter': needs a package that is not installed: pip install ",
-        ),
+        ({"peft": "an/adapter"}, "peft='an/adapter': needs peft: pip install 'lm-eval-eglr[peft]'"),
+        ({"gguf_file": "a.gguf"}, "gguf_file='a.gguf': needs gguf: pip install 'lm-eval-eglr[gguf]'"),
         ({"load_in_4bit": True}, "pretrained='demo' cannot be loaded: "),
         ({"quantization_config": "x"}, "quantization_config='x': expected a mapping, as --config or JSON"),
         ({"quantization_config": {"quant_method": "none_such"}}, "quantization_config={'quant_method': "),
@@ -209,12 +207,10 @@ def test_predictions_alone_are_warned_of_and_are_all_there(command: Command, tmp
 def test_what_a_model_needs_and_lacks_is_named(
     arguments: dict[str, Any], message: str, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for package in ("peft", "bitsandbytes"):
+    for package in ("peft", "gguf", "bitsandbytes"):
         monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
     error = command(f"{DEMO} --model_args", json.dumps({"pretrained": "demo", **arguments})).error
     assert error.startswith(message)
-    if "peft" in arguments:
-        assert error.endswith('"lm-eval-eglr[peft]"')
     if list(arguments) == ["load_in_4bit"]:
         assert "bitsandbytes" in error
 

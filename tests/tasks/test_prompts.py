@@ -175,16 +175,17 @@ def test_a_template_that_is_not_applied_is_warned_of_once(
     assert len([record for record in caplog.records if "--apply_chat_template" in record.message]) == warnings
 
 
-def test_repeats_of_greedy_decoding_are_warned_of(load: Load, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        prompt(load("demo_eglr", repeats=4))
-    assert "repeats=4 of a greedy decoding are 4 equal texts" in caplog.text
-    caplog.clear()
+@pytest.mark.parametrize("options", [{}, {"do_sample": True}, {"temperature": 0.5}])
+def test_repeats_of_greedy_decoding_are_warned_of(
+    options: dict[str, Any], load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    module: Any = SimpleNamespace(evaluate=lambda lm, task_dict: "done")
+    check_runs(module)
     task = load("demo_eglr", repeats=4)
-    task.set_config("generation_kwargs", {"do_sample": True}, update=True)
+    task.set_config("generation_kwargs", options, update=True)
     with caplog.at_level(logging.WARNING):
-        prompt(task)
-    assert "greedy decoding" not in caplog.text
+        module.evaluate(SimpleNamespace(rank=0, world_size=1), {"tasks": {"demo_eglr": task}, "groups": {}})
+    assert ("repeats=4 of a greedy decoding are 4 equal texts" in caplog.text) is not bool(options)
 
 
 @pytest.mark.parametrize("repeats", [0, -1, 1.5, True, "3"])
