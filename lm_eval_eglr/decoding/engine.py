@@ -160,6 +160,8 @@ class Engine:
     def _decode(self, progress: Progress | None) -> list[Job]:
         """Decodes until requests are done, and returns these; none if nothing is left."""
         while not self.tree.finished:
+            if not self.tree.count and self._scheduler.is_empty:
+                return []
             shortage = ""
             with self._installed():
                 try:

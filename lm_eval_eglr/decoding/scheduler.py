@@ -83,6 +83,11 @@ class Scheduler:
             bundles.setdefault(key, []).append(row)
         self._waiting.extendleft(reversed(bundles.values()))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for rows."""
+        return not self._waiting and self._peek() is None
+
     def record(self, job: Job) -> None:
         """Learns from a job that is done how many rows one needs."""
         self._estimator.record(job.row_passes, job.passes * job.request.rows)
