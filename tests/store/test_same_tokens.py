@@ -1,4 +1,4 @@
-"""Threads, sharing, the order and the number of documents decide how a run goes, and none of its tokens."""
+"""Threads, batches, the order and the number of documents decide how a run goes, and none of its tokens."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def assert_same(found: Rollouts, expected: Rollouts) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"threads": 2}, {"share": False}, {"limit": 2}, {"limit": 5}, {"batch_size": 64}, {"trace": True}],
+    [{"threads": 2}, {"limit": 2}, {"limit": 5}, {"batch_size": 64}, {"trace": True}],
     ids=str,
 )
 def test_how_a_run_goes_decides_no_token(
