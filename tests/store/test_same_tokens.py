@@ -75,7 +75,7 @@ def test_how_a_run_goes_decides_no_token(
 def test_the_order_of_the_documents_decides_no_greedy_token(
     tiny: Path, expected: Rollouts, tmp_path: Path
 ) -> None:
-    """lm_eval numbers documents by their place in the file, and the number is a part of the key of the draws."""
+    """lm_eval numbers documents by their place in the file; the number is a part of the key of the draws."""
     for part in ("model", "tasks"):
         shutil.copytree(tiny / part, tmp_path / part)
     lines = (tmp_path / "tasks" / "toy.jsonl").read_text().splitlines()
