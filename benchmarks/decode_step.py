@@ -30,9 +30,9 @@ from typing import Any
 
 import torch
 from models_and_prompts import TEMPERATURE, load_model, load_prompts, model_parser
-from transformers import AttentionInterface
 
-from lm_eval_eglr.decoding import PoolDecoder, attention, cpu_linear
+from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.decoding.model import cpu_linear, passes
 
 Clock = Counter[str]
 
@@ -125,12 +125,13 @@ def _measure(
     engine.step = stepping  # type: ignore[method-assign]
     linear = cpu_linear._apply
     cpu_linear._apply = timed(clock, "linear", linear)
-    AttentionInterface.register(attention.NAME, timed(clock, "attention", attention.row_attention))
+    attentions = passes.row_attention, passes.shared_attention
+    passes.row_attention, passes.shared_attention = (timed(clock, "attention", each) for each in attentions)
     try:
         pools = decoder.generate(prompts, max_new_tokens=options.max_new_tokens, progress=False)
     finally:
         cpu_linear._apply = linear
-        AttentionInterface.register(attention.NAME, attention.row_attention)
+        passes.row_attention, passes.shared_attention = attentions
     costs = [pool.cost for pool in pools]
     rows = sum(cost.rows for cost in costs)
     recursed = sum(cost.recursion_layer_tokens for cost in costs)

@@ -1,5 +1,4 @@
-"""Everything that wants a GPU, in one command: the tests of the engine there, and every row of the speed
-table.
+"""Everything that wants a GPU, in one command: the tests of the engine, and every row of the speed table.
 
     python benchmarks/gpu_check.py            # on a GPU, under eight minutes
     python benchmarks/gpu_check.py --small    # on any machine: the same with stub shapes, to see that it runs

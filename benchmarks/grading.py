@@ -183,9 +183,8 @@ def endless() -> None:
     answers = [rf"\sum_{{k=1}}^{{\infty}} \frac{{\sin(kx)}}{{k^{power}+y}}" for power in range(2, 66)]
     first, again = (timed(lambda: partitions([answers])) for _ in range(2))
     pairs = f"{first[0][0].undecided} pairs undecided, {len(undecided)} remembered"
-    print(
-        f"a vote over {len(answers)} answers that never end: {first[1]:.1f} s, again {again[1]:.2f} s; {pairs}"
-    )
+    took = f"{first[1]:.1f} s, again {again[1]:.2f} s"
+    print(f"a vote over {len(answers)} answers that never end: {took}; {pairs}")
 
 
 def main() -> None:

@@ -8,8 +8,7 @@ recursion, distributions, draws, telemetry and bookkeeping. The other commit is 
 archive`` and measured in turns with this tree, each round in a process of its own, so that the ratio holds
 on a busy machine. Prints medians over the rounds:
 
-    microseconds of processor time outside the model per drawn token, here and there, and how many times
-    less it is
+    microseconds of processor time outside the model per drawn token, here and there, and their ratio
 """
 
 from __future__ import annotations

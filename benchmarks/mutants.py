@@ -28,7 +28,7 @@ class Part:
 
 PARTS = {
     "recursion": Part(
-        ("lm_eval_eglr/decoding/recursion.py", "lm_eval_eglr/decoding/items.py"),
+        ("lm_eval_eglr/decoding/recursion.py", "lm_eval_eglr/decoding/depth.py"),
         ("tests/decoding/test_recursion.py",),
     ),
     "selection": Part(

@@ -52,7 +52,7 @@ def _seconds(model: Any, tokenizer: Any, rows: int, problems: int, rollouts: int
     decoder = PoolDecoder(
         model, tokenizer, spans="0", temperatures=[TEMPERATURE] * rollouts, max_rows=rows, max_length=10**6
     )
-    decoder.engine.eos_token_ids = frozenset()
+    decoder.engine.end_tokens = frozenset()
     prompts = load_prompts(tokenizer, problems)
     start = time.perf_counter()
     decoder.generate(prompts, max_new_tokens=length, progress=False)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from eglr_selectors import RolloutPool
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 SHORT_OF_LIMIT = 0.5
 """Share of the length limit that a rollout is taken to have until finished ones tell more."""

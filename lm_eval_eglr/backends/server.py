@@ -16,7 +16,7 @@ from eglr_selectors import Rollout
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lm_eval_eglr.backends.sampled_pools import (
     LOGPROBS,
@@ -204,6 +204,9 @@ class ServerPools(SampledPools, LM):
                 payload["logprobs"] = self._logprobs
         if self._is_vllm:
             payload["return_token_ids"] = True
+            if not self._chat:
+                # Else two tokens of one spelling are one entry among the likeliest.
+                payload["return_tokens_as_token_ids"] = True
         # `--gen_kwargs seed=None` and the like take an entry out.
         return {key: value for key, value in {**payload, **options}.items() if value is not None}, until
 

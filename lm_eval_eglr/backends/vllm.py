@@ -12,7 +12,7 @@ from typing import Any
 from eglr_selectors import Rollout
 from lm_eval.api.instance import Instance
 from lm_eval.models.utils import maybe_truncate
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lm_eval_eglr.backends.sampled_pools import (
     LOGPROBS,

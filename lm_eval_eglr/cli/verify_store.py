@@ -17,6 +17,7 @@ from lm_eval_eglr.store.folder import pool_paths, round_paths, set_aside_files, 
 from lm_eval_eglr.store.manifest import NAME, Plan, read_plans
 from lm_eval_eglr.store.pool_file import decode
 from lm_eval_eglr.store.totals import Totals, totals_of
+from lm_eval_eglr.store.undecided import read_undecided
 from lm_eval_eglr.store.vocabulary import read_vocabulary
 
 INCOMPLETE = 3
@@ -37,6 +38,7 @@ def verify_store(
     manifest = check(lambda: Manifest.read(folder)) or Manifest()
     plan = check(lambda: read_plans(folder)) or Plan()
     vocabulary = check(lambda: read_vocabulary(folder))
+    check(lambda: read_undecided(folder))
     pools = check.pools([entry.path for entry in check(lambda: list(pool_paths(folder))) or []], folder.name)
     rounds = check.pools([entry.path for entry in check(lambda: round_paths(folder)) or []], "rounds")
     strays = check(lambda: stray_files(folder)) or []

@@ -167,8 +167,7 @@ class PoolDecoder:
             fallbacks: Where else they look for an answer.
             progress: Whether to show a progress bar.
             seed: Of the draws of this call; by default the constructor's. The same seed gives the same
-            rollouts
-                of the same prompts as long as the weights are the same.
+                rollouts of the same prompts as long as the weights are the same.
 
         Returns:
             The pools in the order of the prompts.

@@ -98,18 +98,27 @@ class Scheduler:
         Raises:
             ValueError: If a request needs more rows than there ever may be.
         """
-        room = self.limit - tree.count
         found: list[WaitingRow] = []
+        try:
+            self._admit(tree, found)
+        except BaseException:
+            self.preempt(found)
+            raise
+        return found
+
+    def _admit(self, tree: Tree, found: list[WaitingRow]) -> None:
+        """Adds the rows that there is room for to ``found``."""
+        room = self.limit - tree.count
         while self._waiting:
             needed = len(self._waiting[0])
             if needed > room and (tree.count or found):
-                return found
+                return
             found += self._waiting.popleft()
             room -= needed
         if room < 1 and (tree.count or found):
-            return found
+            return
         if self._peek() is None:
-            return found
+            return
         taken = sum(
             min(self._reserved(job.request), job.live + job.branches_left) for job in tree.jobs if job
         )
@@ -131,7 +140,6 @@ class Scheduler:
             self._waiting.extend([row] for row in rows[len(fitting) :])
             room -= len(fitting)
             taken += reserved
-        return found
 
     def _reserved(self, request: Request) -> int:
         """Rows that are kept for a request: all it may need, unless its parts can wait for each other.

@@ -87,8 +87,7 @@ class EGLRLM(HFLM):
                 any other decodes the pool.
             cuda_graphs: Whether decode steps are captured, where the model lies on one CUDA device.
             max_rows: Most rows at once where ``batch_size`` leaves it open; ``pool`` decodes one pool at a
-                time, so that a resumed run equals an uninterrupted one byte for byte, whatever
-                ``batch_size`` is.
+                time, so that a resumed run equals an uninterrupted one byte for byte.
             **kwargs: The strategy's other options, fields of RecursionConfig and SamplingConfig, and
                 everything that HFLM takes.
 

@@ -17,7 +17,8 @@ def telemetry_of(
     """What log-probabilities say of a rollout.
 
     Entropy and self-certainty are sums over the whole vocabulary, of which no server tells, so they stay
-    undefined. Confidence is defined where every token has its 20 likeliest alternatives.
+    undefined. Confidence is defined where every token has its 20 likeliest alternatives. vLLM's server cuts
+    its list to 20 with the drawn token first: one that is not among the 20 likeliest stands in for the last.
 
     Args:
         logprobs: Log-probability of each token, nats, ``[tokens]``; at temperature 1 if the server's are.

@@ -16,6 +16,7 @@ from lm_eval_eglr.store.frame import frame_of
 from lm_eval_eglr.store.manifest import Manifest, read_plans
 from lm_eval_eglr.store.pool_file import decode
 from lm_eval_eglr.store.pool_key import Place, PoolKey
+from lm_eval_eglr.store.undecided import remembered_pairs
 
 if TYPE_CHECKING:
     import pandas
@@ -82,15 +83,17 @@ class Store:
         groups = [list(group) for _, group in itertools.groupby(stored, key=lambda each: each.key.doc_id)]
         heads = [group[0].key for group in groups]
         pools = [RolloutPool.join([each.pool for each in group]) for group in groups]
-        parsed = parse_documents(
-            pools,
-            [head.reference for head in heads],
-            [head.rules for head in heads],
-            [head.fallbacks for head in heads],
-            problems=[
-                str(head.fields.get("problem", pool.prompt)) for head, pool in zip(heads, pools, strict=True)
-            ],
-        )
+        with remembered_pairs(self.folder):
+            parsed = parse_documents(
+                pools,
+                [head.reference for head in heads],
+                [head.rules for head in heads],
+                [head.fallbacks for head in heads],
+                problems=[
+                    str(head.fields.get("problem", pool.prompt))
+                    for head, pool in zip(heads, pools, strict=True)
+                ],
+            )
         return [Document(*pair) for pair in zip(heads, parsed, strict=True)]
 
     def to_pandas(self, task: str | None = None) -> pandas.DataFrame:

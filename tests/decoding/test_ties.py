@@ -88,16 +88,16 @@ def test_margins_say_how_far_log_probabilities_would_have_to_move():
     )
 
 
-def test_in_half_precision_rounding_is_that_of_the_loaded_model(tokenizer):
-    """Marked tokens are at most three times those that another batch shape really draws otherwise."""
-    model = tiny_model(initializer_range=0.2).bfloat16()
+def test_in_half_precision_the_marked_share_is_near_that_which_rounding_decides(tokenizer):
+    """The same weights with more bits stand for another order of the sums, as above."""
     prompts = [f"Problem {number}: what is {number} + {number}?" for number in range(24)]
-    found = []
-    for rows in (4, 96):
-        decoder = PoolDecoder(model, tokenizer, spans="0", temperatures="0:0.8x3", max_rows=rows)
+    found, roundings = [], []
+    for each in (tiny_model().bfloat16(), tiny_model().bfloat16().float()):
+        decoder = PoolDecoder(each, tokenizer, spans="0", temperatures="0:0.8x3", max_rows=96)
         pools = decoder.generate(prompts, max_new_tokens=12, progress=False)
         found.append([rollout for pool in pools for rollout in pool])
-    assert 1e-4 < decoder.engine.rounding < 0.1
+        roundings.append(decoder.engine.rounding)
+    assert roundings[1] == 1e-4 < roundings[0] < 0.1
     flips = compared = 0
     for one, other in zip(*found, strict=True):
         same = [a == b for a, b in zip(one.tokens, other.tokens, strict=False)]
@@ -105,6 +105,5 @@ def test_in_half_precision_rounding_is_that_of_the_loaded_model(tokenizer):
         flips += first < len(same)
         compared += min(first + 1, len(same))
     marked = sum(r.telemetry.ties for r in found[0]) / sum(len(r.tokens) for r in found[0])
-    print(f"marked {marked:.4f} of the tokens, flipped {flips / compared:.4f} of them")
-    assert flips
+    print(f"marked {marked:.3f} of the tokens, {flips / compared:.3f} of them came out otherwise")
     assert flips / compared / 3 < marked < 3 * flips / compared

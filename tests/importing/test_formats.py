@@ -1,7 +1,8 @@
 """Each format: a file that its tool wrote becomes the pools in it, and what is not understood is named.
 
 The files were written by lm_eval 0.4.13 with the demo model, Inspect 0.3.285 with its mock model, lighteval
-0.13.0 with the demo model, and search-and-learn at 6f81cac with a stub for the model and its reward.
+0.13.0 with the demo model, search-and-learn at 6f81cac with a stub for the model and its reward, and by the
+server of vLLM 0.32.0 with a random model.
 """
 
 from __future__ import annotations
@@ -259,6 +260,24 @@ def test_responses_with_their_requests_are_pools_by_prompt(tmp_path: Path) -> No
     assert telemetry is not None
     assert (telemetry.mean_logprob, telemetry.mean_confidence) == pytest.approx((-1.0, 0.95))
     assert [rollout.finish_reason for rollout in first.pool] == ["stop", "length", "stop"]
+
+
+def test_responses_of_vllm_keep_log_probabilities_and_token_ids() -> None:
+    path = FILES / "vllm_0.32.0_responses.jsonl"
+    imported = read_rollouts([path])
+    assert [(stored.pool.prompt, stored.key.reference) for stored in imported.pools] == [
+        ("2+3?", "5"),
+        ("1+1?", "2"),
+    ]
+    for stored, line in zip(imported.pools, path.read_text().splitlines(), strict=True):
+        choices = json.loads(line)["response"]["choices"]
+        for rollout, choice in zip(stored.pool, choices, strict=True):
+            assert (rollout.text, rollout.finish_reason) == (choice["message"]["content"], "length")
+            assert rollout.tokens == tuple(choice["token_ids"])
+            assert rollout.telemetry is not None
+            drawn = [entry["logprob"] for entry in choice["logprobs"]["content"]]
+            assert rollout.telemetry.token_logprobs == tuple(drawn)
+            assert rollout.telemetry.mean_confidence > 0
 
 
 def test_a_batch_takes_its_prompts_from_the_file_of_requests(tmp_path: Path) -> None:

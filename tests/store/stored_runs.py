@@ -127,7 +127,9 @@ def make_tiny(folder: Path, problems: int = 4, max_gen_toks: int = 24) -> None:
     )
 
 
-def run_tiny(folder: Path, rollouts: Path, limit: int | None = None, **model_args: Any) -> dict[str, Any]:
+def run_tiny(
+    folder: Path, rollouts: Path, limit: int | None = None, threads: int = 1, **model_args: Any
+) -> dict[str, Any]:
     """Runs the literal hf-eglr class through lm_eval; returns lm_eval's results."""
     import lm_eval
     import torch
@@ -135,7 +137,7 @@ def run_tiny(folder: Path, rollouts: Path, limit: int | None = None, **model_arg
 
     from lm_eval_eglr.harness import plugin
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     plugin.install()
     arguments = {
         "pretrained": str(folder / "model"),

@@ -89,7 +89,8 @@ def test_the_threshold_gates_the_wanted_share() -> None:
     traced = Telemetry(token_entropies=tuple(i / 10 for i in range(10)))
     found = calibrate([RolloutPool((Rollout("", telemetry=traced),))], 0.2)
     assert (found.threshold, found.gate_rate) == (0.7, 0.2)
-    assert found.histogram().count("\n") == 19
+    marked = next(line for line in found.histogram().splitlines() if "← τ" in line)
+    assert marked.split()[:3] == ["0.3", "–", "1"]
     with pytest.raises(ValueError, match="gate_rate=1: expected a number > 0 and < 1"):
         calibrate([], 1)
     with pytest.raises(ValueError, match="trace=True"):

@@ -39,7 +39,10 @@ def test_offline_numbers_are_the_live_ones_to_the_last_digit(tmp_path: Path) -> 
     for name in default_selectors():
         row = strategy_row("tiny", "toy_eglr", documents, name)
         label = f"{name} (uses reference)" if row.uses_reference else name
-        assert repr(row.value) == repr(float(live[f"exact_match,{label}"])), name
+        if math.isnan(row.value):
+            assert f"exact_match,{label}" not in live, "what is undefined has no row"
+        else:
+            assert repr(row.value) == repr(float(live[f"exact_match,{label}"])), name
     for name, value in pool_shares(documents).items():
         assert repr(value) == repr(float(live[f"{name},pool"])), name
 

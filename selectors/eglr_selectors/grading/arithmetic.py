@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
-from eglr_selectors.grading.formula import Tree
+from eglr_selectors.grading.formula_tokens import Tree
 
 MAX_BITS = 1 << 15
 MAX_FACTORIAL = 2000

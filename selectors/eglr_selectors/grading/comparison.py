@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import wraps
 from typing import Any
 
 from eglr_selectors.grading import relations
-from eglr_selectors.grading.arithmetic import TooLargeError, exact, symbols
-from eglr_selectors.grading.formula import Tree, UnreadableError, parse_formula
-from eglr_selectors.grading.numeric import approximate, facts, multiples, same_value
+from eglr_selectors.grading.arithmetic import TooLargeError
+from eglr_selectors.grading.formula import parse_formula
+from eglr_selectors.grading.formula_tokens import Tree, UnreadableError
+from eglr_selectors.grading.numeric import multiples
 from eglr_selectors.grading.parsed_answer import (
     Choice,
     Clock,
@@ -34,23 +34,17 @@ from eglr_selectors.grading.parsed_answer import (
     Words,
 )
 from eglr_selectors.grading.rules import Rules
-from eglr_selectors.grading.units import same_dimension
-from eglr_selectors.grading.verdict import Path
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Equal, unequal, or ``None`` where only math-verify can tell."""
-
-    equal: bool | None
-    path: Path
-    reason: str
-
+from eglr_selectors.grading.value_comparison import (
+    OPEN,
+    Comparison,
+    compare_trees,
+    compare_values,
+    integer_value,
+)
 
 Compare = Callable[[ParsedAnswer, ParsedAnswer, Rules], Comparison]
 Kinds = type | tuple[type, ...]
 
-_OPEN = Comparison(None, "math-verify", "not decided by parsing")
 _DIFFERENT_KINDS = Comparison(False, "structure", "different kinds of answer")
 
 
@@ -208,7 +202,7 @@ def _compare_opaque(left: ParsedAnswer, right: ParsedAnswer, rules: Rules) -> Co
             return Comparison(False, "text", "not mathematics, or false: only equal strings count")
         if isinstance(parsed, Words):
             return Comparison(False, "text", "words against a formula")
-    return _OPEN
+    return OPEN
 
 
 def _compare_words(words: ParsedAnswer, other: ParsedAnswer, rules: Rules) -> Comparison:
@@ -241,18 +235,12 @@ def _minutes(parsed: ParsedAnswer) -> int | None:
     if isinstance(parsed, Clock):
         return parsed.minutes
     if isinstance(parsed, Ratio) and len(parsed.parts) == 2:
-        hour, minute = (_integer(part.tree) if isinstance(part, Value) else None for part in parsed.parts)
+        hour, minute = (
+            integer_value(part.tree) if isinstance(part, Value) else None for part in parsed.parts
+        )
         if hour is not None and minute is not None and 0 <= hour < 24 and 0 <= minute < 60:
             return hour * 60 + minute
     return None
-
-
-def _integer(tree: Tree) -> int | None:
-    try:
-        value = exact(tree)
-    except ArithmeticError:
-        return None
-    return value.numerator if value.denominator == 1 else None
 
 
 def _compare_congruences(left: ParsedAnswer, right: ParsedAnswer, rules: Rules) -> Comparison:
@@ -262,7 +250,7 @@ def _compare_congruences(left: ParsedAnswer, right: ParsedAnswer, rules: Rules) 
         same_names = not left.name or not right.name or left.name == right.name
         same = same_names and (left.residues, left.modulus) == (right.residues, right.modulus)
         return Comparison(same, "structure", "congruences")
-    value = _integer(right.tree) if isinstance(right, Value) else None
+    value = integer_value(right.tree) if isinstance(right, Value) else None
     return Comparison(value is not None and left.residues == {value}, "structure", "a residue")
 
 
@@ -280,7 +268,7 @@ def _compare_real_sets(left: ParsedAnswer, right: ParsedAnswer, rules: Rules) ->
 def _compare_pieces(one: Piece, other: Piece) -> Comparison:
     if (one[0], one[3]) != (other[0], other[3]):
         return Comparison(False, "structure", "open against closed end")
-    return _all([_compare_trees(one[1], other[1]), _compare_trees(one[2], other[2])])
+    return _all([compare_trees(one[1], other[1]), compare_trees(one[2], other[2])])
 
 
 def _compare_groups(left: ParsedAnswer, right: ParsedAnswer, rules: Rules) -> Comparison:
@@ -316,7 +304,7 @@ def _matched(table: Sequence[Sequence[bool | None]]) -> Comparison:
     if _pairable(table):
         return Comparison(True, "structure", "same values in any order")
     if any(equal is None for row in table for equal in row):
-        return _OPEN
+        return OPEN
     return Comparison(False, "structure", "values differ")
 
 
@@ -345,83 +333,8 @@ def _all(comparisons: Sequence[Comparison]) -> Comparison:
         if comparison.equal is False:
             return Comparison(False, "structure", f"parts differ: {comparison.reason}")
     if any(comparison.equal is None for comparison in comparisons):
-        return _OPEN
+        return OPEN
     return Comparison(True, "structure", "equal part by part")
-
-
-def _compare_values(left: ParsedAnswer, right: ParsedAnswer, rules: Rules) -> Comparison:
-    """Units first, then percent signs, then the values themselves."""
-    assert isinstance(left, Value)
-    assert isinstance(right, Value)
-    one, other = left.tree, right.tree
-    if left.unit and right.unit and left.unit != right.unit:
-        sizes = same_dimension(left.unit, right.unit)
-        if sizes is None:
-            return Comparison(False, "rule", "different units")
-        one, other = _scaled(one, sizes[0]), _scaled(other, sizes[1])
-    if left.percent != right.percent and (left.unit or right.unit):
-        return Comparison(False, "rule", "a percentage against a quantity")
-    if left.percent != right.percent:
-        # 50 % is 0.5; whether it is 50 too is the benchmark's affair.
-        plain, marked = (other, one) if left.percent else (one, other)
-        exactly = _compare_trees(plain, _scaled(marked, Fraction(1, 100)), rules.relative_tolerance)
-        if exactly.equal or rules.percent == "strict":
-            return exactly
-    found = _compare_trees(one, other, rules.relative_tolerance)
-    if found.path == "numeric" and not found.equal and (written := _same_imaginary(one, other)):
-        return _compare_trees(*written, rules.relative_tolerance)
-    return found
-
-
-def _same_imaginary(one: Tree, other: Tree) -> tuple[Tree, Tree] | None:
-    """Reads the I of one side as the i of the other one, as computer algebra writes it."""
-    names = "I" in symbols(one), "I" in symbols(other)
-    units = facts(one).imaginary, facts(other).imaginary
-    if names == (False, True) and units == (True, False):
-        return one, _with_unit(other)
-    if names == (True, False) and units == (False, True):
-        return _with_unit(one), other
-    return None
-
-
-def _with_unit(tree: Tree) -> Tree:
-    if tree == ("symbol", "I"):
-        return ("constant", "i")
-    return tuple(_with_unit(part) if isinstance(part, tuple) else part for part in tree)
-
-
-def _scaled(tree: Tree, factor: Fraction) -> Tree:
-    return ("*", tree, ("number", factor))
-
-
-def _compare_trees(left: Tree, right: Tree, tolerance: float = 0.0) -> Comparison:
-    try:
-        one, other = facts(left).rational, facts(right).rational
-        if one is not None and other is not None:
-            if one == other:
-                return Comparison(True, "number", "equal numbers")
-            return _tolerated(one, other, tolerance, "number")
-        same = same_value(left, right)
-    except TooLargeError:
-        return Comparison(False, "hazard", "too large to compute: only equal strings count")
-    except ZeroDivisionError:
-        return Comparison(False, "number", "undefined value")
-    if same is None:
-        return _OPEN
-    if same:
-        return Comparison(True, "numeric", "equal at fixed points")
-    if tolerance:
-        values = approximate(left), approximate(right)
-        if all(abs(value) < 1e300 for value in values):
-            return _tolerated(Fraction(values[0]), Fraction(values[1]), tolerance, "numeric")
-    return Comparison(False, "numeric", "different at a fixed point")
-
-
-def _tolerated(one: Fraction, other: Fraction, tolerance: float, path: Path) -> Comparison:
-    """The larger of both is the reference, so that the order does not matter."""
-    if tolerance and abs(one - other) <= Fraction(tolerance) * max(abs(one), abs(other)):
-        return Comparison(True, "rule", "equal within the tolerance")
-    return Comparison(False, path, "different numbers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,7 +355,7 @@ COMPARISONS: tuple[Row, ...] = (
     Row(Equation, Equation, _compare_equations),
     Row(Equation, (Value, Group, Words, RealSet, Congruence, Clock, Digits, Ratio), _equation_gold, False),
     Row((Value, Group, Words, RealSet, Congruence, Clock, Digits, Ratio), Equation, _state_value, False),
-    Row(Value, Value, _compare_values),
+    Row(Value, Value, compare_values),
     Row(Clock, (Clock, Ratio), _compare_clocks),
     Row(Congruence, (Congruence, Value), _compare_congruences),
     Row(Digits, _ANY, _compare_digits),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from fractions import Fraction
 from typing import Any
 
 from eglr_selectors.grading.arithmetic import exact, symbols
 from eglr_selectors.grading.checks import CHECKS, parsed
 from eglr_selectors.grading.comparison import row_name
+from eglr_selectors.grading.grade import grade
 from eglr_selectors.grading.normalize import normalize
 from eglr_selectors.grading.numeric import approximate
 from eglr_selectors.grading.parsed_answer import (
@@ -29,45 +30,7 @@ from eglr_selectors.grading.parsed_answer import (
 )
 from eglr_selectors.grading.parser import form_of
 from eglr_selectors.grading.rules import DEFAULT, Rules
-from eglr_selectors.grading.verdict import Verdict
-
-_SHOWN = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Everything that led to a verdict; ``str()`` prints it.
-
-    Attributes:
-        verdict: The verdict.
-        gold: The gold: as given, normalized, and what it says.
-        answer: The answer, likewise; three empty texts for none.
-        comparison: The row of ``COMPARISONS`` that has both kinds.
-        steps: Each check that was made, and what it said.
-        rules: The rules that are not the default.
-    """
-
-    verdict: Verdict
-    gold: tuple[str, str, str]
-    answer: tuple[str, str, str]
-    comparison: str
-    steps: tuple[tuple[str, str], ...]
-    rules: str
-
-    def __str__(self) -> str:
-        lines = [f"{self.verdict.outcome}: {self.verdict.reason} (decided by {self.verdict.path})"]
-        for name, (given, normalized, said) in (("gold", self.gold), ("answer", self.answer)):
-            lines.append(f"{name:<11}{_short(given)}")
-            if normalized != given:
-                lines.append(f"{'':<11}normalized: {_short(normalized)}")
-            lines.append(f"{'':<11}read as: {said or 'nothing'}")
-        lines.append(f"{'compared':<11}{self.comparison}")
-        lines.append(f"{'rules':<11}{self.rules or 'math (the default)'}")
-        lines += [
-            f"{'checks' if not place else '':<11}{name}: {said}"
-            for place, (name, said) in enumerate(self.steps)
-        ]
-        return "\n".join(lines)
+from eglr_selectors.grading.verdict import Explanation, Verdict, explain_by, shortened
 
 
 def explain(
@@ -81,8 +44,6 @@ def explain(
         rules: The rules that it was graded by.
         verdict: The verdict, if it is known; else the answer is graded now.
     """
-    from eglr_selectors.grading.grade import grade
-
     verdict = verdict or grade(gold, answer, rules)
     if answer is None:
         return Explanation(
@@ -106,14 +67,9 @@ def _changed(rules: Rules) -> str:
     return ", ".join(f"{name}={value}" for name, value in found if value != getattr(DEFAULT, name))
 
 
-def _short(text: str) -> str:
-    shown = text.encode("unicode_escape").decode() if not text.isprintable() else text
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}... ({len(shown)} characters)"
-
-
 def _side(text: str, rules: Rules) -> tuple[str, str, str]:
     said = described(parsed(text, rules))
-    return text, normalize(text), f"{_short(said)} ({form_of(text, rules.units == 'any')})"
+    return text, normalize(text), f"{shortened(said)} ({form_of(text, rules.units == 'any')})"
 
 
 def described(answer: ParsedAnswer) -> str:
@@ -169,3 +125,6 @@ def _unit(unit: str) -> str:
     dimension, size = unit.rsplit("@", 1)
     names = dimension.replace("^1", "")
     return names if size == "1" else f"{names} times {float(Fraction(size)):.6g}"
+
+
+explain_by(explain)

@@ -19,9 +19,11 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _LABEL = re.compile(r"[\s#*_>`]*(?:the\s+)?(?:final\s+|correct\s+)?answer[\s*_`:：]*", re.IGNORECASE)
+_BARE_LABEL = re.compile(r"^(?:the\s+)?(?:final\s+)?answer\s+(?=\S*\d)", re.IGNORECASE)
 _IS = r"(?:is|was|are|equals|should\s+be|would\s+be|must\s+be|will\s+be|comes\s+(?:out\s+)?to|=)"
 _STATED = re.compile(
-    rf"<answer>|(?<![A-Za-z])answer(?![A-Za-z])[*_`\"]*(?:\s+{_IS}(?!\s+not\b)[:：]?|\s*[:：=]|\s+[–—-](?=\s))"
+    rf"<answer>|(?<![A-Za-z])answer(?![A-Za-z])[*_`\"]*"
+    rf"(?:\s+{_IS}(?!\s+not\b)[:：]?|\s*[:：=]|\s+[–—-]{{1,3}}(?=\s))"
     r"|(?<![A-Za-z])ans(?:wer)?\s*[:：=]"
     r"|(?:^|\n)[ \t#*_>]*(?:the\s+)?(?:final\s+|correct\s+)?answer[ \t*_:]*(?=\n)"
     # other languages
@@ -53,8 +55,9 @@ _GOES_ON = re.compile(
     r"\s*(?:[+*/=^×÷·]|x\s*\d|[-−–]\s*\d|\\[a-z]|,?\s*(?:or|maybe|perhaps|possibly)\b|(?:to|through)\s+\d)"
 )
 _STOPS = (
-    "in for from after before because since which where so not with by on at when if as of while and but that"
-    " to each every altogether total all who he she they we it is are was were too also out"
+    "in for from after before because since which where so not with by on at when if as of while and but"
+    " that to each rather instead every altogether total all who he she they we it is are was were too also"
+    " out"
 )
 _UNIT = re.compile(
     rf"((?:[ \t]+(?!(?:{'|'.join(_STOPS.split())})\b)[A-Za-z°][A-Za-z°²³/'-]*|[A-Za-z°²³/]+){{0,3}})"
@@ -79,6 +82,7 @@ def by_hash(text: str) -> str:
             content = text[line.end() : line.end() + _LONGEST].strip()
         elif label := _STATED.search(content):
             content = content[label.end() :]
+        content = _BARE_LABEL.sub("", content)
         if content and not _HEADING.match(content) and (found := _stated_value(content)):
             return found
     return ""
@@ -107,7 +111,8 @@ def _stated_value(text: str) -> str:
     rest = _HEDGES.sub("", rest)
     if (span := _SPAN.match(rest)) and not _PROSE.search(span[0]):
         return next(group for group in span.groups() if group is not None).strip()
-    if bold.startswith("**") and (end := rest.find("**")) > 0 and "\n" not in rest[:end]:
+    mark = next((mark for mark in ("**", "*", "__", "`") if bold.startswith(mark)), "")
+    if mark and (end := rest.find(mark)) > 0 and "\n" not in rest[:end]:
         rest = rest[:end]
     if said := _SAID.match(rest):  # Answer: the total is 45.
         rest = rest[said.end() :]

@@ -9,61 +9,36 @@ products are flat, so that no tree is deeper than its brackets. What the grammar
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
-from typing import Any
 
-Tree = tuple[Any, ...]
+from eglr_selectors.grading.formula_tokens import (
+    FUNCTIONS,
+    GREEK,
+    MAX_DEPTH,
+    NO_FACTORS,
+    WORD_NAMES,
+    MeaninglessError,
+    TokenReader,
+    Tree,
+    UnreadableError,
+    functions_of_subscripts,
+    is_number,
+    number,
+    renamed,
+    tokens_of,
+)
 
 MAX_LENGTH = 1500
-MAX_DEPTH = 30
-MAX_DIGITS = 600
-"""Below the least limit that Python can be told for turning digits into integers (640)."""
-MAX_DECIMAL_EXPONENT = 3000
-
-_FUNCTION_NAMES = (
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln exp log lg max min gcd lcm abs sqrt"
-    " cis cbrt asin acos atan floor ceil ceiling binom binomial factorial"
-)
-FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
 _SYNONYMS = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "binomial": "binom"}
 _SERIES = {"sum": "sum", "prod": "prod", "int": "int"}
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
-_WORD_NAMES = {"pi": ("constant", "pi"), "infinity": ("constant", "infty"), "inf": ("constant", "infty")}
-_WORD_NAMES["oo"] = ("constant", "infty")
 _CONSTANTS = {"pi": "pi", "infty": "infty"}
-_GREEK_NAMES = (
-    "alpha beta gamma delta epsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon"
-    " phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega hbar ell partial nabla"
-)
-GREEK = frozenset(_GREEK_NAMES.split())
 _ACCENTS = frozenset(["dot", "ddot", "bar", "hat", "vec", "tilde", "overline", "overrightarrow"])
 _FUNCTION_LETTERS = frozenset("fghFGHPuδ")
 _CLOSING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 
-_NO_FACTORS_TEXT = r"\} \rfloor \rceil \pm \mp \le \ge \ne \in \cup \cap \circ \dots \over \choose"
-_NO_FACTORS = frozenset(_NO_FACTORS_TEXT.split())
 _CLOSED = frozenset([")", "]", "!"])
 _STEPS = {r"\lfloor": "floor", r"\lceil": "ceil"}
-
-_TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+(?![\d.]))?)|(?P<command>\\[A-Za-z]+)|(?P<brace>\\[{}])"
-    r"|(?P<letters>[A-Za-z]+)|(?P<other>\S))"
-)
-
-
-_JOINED = re.compile(
-    r"([A-Za-z]?)(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|sqrt)"
-    r"([A-Za-z]|theta|alpha|beta|phi|pi)"
-)
-
-
-class UnreadableError(ValueError):
-    """The text is outside the grammar or its bounds."""
-
-
-class MeaninglessError(UnreadableError):
-    """The text means nothing that could be equal to anything: two numbers side by side are no product."""
 
 
 def parse_formula(text: str) -> Tree:
@@ -74,25 +49,11 @@ def parse_formula(text: str) -> Tree:
     """
     if len(text) > MAX_LENGTH:
         raise UnreadableError("too long")
-    parser = _FormulaParser(_tokens(text))
+    parser = _FormulaParser(tokens_of(text))
     tree = parser.over()
     if parser.peek():
         raise UnreadableError("something is left over")
     return tree
-
-
-def number(digits: str) -> Fraction:
-    """Returns the exact value of a decimal literal.
-
-    Raises:
-        UnreadableError: If it is longer, or its power of ten larger, than the bounds.
-    """
-    mantissa, _, exponent = digits.lower().partition("e")
-    if len(mantissa) > MAX_DIGITS or len(exponent) > 5 or abs(int(exponent or 0)) > MAX_DECIMAL_EXPONENT:
-        raise UnreadableError("number too long")
-    whole, _, decimals = mantissa.partition(".")
-    value = Fraction(int((whole + decimals) or 0), 10 ** len(decimals))
-    return value * Fraction(10) ** int(exponent) if exponent else value
 
 
 def _numeric(tree: Tree) -> bool:
@@ -101,60 +62,8 @@ def _numeric(tree: Tree) -> bool:
     )
 
 
-def _is_number(token: str) -> bool:
-    return token[:1].isdecimal() or (token[:1] == "." and token[1:2].isdecimal())
-
-
-def is_named(word: str) -> bool:
-    """Whether a word names a constant or a Greek letter, or applies a function to a letter (sinx)."""
-    return word in _WORD_NAMES or word in GREEK or _JOINED.fullmatch(word) is not None
-
-
-def _tokens(text: str) -> list[str]:
-    tokens: list[str] = []
-    for match in _TOKEN.finditer(text):
-        if letters := match["letters"]:
-            tokens += _split_letters(letters)
-        else:
-            tokens.append(match[0].strip())
-    return tokens
-
-
-def _split_letters(letters: str) -> list[str]:
-    """Splits a run of letters into one-letter names, functions, constants and Greek letters by name."""
-    if letters in FUNCTIONS or letters in _WORD_NAMES or letters in GREEK:
-        return ["\\" + letters]
-    if letters in ("np", "math"):
-        return ["module"]
-    if match := _JOINED.fullmatch(letters):
-        # xsinx, 2cosx, lnx: at most one letter before the function and two behind it.
-        behind = ["\\" + match[3]] if match[3] in GREEK or match[3] == "pi" else list(match[3])
-        return [*match[1], "\\" + match[2], *behind]
-    return list(letters) if len(letters) <= 3 else [letters]
-
-
-class _FormulaParser:
-    def __init__(self, tokens: list[str], depth: int = 0) -> None:
-        self.tokens = tokens
-        self.position = 0
-        self.depth = depth
-
-    def peek(self) -> str:
-        return self.tokens[self.position] if self.position < len(self.tokens) else ""
-
-    def take(self) -> str:
-        token = self.peek()
-        self.position += 1
-        return token
-
-    def expect(self, token: str) -> None:
-        if self.take() != token:
-            raise UnreadableError(f"no {token}")
-
-    def nested(self) -> None:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise UnreadableError("too deep")
+class _FormulaParser(TokenReader):
+    """The grammar, one method a rule."""
 
     def over(self) -> Tree:
         r"""Reads a sum, or two of them with \over or \choose between, the old form of a fraction."""
@@ -187,7 +96,7 @@ class _FormulaParser:
                 factors.append(factor if token == "*" else ("inverse", factor))
             elif self.starts_factor(token):
                 if (
-                    _is_number(token)
+                    is_number(token)
                     and self.tokens[self.position - 1] not in _CLOSED
                     and _numeric(factors[-1])
                 ):
@@ -213,7 +122,7 @@ class _FormulaParser:
         return [whole, part]
 
     def starts_factor(self, token: str) -> bool:
-        return bool(token) and token not in "+-*/^)]}|,=<>:;!&_'%\"$" and token not in _NO_FACTORS
+        return bool(token) and token not in "+-*/^)]}|,=<>:;!&_'%\"$" and token not in NO_FACTORS
 
     def power(self) -> Tree:
         base = self.primary()
@@ -253,7 +162,7 @@ class _FormulaParser:
             exponent: Tree = ("neg", self.exponent())
         else:
             token = self.peek()
-            exponent = ("number", number(self.take())) if _is_number(token) else self.primary()
+            exponent = ("number", number(self.take())) if is_number(token) else self.primary()
             # A tower written without braces is read from the top.
             if self.peek() == "^":
                 self.take()
@@ -313,8 +222,8 @@ class _FormulaParser:
     def command(self, name: str) -> Tree:
         if name in _CONSTANTS:
             return ("constant", _CONSTANTS[name])
-        if name in _WORD_NAMES:
-            return _WORD_NAMES[name]
+        if name in WORD_NAMES:
+            return WORD_NAMES[name]
         if name in GREEK:
             return self.name("\\" + name)
         if name == "frac":
@@ -336,21 +245,6 @@ class _FormulaParser:
             if word in FUNCTIONS:
                 return self.function(word)
         raise UnreadableError("unknown command")
-
-    def raw(self) -> str:
-        """Takes a group or one token as it stands: a subscript, the letters under an accent."""
-        if self.peek() != "{":
-            return self.take()
-        level = 0
-        parts: list[str] = []
-        while True:
-            token = self.take()
-            level += (token == "{") - (token == "}")
-            if not token:
-                raise UnreadableError("no closing brace")
-            if level == 0:
-                return "".join(part for part in parts if part not in ("{", "}", r"\text"))
-            parts.append(token)
 
     def name(self, letter: str) -> Tree:
         if letter == "e" and self.peek() != "_":
@@ -401,24 +295,9 @@ class _FormulaParser:
         r"""Makes the tree of a series; a name with its variable in a subscript (a_k) is a function."""
         self.nested()
         own = f"#{self.depth}"
-        tree = _FormulaParser(_functions_of(body, variable), self.depth).whole()
+        tree = _FormulaParser(functions_of_subscripts(body, variable), self.depth).whole()
         self.depth -= 1
-        return (name, own, low, high, _renamed(tree, variable, own))
-
-    def product_tokens(self) -> list[str]:
-        """Takes the tokens of the product that a series runs over: up to the next sign or closing bracket."""
-        start, level = self.position, 0
-        while token := self.peek():
-            if token in ("(", "[", "{"):
-                level += 1
-            elif token in (")", "]", "}"):
-                level -= 1
-            if level < 0 or (level == 0 and self.position > start and token in ("+", "-", "=", ",", r"\}")):
-                break
-            if token in _NO_FACTORS and level == 0:
-                break
-            self.position += 1
-        return self.tokens[start : self.position]
+        return (name, own, low, high, renamed(tree, variable, own))
 
     def integral(self, low: Tree, high: Tree) -> Tree:
         start = self.position
@@ -434,19 +313,6 @@ class _FormulaParser:
         if self.peek():
             raise UnreadableError("something is left over")
         return tree
-
-    def raw_tokens(self) -> list[str]:
-        """Takes a group without its braces, or one token."""
-        if self.peek() != "{":
-            return [self.take()]
-        self.take()
-        level, start = 1, self.position
-        while level:
-            token = self.take()
-            if not token:
-                raise UnreadableError("no closing brace")
-            level += (token == "{") - (token == "}")
-        return self.tokens[start : self.position - 1]
 
     def root(self) -> Tree:
         if self.peek() != "[":
@@ -507,32 +373,3 @@ class _FormulaParser:
 
 def _whole(tokens: list[str]) -> Tree:
     return _FormulaParser(tokens).whole()
-
-
-def _functions_of(tokens: list[str], variable: str) -> list[str]:
-    """Writes a_k and a_{n-k} as a function of their subscript where the variable of a series is in it."""
-    written: list[str] = []
-    position = 0
-    while position < len(tokens):
-        token = tokens[position]
-        if token == "_" and written and written[-1].isalpha() and position + 1 < len(tokens):
-            end = position + 2
-            if tokens[position + 1] == "{":
-                level = 1
-                while level and end < len(tokens):
-                    level += (tokens[end] == "{") - (tokens[end] == "}")
-                    end += 1
-            inside = [part for part in tokens[position + 1 : end] if part not in ("{", "}")]
-            if variable in inside:
-                written[-1:] = ["indexed", written[-1], "(", *inside, ")"]
-                position = end
-                continue
-        written.append(token)
-        position += 1
-    return written
-
-
-def _renamed(tree: Tree, variable: str, own: str) -> Tree:
-    if tree == ("symbol", variable) or (variable == "i" and tree == ("constant", "i")):
-        return ("symbol", own)
-    return tuple(_renamed(part, variable, own) if isinstance(part, tuple) else part for part in tree)

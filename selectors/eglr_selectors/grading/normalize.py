@@ -44,6 +44,7 @@ _SIGNS = (
 _SIGN_TABLE = str.maketrans(_SIGNS)
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "0123456789-n")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ]+")
+_MICRO = re.compile(r"[µμ](m|s|g|F|A|H|V|W|C|L|l|N|J|mol)(?![A-Za-z])")
 _SQUARE_UNIT = re.compile(r"(?<![A-Za-z\\{])(mm|cm|dm|km|m|ft|in|yd)(?=[²³])")
 _ROOT_SIGN = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z]|\([^()]*\))")
 
@@ -117,6 +118,7 @@ _CIRCLE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)")
 def normalize(text: str) -> str:
     """Returns the text in the one spelling, blanks at most one in a row, outer ones and full stops gone."""
     if not text.isascii():
+        text = _MICRO.sub(r"\\mu\\text{\1}", text)
         text = _SQUARE_UNIT.sub(r"\\text{\1}", text)
         text = _RAISED.sub(lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}", text)
         text = _ROOT_SIGN.sub(lambda root: rf"\sqrt{{{root[1].strip('()')}}}", text)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from eglr_selectors.grading.formula import FUNCTIONS, GREEK, Tree, UnreadableError, number
+from eglr_selectors.grading.formula_tokens import FUNCTIONS, GREEK, Tree, UnreadableError, number
 
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"

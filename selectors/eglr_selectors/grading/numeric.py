@@ -24,7 +24,7 @@ from eglr_selectors.grading.arithmetic import (
     point,
     symbols,
 )
-from eglr_selectors.grading.formula import Tree
+from eglr_selectors.grading.formula_tokens import Tree
 
 _DIGITS = 50
 _GUARD_DIGITS = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
-from eglr_selectors.grading.formula import Tree
+from eglr_selectors.grading.formula_tokens import Tree
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,13 @@ from dataclasses import replace
 from functools import lru_cache
 
 from eglr_selectors.grading import relations
-from eglr_selectors.grading.formula import (
+from eglr_selectors.grading.formula import MAX_LENGTH, parse_formula
+from eglr_selectors.grading.formula_tokens import (
     FUNCTIONS,
-    MAX_LENGTH,
     MeaninglessError,
     UnreadableError,
     is_named,
     number,
-    parse_formula,
 )
 from eglr_selectors.grading.normalize import normalize
 from eglr_selectors.grading.number_words import spoken
@@ -35,7 +34,7 @@ from eglr_selectors.grading.parsed_answer import (
 )
 from eglr_selectors.grading.remarks import taken_apart, without_front
 from eglr_selectors.grading.special_forms import choice, clock, congruence, date, digits, short_word
-from eglr_selectors.grading.splitting import enclosed, split
+from eglr_selectors.grading.splitting import enclosed, split, with_turned_brackets, without_thousands
 from eglr_selectors.grading.units import split_unit, unit_of
 
 MAX_ITEMS = 200
@@ -43,8 +42,6 @@ MAX_NESTING = 12
 
 _PLAIN = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,600})(?:\.\d{0,600})?")
 _GROUPED = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+(?:\.\d+)?)")
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])|(?<![\d.,])\d{1,3}(?:,\d{3})+(?=,\s)")
-_LIST_MARK = re.compile(r",\s|;|\band\b|\bor\b")
 _MIXED = re.compile(r"([-+]?)\s*(\d{1,9})\s+(\d{1,9})/(\d{1,9})")
 _REPEATING = re.compile(r"([-+]?)(\d{0,9})\.(\d{0,60})\\(?:overline|dot|bar)\s*\{?\s*(\d{1,60})\s*\}?")
 _CALL = re.compile(rf"(?:{'|'.join(sorted(FUNCTIONS, key=len, reverse=True))})\s*\(")
@@ -66,7 +63,6 @@ _ROWS = re.compile(
 _BRANCH = re.compile(r",?\s*\\text\s*\{[\s,]*(?:if|for|when|otherwise|else)\b|&", re.IGNORECASE)
 _NUMBER_SET = re.compile(r"\\mathbb\s*\{?\s*([A-Z])\s*\}?")
 _LINE_END = re.compile(r"\\\\\s*(?:\[[^\]]*\])?")
-_FRENCH = re.compile(r"(?:^|(?<=\\cup ))\s*[\[\]][^\[\]]*[\[\]]\s*(?=$|\\cup)")
 
 
 @lru_cache(maxsize=50_000)
@@ -222,7 +218,9 @@ class Parser:
         """`5 million dollars`, `three and a half`, `6 minus two`."""
         bare = " ".join(_TEXT.sub(r" \1 ", text).split()) if r"\text" in text else text
         bare = re.sub(
-            r"(?<=\d)(?=[百千万亿億萬](?![克米瓦卡赫焦]))|(?<=[百千万亿億萬])(?=[^\x00-\x7f])", " ", bare
+            r"(?<=\d)(?=[百千万亿億萬](?![克米瓦卡赫焦]))|(?<=[百千万亿億萬])(?=[^\x00-\x7f])(?![克米瓦卡赫焦])",
+            " ",
+            bare,
         )
         if not re.fullmatch(r"[$£€¥₹]?\s*(?:[^\\{}^_=<>|*/()\[\]]+)", bare):
             return None
@@ -332,7 +330,7 @@ class Parser:
         """`]0, 1[`: brackets that turn away from an end leave it out."""
         if "]" not in text and "[" not in text:
             return None
-        written = _FRENCH.sub(_turned, text)
+        written = with_turned_brackets(text)
         return self.parse(written, depth + 1) if written != text else None
 
     def formula(self, text: str, depth: int) -> ParsedAnswer:
@@ -400,19 +398,3 @@ def _names_formula(text: str) -> bool:
     ):
         return True
     return is_named(text) or (_CALL.match(text) is not None and text.endswith(")"))
-
-
-def without_thousands(text: str) -> str:
-    """Takes thousands marks out of a list whose own commas stand before blanks: `1,500, 2,500`."""
-    if not _LIST_MARK.search(text):
-        return text
-    return _THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
-
-
-def _turned(interval: re.Match[str]) -> str:
-    text = interval[0]
-    left, right = text.lstrip()[0], text.rstrip()[-1]
-    if (left, right) == ("[", "]"):
-        return text
-    inner = text.strip()[1:-1]
-    return f"{'(' if left == ']' else '['}{inner}{')' if right == '[' else ']'}"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 from eglr_selectors.grading.arithmetic import TooLargeError, exact, substituted, symbols
-from eglr_selectors.grading.formula import Tree, UnreadableError, parse_formula
+from eglr_selectors.grading.formula import parse_formula
+from eglr_selectors.grading.formula_tokens import Tree, UnreadableError
 from eglr_selectors.grading.numeric import same_value
 from eglr_selectors.grading.parsed_answer import (
     Equation,

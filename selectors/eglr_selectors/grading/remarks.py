@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from eglr_selectors.grading.formula import FUNCTIONS
+from eglr_selectors.grading.formula_tokens import FUNCTIONS
 from eglr_selectors.grading.number_words import CHANGING
 from eglr_selectors.grading.splitting import masked_text, split
 
@@ -33,8 +33,8 @@ _RELATION = re.compile(r"\\in\b|\\ge\b|\\le\b|\\ne\b|[<>]")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _DENIALS_TEXT = (
-    "or not no nor never but either neither maybe wrong incorrect false invalid impossible rejected"
-    " extraneous undefined discarded discard reject unless except without"
+    "or also another alternatively not no nor never but either neither maybe wrong incorrect false invalid"
+    " impossible rejected extraneous undefined discarded discard reject unless except without"
 )
 _DENIALS = frozenset(_DENIALS_TEXT.split())
 

@@ -11,6 +11,10 @@ _BRACKET = re.compile(
 _OPENING = frozenset(["(", "[", "{", r"\{", r"\langle", r"\lfloor", r"\lceil"])
 _WHOLE = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\langle": r"\rangle"}
 
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])|(?<![\d.,])\d{1,3}(?:,\d{3})+(?=,\s)")
+_LIST_MARK = re.compile(r",\s|;|\band\b|\bor\b")
+_FRENCH = re.compile(r"(?:^|(?<=\\cup ))\s*[\[\]][^\[\]]*[\[\]]\s*(?=$|\\cup)")
+
 
 def split(text: str, separator: str) -> list[str]:
     """Splits at the matches of a pattern outside all brackets; ``[0, 1)`` counts as a pair."""
@@ -60,3 +64,24 @@ def enclosed(text: str) -> tuple[str, str, str] | None:
                 return None
             return first, text[start:end], closing
     return None
+
+
+def without_thousands(text: str) -> str:
+    """Takes thousands marks out of a list whose own commas stand before blanks: `1,500, 2,500`."""
+    if not _LIST_MARK.search(text):
+        return text
+    return _THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
+
+
+def _turned(interval: re.Match[str]) -> str:
+    text = interval[0]
+    left, right = text.lstrip()[0], text.rstrip()[-1]
+    if (left, right) == ("[", "]"):
+        return text
+    inner = text.strip()[1:-1]
+    return f"{'(' if left == ']' else '['}{inner}{')' if right == '[' else ']'}"
+
+
+def with_turned_brackets(text: str) -> str:
+    """Writes ]0, 1[ as (0, 1): a bracket that turns away from an end leaves it out."""
+    return _FRENCH.sub(_turned, text)

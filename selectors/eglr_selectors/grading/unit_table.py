@@ -145,7 +145,7 @@ COUNTED = frozenset(_COUNTED.split())
 """Nouns that count something, beyond the plurals in -s."""
 _TRAILING_TEXT = (
     "old each total in altogether left remaining overall all long tall high wide deep away apart ago"
-    " away exactly again together"
+    " away exactly only again together"
 )
 TRAILING = frozenset(_TRAILING_TEXT.split())
 """Words behind a counted noun that change nothing: `12 years old`, `18 in total`."""

@@ -123,6 +123,8 @@ def unit_of(text: str, marked: bool, lone: bool = False, glued: bool = False) ->
     bare = _FRACTION.sub(r"(\1)/(\2)", text)
     upright = frozenset(word for found in _MARKUP.findall(bare) for word in re.findall(r"[A-Za-z]+", found))
     bare = _MARKUP.sub(r" \1 ", bare).replace("\\mu ", "μ").replace("\\Omega ", "Ω").replace("\\Omega", "Ω")
+    if not lone and re.search(r"μ\s*[A-Za-z]", bare) and "text" not in text:
+        return None  # the letters of a product: \mu m g
     bare = re.sub(r"μ\s+(?=[A-Za-z])", "μ", bare.replace("\\mu", "μ"))
     bare = _TEMPERATURE.sub(lambda scale: _TEMPERATURES[scale[1].upper()], bare)
     bare = re.sub(r"(?<=[kMmGn])\s+Ω", "Ω", bare)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from eglr_selectors.grading.rules import Rules
-
-if TYPE_CHECKING:
-    from eglr_selectors.grading.explain import Explanation
 
 Outcome = Literal["correct", "wrong", "no_answer", "ungraded"]
 Path = Literal["none", "string", "number", "text", "structure", "numeric", "rule", "hazard", "math-verify"]
@@ -63,17 +61,69 @@ class Verdict:
         Raises:
             ValueError: If the verdict does not know what it is about, as one made by hand or from a cache.
         """
-        from eglr_selectors.grading.explain import explain
-
         if self.pair is None:
             raise ValueError("this verdict knows no gold and answer: ask explain(gold, answer, rules)")
         gold, answer, rules = self.pair
-        return explain(gold, answer, rules, self)
+        return _explainers[0](gold, answer, rules, self)
 
 
 _SET_OUTCOME, _SET_PATH, _SET_REASON, _SET_PAIR = (
     vars(Verdict)[name].__set__ for name in ("outcome", "path", "reason", "pair")
 )
+
+
+_SHOWN = 200
+
+
+def shortened(text: str) -> str:
+    """Returns a text that can be printed, cut if it is long."""
+    shown = text.encode("unicode_escape").decode() if not text.isprintable() else text
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}... ({len(shown)} characters)"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything that led to a verdict; ``str()`` prints it.
+
+    Attributes:
+        verdict: The verdict.
+        gold: The gold: as given, normalized, and what it says.
+        answer: The answer, likewise; three empty texts for none.
+        comparison: The row of ``COMPARISONS`` that has both kinds.
+        steps: Each check that was made, and what it said.
+        rules: The rules that are not the default.
+    """
+
+    verdict: Verdict
+    gold: tuple[str, str, str]
+    answer: tuple[str, str, str]
+    comparison: str
+    steps: tuple[tuple[str, str], ...]
+    rules: str
+
+    def __str__(self) -> str:
+        lines = [f"{self.verdict.outcome}: {self.verdict.reason} (decided by {self.verdict.path})"]
+        for name, (given, normalized, said) in (("gold", self.gold), ("answer", self.answer)):
+            lines.append(f"{name:<11}{shortened(given)}")
+            if normalized != given:
+                lines.append(f"{'':<11}normalized: {shortened(normalized)}")
+            lines.append(f"{'':<11}read as: {said or 'nothing'}")
+        lines.append(f"{'compared':<11}{self.comparison}")
+        lines.append(f"{'rules':<11}{self.rules or 'math (the default)'}")
+        lines += [
+            f"{'checks' if not place else '':<11}{name}: {said}"
+            for place, (name, said) in enumerate(self.steps)
+        ]
+        return "\n".join(lines)
+
+
+Explain = Callable[[str, "str | None", Rules, "Verdict | None"], Explanation]
+_explainers: list[Explain] = []
+
+
+def explain_by(explain: Explain) -> None:
+    """Says what explains a verdict: the file that does imports all checks, which import this one."""
+    _explainers[:] = [explain]
 
 
 class UngradedError(RuntimeError):
