@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from eglr_selectors import RolloutPool
-from stored_runs import ANSWERS, MANIFEST, small_head, small_pool, write_small
+from eglr_selectors.estimators import unit_costs
+from stored_runs import ANSWERS, MANIFEST, run_tiny, small_head, small_pool, write_small
 from typer.testing import CliRunner
 
 from lm_eval_eglr.cli.app import app
@@ -122,3 +123,31 @@ def test_a_run_whose_totals_cannot_be_written_still_ends_well(
     assert "its totals could not be written" in caplog.text
     path.write_bytes(sound)
     assert verified(tmp_path)["manifest_totals"] == "none"
+
+
+def test_what_a_unit_of_work_costs_is_stored_and_not_summed_up(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path)
+    with writer.writing(MANIFEST):
+        for number in range(2):
+            pool = small_pool(ANSWERS[number])
+            assert pool.cost is not None
+            cost = replace(pool.cost, flops_per_layer_token=7.0, flops_per_head_evaluation=11.0)
+            writer.append(small_head(number), replace(pool, cost=cost))
+    documents = read_store(tmp_path).documents("toy")
+    units = unit_costs([document.parsed for document in documents])
+    assert units is not None
+    assert (units.layer_token, units.head_evaluation) == (7.0, 11.0)
+    totals = json.loads((tmp_path / NAME).read_bytes())["totals"]
+    assert "flops_per_layer_token" not in totals["cost"]
+    assert verified(tmp_path)["manifest_totals"] == "current"
+
+
+def test_a_run_stores_what_a_unit_of_work_costs(tiny: Path) -> None:
+    run_tiny(tiny, tiny / "costed", limit=1)
+    [stored] = read_store(tiny / "costed").pools
+    cost = stored.pool.cost
+    assert cost is not None
+    layers = cost.plain_layer_tokens + cost.recursion_layer_tokens
+    work = layers * cost.flops_per_layer_token + cost.head_evaluations * cost.flops_per_head_evaluation
+    assert work == pytest.approx(cost.flops)
+    assert cost.flops_per_layer_token > 0
