@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+import re
 from pathlib import Path
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 
 def floors() -> list[str]:
-    """The dependencies with ``>=`` made ``==``."""
-    dependencies: list[str] = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["dependencies"]
-    return [requirement.partition(",")[0].replace(">=", "==") for requirement in dependencies]
+    """The dependencies with ``>=`` made ``==``. Read without tomllib, which Python 3.10 lacks."""
+    text = PROJECT.read_text(encoding="utf-8")
+    (block,) = re.findall(r"^dependencies = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    return [
+        f"{name}=={version}" for name, version in re.findall(r'^ *"([\w.-]+)>=([\w.]+)', block, re.MULTILINE)
+    ]
 
 
 if __name__ == "__main__":

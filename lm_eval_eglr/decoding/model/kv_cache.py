@@ -58,7 +58,11 @@ class KVCache:
         if rows <= self.rows and length <= self.length:
             return
         before = self.rows
-        grown_rows = max(rows, min(2 * before, self.max_rows)) if rows > before else before
+        # On a CPU, pages that no row reaches cost nothing, so that all rows are made at once.
+        on_cpu = all(keys.device.type == "cpu" for keys in self.keys.values())
+        grown_rows = before
+        if rows > before:
+            grown_rows = max(rows, self.max_rows if on_cpu else min(2 * before, self.max_rows))
         grown_length = self.length
         if length > self.length:
             grown_length = max(length, min(2 * self.length, self.length + 1024))

@@ -93,9 +93,9 @@ ROUNDING_LENGTH = 24
 def measured_rounding(stack: LayerStack) -> float:
     """How far rounding moves a likely log-probability of this model on this machine, nats.
 
-    The same rows run in two shapes, as decoding has them: one token each beside each other, and all tokens of
-    one row at a time. The mean of |Δ ln p| under p, over all rows. Models of fp32 and more have their bounds from
-    :func:`~lm_eval_eglr.decoding.numerics.rounding_of`: what they move by is too little to be seen in few rows.
+    The same rows run in two shapes, as decoding has them: one token each beside each other, and all tokens
+    of one row at a time. The mean of |Δ ln p| under p, over all rows. Models of fp32 and more have their
+    bounds from :func:`~lm_eval_eglr.decoding.numerics.rounding_of`: they move too little to be seen here.
     """
     vocabulary = next(stack.model.get_input_embeddings().parameters()).shape[0]
     count, length = ROUNDING_ROWS, ROUNDING_LENGTH
