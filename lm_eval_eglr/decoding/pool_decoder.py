@@ -27,9 +27,15 @@ from lm_eval_eglr.decoding.model.self_check import check_stack
 from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.decoding.scheduler import Poll
 from lm_eval_eglr.decoding.stopping import StopRule
-from lm_eval_eglr.decoding.strategies import STRATEGIES, STRATEGY_OPTIONS, Course, Strategy, read_strategy
-from lm_eval_eglr.decoding.strategies.grid import FixedCourse, Items
-from lm_eval_eglr.decoding.strategies.rounds import Assignment, Gather, Rounds
+from lm_eval_eglr.decoding.strategies import (
+    STRATEGIES,
+    STRATEGY_OPTIONS,
+    DecodingPlan,
+    Strategy,
+    read_strategy,
+)
+from lm_eval_eglr.decoding.strategies.grid import FixedPlan, Items
+from lm_eval_eglr.decoding.strategies.rounds import Gather, PromptJob, Rounds
 from lm_eval_eglr.decoding.teacher_forcing import token_logprobs
 from lm_eval_eglr.paths import resolve
 from lm_eval_eglr.progress import decoding_bar
@@ -111,13 +117,13 @@ class PoolDecoder:
             trace=trace,
             cuda_graphs=cuda_graphs,
         )
-        self.course: Course = self.strategy.on(self.stack.depth, self.engine.costs)
-        self.engine.max_rows = max(max_rows, self.course.rows)
+        self.plan: DecodingPlan = self.strategy.on(self.stack.depth, self.engine.costs)
+        self.engine.max_rows = max(max_rows, self.plan.rows)
 
     @property
     def cells(self) -> tuple[Cell, ...]:
         """The cells that a pool may have, but for those that branch from them."""
-        return self.course.cells
+        return self.plan.cells
 
     @classmethod
     def from_pretrained(
@@ -183,22 +189,20 @@ class PoolDecoder:
         if isinstance(until, str):
             until = (until,)
         stop = StopRule(tuple(until))
-        course: Course = self.course if cells is None else FixedCourse(tuple(cells))
+        plan: DecodingPlan = self.plan if cells is None else FixedPlan(tuple(cells))
         golds = [None] * len(prompts) if references is None else list(references)
         if len(golds) != len(prompts):
             raise ValueError(f"references: {len(golds)} for {len(prompts)} prompts")
-        if course.budget == "labels" and None in golds:
+        if plan.budget == "labels" and None in golds:
             raise ValueError("budget='labels': expected a reference for every prompt")
         sampling = self.sampling if seed is None else dataclasses.replace(self.sampling, seed=seed)
         documents = DocumentKeys()
         assignments = {}
         for number, (prompt, gold) in enumerate(zip(prompts, golds, strict=True)):
             text, tokens = self._encode(cast("Prompt", prompt))
-            assignments[number] = Assignment(
-                self.request(
-                    tokens, course.cells, max_new_tokens, stop, documents.key(tokens), text, sampling
-                ),
-                course,
+            assignments[number] = PromptJob(
+                self.request(tokens, plan.cells, max_new_tokens, stop, documents.key(tokens), text, sampling),
+                plan,
                 ("", number, 0),
                 functools.partial(parse_pool, reference=gold, rules=rules, fallbacks=tuple(fallbacks)),
             )
@@ -208,7 +212,7 @@ class PoolDecoder:
     def rounds(
         self,
         *,
-        assignments: Iterable[Assignment] = (),
+        assignments: Iterable[PromptJob] = (),
         progress: bool = False,
         keep: Callable[[int, RolloutPool], None] = lambda number, pool: None,
         gather: Gather = lambda accounts: accounts,
@@ -222,15 +226,15 @@ class PoolDecoder:
             gather: See :class:`Rounds`.
         """
         assignments = list(assignments)
-        courses = [assignment.course for assignment in assignments]
+        plans = [assignment.plan for assignment in assignments]
         limits = [assignment.request.max_new_tokens for assignment in assignments]
         limit = sum(limits) / len(limits) if limits else 0
-        known = all(isinstance(course, FixedCourse) for course in courses)
-        total = sum(len(course.cells) for course in courses) if known else None
+        known = all(isinstance(plan, FixedPlan) for plan in plans)
+        total = sum(len(plan.cells) for plan in plans) if known else None
         return Rounds(
             lambda requests: self.decode(requests, progress=progress, rollouts=total, limit=limit),
             self.engine.costs,
-            own=None if self.course.budget == "none" else self.course.own,
+            own=None if self.plan.budget == "none" else self.plan.own,
             trace=self.engine.trace,
             keep=keep,
             gather=gather,

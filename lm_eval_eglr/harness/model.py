@@ -20,7 +20,7 @@ from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.pool_decoder import read_options
 from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.decoding.strategies.grid import Items
-from lm_eval_eglr.decoding.strategies.rounds import Assignment
+from lm_eval_eglr.decoding.strategies.rounds import PromptJob
 from lm_eval_eglr.harness.fingerprint import manifest_of
 from lm_eval_eglr.harness.instances import FALLBACKS, PoolResponse, keys_of
 from lm_eval_eglr.harness.model_arguments import (
@@ -179,7 +179,7 @@ class EGLRLM(HFLM):
             number: planner.plan(request) for number, request in enumerate(requests) if number not in theirs
         }
         keys = keys_of(requests)
-        shares = self._decoder.course.budget != "none"
+        shares = self._decoder.plan.budget != "none"
         pooled = {n: plan for n, plan in plans.items() if planner.wants_pool(requests[n])}
         sharing = budget_group_digests(pooled, keys) if shares else {}
         with recording(
@@ -216,7 +216,7 @@ class EGLRLM(HFLM):
     def _decode(
         self,
         planner: Planner,
-        assignments: dict[int, Assignment],
+        assignments: dict[int, PromptJob],
         requests: list[Instance],
         record: Recording,
         disable_tqdm: bool,

@@ -18,8 +18,8 @@ from lm_eval_eglr.decoding.model.kv_cache import rows_that_fit
 from lm_eval_eglr.decoding.pool_decoder import DocumentKeys
 from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.decoding.stopping import StopRule
-from lm_eval_eglr.decoding.strategies.grid import FixedCourse
-from lm_eval_eglr.decoding.strategies.rounds import Assignment, Key
+from lm_eval_eglr.decoding.strategies.grid import FixedPlan
+from lm_eval_eglr.decoding.strategies.rounds import Key, PromptJob
 from lm_eval_eglr.harness.generation import check_known, check_length
 from lm_eval_eglr.harness.instances import FALLBACKS, PoolRequest
 from lm_eval_eglr.harness.model_arguments import DRAW_OPTIONS, GENERATION_OPTIONS
@@ -99,16 +99,18 @@ class Planner:
             dataclasses.replace(self._decoder.sampling, **drawing),
         )
 
-    def assignment(self, request: Instance, plan: Request, key: Key) -> Assignment:
+    def assignment(self, request: Instance, plan: Request, key: Key) -> PromptJob:
         """What the decoder is to do for a request.
 
         Raises:
             ValueError: If the budget is shared by labels and the request has no reference.
         """
         if not self.wants_pool(request):
-            return Assignment(plan, FixedCourse(plan.cells), key)
-        course = self._decoder.course
-        if course.budget == "labels" and (not isinstance(request, PoolRequest) or request.reference is None):
+            return PromptJob(plan, FixedPlan(plan.cells), key)
+        decoding_plan = self._decoder.plan
+        if decoding_plan.budget == "labels" and (
+            not isinstance(request, PoolRequest) or request.reference is None
+        ):
             raise ValueError(
                 f"budget='labels': document {request.doc_id} of {request.task_name} has no reference; "
                 "use budget=free"
@@ -119,9 +121,9 @@ class Planner:
                 return parse_pool(pool, fallbacks=FALLBACKS)
             return parse_pool(pool, request.reference, request.rules, request.fallbacks)
 
-        return Assignment(plan, course, key, read)
+        return PromptJob(plan, decoding_plan, key, read)
 
-    def rows(self, assignments: Sequence[Assignment]) -> int:
+    def rows(self, assignments: Sequence[PromptJob]) -> int:
         """How many rows are live at once; a pool's cells are always decoded together.
 
         ``batch_size=auto`` takes as many as fit, and on a GPU so does 1, lm_eval's default: pools one by one
@@ -129,7 +131,7 @@ class Planner:
         bit of it. ``max_rows`` bounds them.
         """
         model = self._model
-        cells = max((each.course.rows for each in assignments), default=1)
+        cells = max((each.plan.rows for each in assignments), default=1)
         if model.rows_at_most == "pool":
             return cells
         most = math.inf if model.rows_at_most is None else int(model.rows_at_most)

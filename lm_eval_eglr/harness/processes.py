@@ -2,7 +2,7 @@
 
 lm_eval gives document i to process i mod n, repeats the last request of a process that has fewer, and
 cannot run a process that has none: it raises there while the others wait. With our tasks and our model
-such a process gets a stand-in request, which is never decoded, stored or scored.
+such a process gets a placeholder request, which is never decoded, stored or scored.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def duplicate_requests(requests: Sequence[Instance]) -> dict[int, int | None]:
 
     Returns:
         Number of each such request to that of the request whose answer it takes, because lm_eval repeats
-        it to give every process equally many; to ``None`` for a stand-in, whose answer nobody reads.
+        it to give every process equally many; to ``None`` for a placeholder, whose answer nobody reads.
     """
     seen: dict[int, list[int]] = {}
     borrowed: dict[int, int | None] = {}
@@ -51,7 +51,7 @@ def duplicate_requests(requests: Sequence[Instance]) -> dict[int, int | None]:
 
 
 def placeholders(requests: Iterable[Instance]) -> None:
-    """Turns the requests of some document into stand-ins; their prompt is empty, so that no cache of
+    """Turns the requests of some document into placeholders; their prompt is empty, so that no cache of
     responses can take their answer for that of the document.
     """
     for request in requests:

@@ -1,4 +1,4 @@
-"""Between the model class and the store: what is there already is served, what is decoded is kept."""
+"""Serves stored pools and records new ones, between the model class and the store."""
 
 from __future__ import annotations
 

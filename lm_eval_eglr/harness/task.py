@@ -109,7 +109,7 @@ class EGLRTask(ConfigurableTask):
         return samples
 
     def build_all_requests(self, **kwargs: Any) -> None:
-        """Checks what only a run knows, then builds the requests; without documents a stand-in for them.
+        """Checks what only a run knows, then builds the requests; without documents a placeholder for them.
 
         Raises:
             ValueError: If more worked examples are asked for than there are.

@@ -1,4 +1,4 @@
-"""Keeping the page within its size: how much is said of single tokens depends on how many there are."""
+"""Chooses per-token detail so that the page stays under its size limit."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_it_opens_cells_of_the_grid(max_rows, llama, tokenizer, whole):
         [cells], [all_cells] = decoded([pool]), decoded([full])
         assert set(cells) <= set(all_cells)
         assert [each for each in all_cells if each in cells] == cells, "not in grid order"
-    order = decoder.course.order
+    order = decoder.plan.order
     assert (order[0].span, order[0].temperature) == (0, 0.0)
     assert sorted(map(str, order)) == sorted(map(str, decoder.cells))
     assert decoded(adaptive(llama, tokenizer, n=6)[1]) == decoded(pools)

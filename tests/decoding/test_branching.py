@@ -13,7 +13,7 @@ from tiny_models import tiny_model
 from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.pool_decoder import DocumentKeys
 from lm_eval_eglr.decoding.stopping import StopRule
-from lm_eval_eglr.decoding.strategies.rounds import Assignment, decoded_tokens
+from lm_eval_eglr.decoding.strategies.rounds import PromptJob, decoded_tokens
 
 PROMPTS = ["Tom has 3 apples", "A", "8", "Tom"]
 LENGTH = 12
@@ -199,12 +199,10 @@ def test_labels_without_references_are_refused(llama, tokenizer):
 def test_a_rollout_that_parts_at_its_first_token_goes_on_from_the_prompt(llama, tokenizer):
     """Even if the prompt has to be read again, as after a shortage of memory."""
     decoder, [pool] = decode(llama, tokenizer, PROMPTS[:1], n=1, trace=True, branch_threshold=0)
-    course = PoolDecoder(
-        llama, tokenizer, **{**EAGER, "n": 1, "budget": "free", "branch_threshold": 0}
-    ).course
+    plan = PoolDecoder(llama, tokenizer, **{**EAGER, "n": 1, "budget": "free", "branch_threshold": 0}).plan
     prompt = tokenizer(PROMPTS[0]).input_ids
-    request = decoder.request(prompt, course.cells, LENGTH, StopRule(), "d")
-    requests = course.go_on(request, pool, None, count=1)
+    request = decoder.request(prompt, plan.cells, LENGTH, StopRule(), "d")
+    requests = plan.next_requests(request, pool, None, count=1)
     assert len(requests) == 1
     start = requests[0].start
     first = dataclasses.replace(start, tokens=(), records=start.records[:0], taken=pool[0].tokens[0])
@@ -226,7 +224,7 @@ def test_processes_share_one_purse(llama, tokenizer):
     for number, prompt in enumerate(PROMPTS):
         tokens = tokenizer(prompt).input_ids
         request = decoder.request(tokens, decoder.cells, LENGTH, StopRule(), DocumentKeys().key(tokens))
-        assignments[number] = Assignment(request, decoder.course, ("task", number, 0))
+        assignments[number] = PromptJob(request, decoder.plan, ("task", number, 0))
     ranks = [{n: each for n, each in assignments.items() if n % 3 == rank} for rank in range(3)]
     accounts = []
     for rank in (*ranks, {}):

@@ -1,4 +1,4 @@
-"""The common purse balances, in rollouts and in tokens, whatever prompts used and want."""
+"""The common shared budget balances, in rollouts and in tokens, whatever prompts used and want."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_eglr.decoding.strategies.rounds import Account, share_out
+from lm_eval_eglr.decoding.strategies.rounds import PromptUsage, allocate
 
 OWN = 6
 
@@ -18,13 +18,13 @@ def accounts(draw):
         limit = draw(st.integers(1, 50))
         rollouts = draw(st.integers(1, OWN))
         tokens = draw(st.integers(0, rollouts * limit))
-        each.append(Account(("task", number, 0), rollouts, tokens, limit, draw(st.integers(0, 20))))
+        each.append(PromptUsage(("task", number, 0), rollouts, tokens, limit, draw(st.integers(0, 20))))
     return each
 
 
 @given(each=accounts(), data=st.data())
 def test_the_purse_balances(each, data):
-    balance = share_out(each, OWN)
+    balance = allocate(each, OWN)
     limits = {account.key: account.limit for account in each}
     assert balance.rollouts == OWN * len(each)
     assert balance.tokens == sum(OWN * account.limit for account in each)
@@ -34,12 +34,12 @@ def test_the_purse_balances(each, data):
     assert min(balance.left_rollouts, balance.left_tokens) >= 0
     wants = {account.key: account.wants for account in each}
     assert all(1 <= count <= wants[key] for key, count in balance.grants.items())
-    hungry = [key for key in limits if balance.grants.get(key, 0) < wants[key]]
+    claimants = [key for key in limits if balance.grants.get(key, 0) < wants[key]]
     if balance.left_rollouts:
-        assert all(balance.left_tokens < limits[key] for key in hungry), "somebody was sent away unserved"
-    assert share_out(data.draw(st.permutations(each)), OWN) == balance
+        assert all(balance.left_tokens < limits[key] for key in claimants), "somebody was sent away unserved"
+    assert allocate(data.draw(st.permutations(each)), OWN) == balance
 
 
 def test_who_overdrew_is_named():
     with pytest.raises(ValueError, match="used 7 rollouts and 10 tokens of 6 and 60"):
-        share_out([Account(("task", 0, 0), 7, 10, 10, 0)], OWN)
+        allocate([PromptUsage(("task", 0, 0), 7, 10, 10, 0)], OWN)

@@ -5,7 +5,7 @@ import pkgutil
 
 from lm_eval_eglr.decoding.strategies.strategy import (
     STRATEGIES,
-    Course,
+    DecodingPlan,
     Strategy,
     options_of,
     read_strategy,
@@ -19,4 +19,4 @@ for _name in dict.fromkeys((*_FIRST, *(module.name for module in pkgutil.iter_mo
 
 STRATEGY_OPTIONS = tuple(dict.fromkeys(option for name in STRATEGIES for option in options_of(name)))
 
-__all__ = ["STRATEGIES", "STRATEGY_OPTIONS", "Course", "Strategy", "read_strategy", "strategy_name"]
+__all__ = ["STRATEGIES", "STRATEGY_OPTIONS", "DecodingPlan", "Strategy", "read_strategy", "strategy_name"]

@@ -63,10 +63,10 @@ class AdaptiveGrid:
         check_number("vote_threshold", self.vote_threshold, 0.5, 1)
         check_choice("budget", self.budget, FreeBudget)
 
-    def on(self, depth: int, costs: CostModel) -> AdaptiveCourse:
+    def on(self, depth: int, costs: CostModel) -> AdaptivePlan:
         """The grid, closed."""
         cells = grid_cells(parse_spans(self.spans, depth), parse_temperatures(self.temperatures))
-        return AdaptiveCourse(self, cells, costs)
+        return AdaptivePlan(self, cells, costs)
 
 
 def opening_order(cells: Sequence[Cell], costs: CostModel) -> list[Cell]:
@@ -100,7 +100,7 @@ def opening_order(cells: Sequence[Cell], costs: CostModel) -> list[Cell]:
 
 
 @dataclass(frozen=True, slots=True)
-class AdaptiveCourse:
+class AdaptivePlan:
     """The adaptive grid with its options.
 
     Raises:
@@ -134,15 +134,15 @@ class AdaptiveCourse:
         return self.options.budget
 
     @property
-    def goes_on(self) -> bool:
+    def has_more_rounds(self) -> bool:
         """There are waves."""
         return self.own > self.rows
 
-    def begin(self, request: Request) -> Request:
+    def first_request(self, request: Request) -> Request:
         """The first wave."""
         return self._wave(request, self.order, self.own)
 
-    def go_on(
+    def next_requests(
         self, request: Request, pool: RolloutPool, parsed: ParsedPool | None, count: int
     ) -> list[Request]:
         """The next wave, unless the vote is decided."""
@@ -158,7 +158,7 @@ class AdaptiveCourse:
         assert parsed is not None
         return 0 if self._decided(parsed) else len(self.cells) - len(pool)
 
-    def in_order(self, pools: Sequence[RolloutPool]) -> RolloutPool:
+    def merge(self, pools: Sequence[RolloutPool]) -> RolloutPool:
         """The rollouts in grid order, whenever they were opened."""
         places = {cell: place for place, cell in enumerate(self.cells)}
         rollouts = sorted((rollout for pool in pools for rollout in pool), key=lambda r: places[r.cell])

@@ -68,9 +68,9 @@ class Eager:
             return self.n
         return 2 * self.n if self.max_rollouts is None else self.max_rollouts
 
-    def on(self, depth: int, costs: CostModel) -> EagerCourse:
+    def on(self, depth: int, costs: CostModel) -> EagerPlan:
         """One rollout that forks."""
-        return EagerCourse(self)
+        return EagerPlan(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Fork:
 
 
 @dataclass(frozen=True, slots=True)
-class EagerCourse:
+class EagerPlan:
     """EAGER with its options."""
 
     options: Eager
@@ -115,15 +115,15 @@ class EagerCourse:
         return self.options.budget == "labels"
 
     @property
-    def goes_on(self) -> bool:
+    def has_more_rounds(self) -> bool:
         """Forks that were passed over are taken if nothing is solved."""
         return self.reads
 
-    def begin(self, request: Request) -> Request:
+    def first_request(self, request: Request) -> Request:
         """One rollout that may become n."""
         return replace(request, branching=self._branching(self.options.n))
 
-    def go_on(
+    def next_requests(
         self, request: Request, pool: RolloutPool, parsed: ParsedPool | None, count: int
     ) -> list[Request]:
         """A request for each fork that is taken now; what is more than the forks, their branches share."""
@@ -153,7 +153,7 @@ class EagerCourse:
         room = self.options.most - len(pool)
         return room if eligible and room > 0 and self._chosen(pool, 1) else 0
 
-    def in_order(self, pools: Sequence[RolloutPool]) -> RolloutPool:
+    def merge(self, pools: Sequence[RolloutPool]) -> RolloutPool:
         """Round after round, each in the order in which its rollouts were opened."""
         return replace(pools[0], rollouts=tuple(rollout for pool in pools for rollout in pool))
 

@@ -122,13 +122,13 @@ def grid_cells(spans: Sequence[int], temperatures: Sequence[float]) -> tuple[Cel
 
 
 @dataclass(frozen=True, slots=True)
-class FixedCourse:
+class FixedPlan:
     """All cells at once, whatever comes of them."""
 
     cells: tuple[Cell, ...]
     budget: Budget = "none"
     reads: bool = False
-    goes_on: bool = False
+    has_more_rounds: bool = False
 
     @property
     def rows(self) -> int:
@@ -140,11 +140,11 @@ class FixedCourse:
         """All rollouts."""
         return len(self.cells)
 
-    def begin(self, request: Request) -> Request:
+    def first_request(self, request: Request) -> Request:
         """The request as it is."""
         return request
 
-    def go_on(
+    def next_requests(
         self, request: Request, pool: RolloutPool, parsed: ParsedPool | None, count: int
     ) -> list[Request]:
         """None: all was in the first request."""
@@ -154,7 +154,7 @@ class FixedCourse:
         """None."""
         return 0
 
-    def in_order(self, pools: Sequence[RolloutPool]) -> RolloutPool:
+    def merge(self, pools: Sequence[RolloutPool]) -> RolloutPool:
         """The pool of the only request."""
         return pools[0]
 
@@ -178,9 +178,9 @@ class Grid:
         parse_spans(self.spans, ANY_DEPTH)
         parse_temperatures(self.temperatures)
 
-    def on(self, depth: int, costs: CostModel) -> FixedCourse:
+    def on(self, depth: int, costs: CostModel) -> FixedPlan:
         """All cells of the grid."""
-        return FixedCourse(grid_cells(parse_spans(self.spans, depth), parse_temperatures(self.temperatures)))
+        return FixedPlan(grid_cells(parse_spans(self.spans, depth), parse_temperatures(self.temperatures)))
 
 
 @strategy("sample")
@@ -203,6 +203,6 @@ class Sample:
         check_number("temperature", self.temperature, 0, open_low=True)
         check_finite("temperature", self.temperature)
 
-    def on(self, depth: int, costs: CostModel) -> FixedCourse:
+    def on(self, depth: int, costs: CostModel) -> FixedPlan:
         """All samples."""
-        return FixedCourse(tuple(Cell(0, float(self.temperature), number) for number in range(self.n)))
+        return FixedPlan(tuple(Cell(0, float(self.temperature), number) for number in range(self.n)))

@@ -15,7 +15,7 @@ from eglr_selectors.pool import Rollout, RolloutPool
 
 from lm_eval_eglr.decoding.request import CostModel, Request
 from lm_eval_eglr.decoding.scheduler import Poll
-from lm_eval_eglr.decoding.strategies.strategy import Course
+from lm_eval_eglr.decoding.strategies.strategy import DecodingPlan
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ Key = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class PromptUsage:
     """What one prompt has used of its budget, and what it would still take.
 
     Attributes:
@@ -32,7 +32,7 @@ class Account:
         rollouts: Rollouts that it has used.
         tokens: Tokens that it has decoded; those that a branch shares with its parent count once.
         limit: Its length limit: the most tokens that a rollout can need.
-        wants: Rollouts that it would take from the purse; 0 for a prompt that is done.
+        wants: Rollouts that it would take from the shared budget; 0 for a prompt that is done.
     """
 
     key: Key
@@ -43,7 +43,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Balance:
+class BudgetAllocation:
     """A shared budget: ``budget = used + given + left`` in rollouts and in tokens.
 
     Attributes:
@@ -72,11 +72,11 @@ class Balance:
         return sum(self.grants.values())
 
 
-def share_out(accounts: Sequence[Account], own: int) -> Balance:
+def allocate(accounts: Sequence[PromptUsage], own: int) -> BudgetAllocation:
     """Gives what prompts have left of ``own`` rollouts each to those that want more.
 
     Every prompt that wants more gets one rollout after another, in the order of the keys, round after
-    round, until the purse cannot pay another or nobody wants one.
+    round, until the shared budget cannot pay another or nobody wants one.
 
     Args:
         accounts: All prompts that share the budget.
@@ -97,19 +97,19 @@ def share_out(accounts: Sequence[Account], own: int) -> Balance:
     used_tokens = sum(account.tokens for account in accounts)
     left, left_tokens = budget - used, tokens - used_tokens
     grants: dict[Key, int] = {}
-    hungry = [account for account in accounts if account.wants > 0]
-    while hungry:
+    claimants = [account for account in accounts if account.wants > 0]
+    while claimants:
         still = []
-        for account in hungry:
+        for account in claimants:
             if left < 1 or left_tokens < account.limit:
                 continue
             left, left_tokens = left - 1, left_tokens - account.limit
             grants[account.key] = grants.get(account.key, 0) + 1
             if grants[account.key] < account.wants:
                 still.append(account)
-        hungry = still
+        claimants = still
     given = tokens - used_tokens - left_tokens
-    return Balance(budget, tokens, used, used_tokens, grants, given, left, left_tokens)
+    return BudgetAllocation(budget, tokens, used, used_tokens, grants, given, left, left_tokens)
 
 
 def decoded_tokens(pool: RolloutPool) -> int:
@@ -121,32 +121,32 @@ def decoded_tokens(pool: RolloutPool) -> int:
 
 Read = Callable[[RolloutPool], ParsedPool]
 Decode = Callable[[Poll], Iterator[tuple[int, RolloutPool]]]
-Gather = Callable[[list[Account]], list[Account]]
+Gather = Callable[[list[PromptUsage]], list[PromptUsage]]
 """Joins the accounts of all processes of a run; each gets all of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
+class PromptJob:
     """A prompt to decode.
 
     Attributes:
-        request: The prompt with all cells of its course.
-        course: Its strategy.
+        request: The prompt with all cells of its plan.
+        plan: Its strategy.
         key: Its place; prompts share their budgets with those of the same first part.
         read: Reads the pool's answers, and grades them where the strategy looks at the reference.
     """
 
     request: Request
-    course: Course
+    plan: DecodingPlan
     key: Key = ("", 0, 0)
     read: Read | None = None
 
 
 @dataclass(slots=True)
-class _Progress:
+class _PromptState:
     """A prompt on its way."""
 
-    assignment: Assignment
+    assignment: PromptJob
     allowed: int  # rollouts that it may have in all
     waiting: int = 1  # requests that are out
     parts: dict[int, RolloutPool] = field(default_factory=dict)  # finished requests of this wave
@@ -154,7 +154,7 @@ class _Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class _Errand:
+class _InFlight:
     """A request that is out: whose, and which of the wave."""
 
     number: int
@@ -195,11 +195,11 @@ class Rounds:
         self._keep = keep
         self._gather = gather
         self._release = release
-        self.balances: dict[str, Balance] = {}
+        self.balances: dict[str, BudgetAllocation] = {}
 
     def run(
         self,
-        assignments: Mapping[int, Assignment],
+        assignments: Mapping[int, PromptJob],
         finished: Mapping[int, RolloutPool] | None = None,
         kept: Mapping[int, RolloutPool] | None = None,
     ) -> Iterator[tuple[int, RolloutPool]]:
@@ -216,7 +216,7 @@ class Rounds:
         """
         finished, kept = finished or {}, kept or {}
         fresh = {
-            number: _Progress(each, each.course.own)
+            number: _PromptState(each, each.plan.own)
             for number, each in assignments.items()
             if number not in finished and number not in kept
         }
@@ -224,21 +224,23 @@ class Rounds:
             # What was not kept after the first round wanted nothing more.
             number: self._account(assignments[number], pool, asks=number in kept)
             for number, pool in (dict(finished) | dict(kept)).items()
-            if assignments[number].course.budget != "none"
+            if assignments[number].plan.budget != "none"
         }
         shelf = {number: _packed(pool) for number, pool in kept.items() if number not in finished}
         begun = [
-            _Errand(
+            _InFlight(
                 n,
                 0,
-                course.begin(replace(each.assignment.request, keeps=course.goes_on, pool_rows=course.rows)),
+                plan.first_request(
+                    replace(each.assignment.request, keeps=plan.has_more_rounds, pool_rows=plan.rows)
+                ),
             )
             for n, each in fresh.items()
-            for course in [each.assignment.course]
+            for plan in [each.assignment.plan]
         ]
         for number, pool in self._through(fresh, begun):
             assignment = assignments[number]
-            if assignment.course.budget != "none":
+            if assignment.plan.budget != "none":
                 accounts[number] = self._account(assignment, pool, asks=True)
                 if accounts[number].wants:
                     self._keep(number, pool)
@@ -251,29 +253,29 @@ class Rounds:
         yield from self._second(assignments, shelf, grants)
 
     def _second(
-        self, assignments: Mapping[int, Assignment], shelf: Mapping[int, bytes], grants: Mapping[int, int]
+        self, assignments: Mapping[int, PromptJob], shelf: Mapping[int, bytes], grants: Mapping[int, int]
     ) -> Iterator[tuple[int, RolloutPool]]:
-        progress: dict[int, _Progress] = {}
-        errands: list[_Errand] = []
+        progress: dict[int, _PromptState] = {}
+        in_flight: list[_InFlight] = []
         for number, packed in shelf.items():
             pool, assignment = _unpacked(packed), assignments[number]
-            each = _Progress(assignment, len(pool) + grants.get(number, 0), pool=pool)
+            each = _PromptState(assignment, len(pool) + grants.get(number, 0), pool=pool)
             more = self._more(each) if grants.get(number) else []
             if not more:
                 yield number, self._finished(assignment, pool)
                 continue
             each.waiting = len(more)
             progress[number] = each
-            errands += [_Errand(number, place, request) for place, request in enumerate(more)]
-        for number, pool in self._through(progress, errands):
+            in_flight += [_InFlight(number, place, request) for place, request in enumerate(more)]
+        for number, pool in self._through(progress, in_flight):
             yield number, self._finished(assignments[number], pool)
 
     def _through(
-        self, progress: Mapping[int, _Progress], errands: Sequence[_Errand]
+        self, progress: Mapping[int, _PromptState], in_flight: Sequence[_InFlight]
     ) -> Iterator[tuple[int, RolloutPool]]:
         """Runs prompts until their strategies have no more requests; yields number and pool of each."""
-        waiting = deque(errands)
-        taken: list[_Errand] = []
+        waiting = deque(in_flight)
+        taken: list[_InFlight] = []
 
         def poll() -> Request | None:
             if not waiting:
@@ -282,9 +284,9 @@ class Rounds:
             return taken[-1].request
 
         for index, part in self._decode(poll):
-            errand = taken[index]
-            each = progress[errand.number]
-            each.parts[errand.place] = part
+            asked = taken[index]
+            each = progress[asked.number]
+            each.parts[asked.place] = part
             each.waiting -= 1
             if each.waiting:
                 continue
@@ -292,53 +294,53 @@ class Rounds:
             more = self._more(each)
             each.waiting = len(more)
             # Ahead of prompts that have not begun, so that few pools are half done at a time.
-            again = [_Errand(errand.number, place, request) for place, request in enumerate(more)]
+            again = [_InFlight(asked.number, place, request) for place, request in enumerate(more)]
             waiting.extendleft(reversed(again))
             if not more:
                 self._release(each.assignment.request.document)
                 assert each.pool is not None
-                yield errand.number, each.pool
+                yield asked.number, each.pool
                 each.pool = None
 
-    def _join(self, each: _Progress) -> None:
+    def _join(self, each: _PromptState) -> None:
         parts = [part for _, part in sorted(each.parts.items())]
         pools = parts if each.pool is None else [each.pool, *parts]
         each.parts = {}
-        joined = each.assignment.course.in_order(pools)
+        joined = each.assignment.plan.merge(pools)
         if len(pools) > 1:
             costs = [pool.cost for pool in pools if pool.cost is not None]
             tokens = sum(len(rollout.tokens) for rollout in joined)
             joined = replace(joined, cost=self._costs.joined(costs, tokens))
         each.pool = joined
 
-    def _more(self, each: _Progress) -> list[Request]:
-        pool, course = each.pool, each.assignment.course
+    def _more(self, each: _PromptState) -> list[Request]:
+        pool, plan = each.pool, each.assignment.plan
         assert pool is not None
         count = each.allowed - len(pool)
         if count < 1:
             return []
-        request = replace(each.assignment.request, keeps=True, pool_rows=course.rows)
-        return course.go_on(request, pool, self._read(each.assignment, pool), count)
+        request = replace(each.assignment.request, keeps=True, pool_rows=plan.rows)
+        return plan.next_requests(request, pool, self._read(each.assignment, pool), count)
 
-    def _read(self, assignment: Assignment, pool: RolloutPool) -> ParsedPool | None:
-        if not assignment.course.reads:
+    def _read(self, assignment: PromptJob, pool: RolloutPool) -> ParsedPool | None:
+        if not assignment.plan.reads:
             return None
         assert assignment.read is not None, "a strategy that reads answers was given no reader"
         return assignment.read(pool)
 
-    def _account(self, assignment: Assignment, pool: RolloutPool, asks: bool) -> Account:
+    def _account(self, assignment: PromptJob, pool: RolloutPool, asks: bool) -> PromptUsage:
         """A prompt after its first round; one that does not ask wants nothing."""
         request, wants = assignment.request, 0
         if asks:
-            wants = assignment.course.wants(request, pool, self._read(assignment, pool))
-        return Account(assignment.key, len(pool), decoded_tokens(pool), request.max_new_tokens, wants)
+            wants = assignment.plan.wants(request, pool, self._read(assignment, pool))
+        return PromptUsage(assignment.key, len(pool), decoded_tokens(pool), request.max_new_tokens, wants)
 
-    def _share(self, accounts: Mapping[int, Account], own: int) -> dict[int, int]:
+    def _share(self, accounts: Mapping[int, PromptUsage], own: int) -> dict[int, int]:
         """Gives out the budget of each task; rollouts by number of the prompt."""
         everyone = self._gather(list(accounts.values()))
         grants: dict[Key, int] = {}
         for task in sorted({account.key[0] for account in everyone}):
-            balance = share_out([each for each in everyone if each.key[0] == task], own)
+            balance = allocate([each for each in everyone if each.key[0] == task], own)
             self.balances[task] = balance
             grants |= balance.grants
             logger.info(
@@ -351,8 +353,8 @@ class Rounds:
             )
         return {number: grants.get(account.key, 0) for number, account in accounts.items()}
 
-    def _finished(self, assignment: Assignment, pool: RolloutPool) -> RolloutPool:
-        if assignment.course.budget == "labels":
+    def _finished(self, assignment: PromptJob, pool: RolloutPool) -> RolloutPool:
+        if assignment.plan.budget == "labels":
             pool = replace(pool, uses_reference=True)
         if self._trace:
             return pool

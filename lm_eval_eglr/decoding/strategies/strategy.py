@@ -1,7 +1,7 @@
 """What a strategy is: its options, and how a prompt begins, goes on and is done.
 
 A strategy is a frozen dataclass of options, registered under the name that users give, which makes its
-course on a model. It lives in a file of its own in this folder, and every file here is imported.
+plan on a model. It lives in a file of its own in this folder, and every file here is imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FreeBudget = Literal["none", "free"]
 _RECURSION = tuple(field.name for field in dataclasses.fields(RecursionConfig))
 
 
-class Course(Protocol):
+class DecodingPlan(Protocol):
     """A strategy on one model. Its answers depend on nothing but the request and the pool so far."""
 
     @property
@@ -45,13 +45,13 @@ class Course(Protocol):
         """Whether the pool's answers must be read to go on."""
 
     @property
-    def goes_on(self) -> bool:
+    def has_more_rounds(self) -> bool:
         """Whether a prompt may get more requests before the budget is shared than its first."""
 
-    def begin(self, request: Request) -> Request:
+    def first_request(self, request: Request) -> Request:
         """The first request of a prompt; ``request`` has all of :attr:`cells`."""
 
-    def go_on(
+    def next_requests(
         self, request: Request, pool: RolloutPool, parsed: ParsedPool | None, count: int
     ) -> list[Request]:
         """The next requests of a prompt, for at most ``count`` rollouts more; none if it is done."""
@@ -59,7 +59,7 @@ class Course(Protocol):
     def wants(self, request: Request, pool: RolloutPool, parsed: ParsedPool | None) -> int:
         """How many rollouts more it would take, once its own budget is used."""
 
-    def in_order(self, pools: Sequence[RolloutPool]) -> RolloutPool:
+    def merge(self, pools: Sequence[RolloutPool]) -> RolloutPool:
         """One pool of all rollouts; the cost is the first part's."""
 
 
@@ -68,7 +68,7 @@ class Strategy(Protocol):
 
     recurses: ClassVar[bool]  # whether the options of the recursion are for it, too
 
-    def on(self, depth: int, costs: CostModel) -> Course:
+    def on(self, depth: int, costs: CostModel) -> DecodingPlan:
         """The strategy on a model of so many layers.
 
         Raises:

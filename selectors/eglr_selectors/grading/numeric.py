@@ -1,8 +1,8 @@
 """Whether two formulas have the same value: exactly where they are rational, else at fixed points.
 
 Two formulas that agree at several points to far more digits than their own intermediate values span are
-the same formula but for a freak (Schwartz, doi:10.1145/322217.322225, for polynomials); two that differ
-clearly at one point where all symbols are positive are not. What is in between is left to math-verify.
+equal except with negligible probability (Schwartz, doi:10.1145/322217.322225, for polynomials); two that
+differ clearly at one point where all symbols are positive are not. What is in between is left to math-verify.
 """
 
 from __future__ import annotations
