@@ -86,9 +86,16 @@ def test_the_cell_that_is_recursed_does_not_disturb_the_plain_one(llama, tokeniz
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_weights_keep_fp32_distributions(dtype, tokenizer):
+    """Log-probabilities and entropies are no numbers of half precision, as they would be if computed in it."""
     model = tiny_model("llama").to(dtype)
-    decoder = PoolDecoder(model, tokenizer, spans="0:2", temperatures="0:1", entropy_threshold=0.1)
+    decoder = PoolDecoder(
+        model, tokenizer, spans="0:2", temperatures="0:1", entropy_threshold=0.1, trace=True
+    )
     pool = decoder.generate(PROMPTS[0], max_new_tokens=8, progress=False)[0]
     for rollout in pool:
-        assert 0 <= rollout.telemetry.mean_entropy <= math.log(257)
-        assert rollout.telemetry.mean_logprob <= 0
+        work = rollout.telemetry
+        for values in (work.token_logprobs, work.token_entropies, work.token_refined_entropies):
+            found = torch.tensor(values, dtype=torch.float64)
+            assert (found.to(dtype).double() != found).double().mean() > 0.5
+        assert 0 <= work.mean_entropy <= math.log(257)
+        assert work.mean_logprob <= 0
