@@ -135,6 +135,8 @@ class Planner:
         if model.rows_at_most == "pool":
             return cells
         most = math.inf if model.rows_at_most is None else int(model.rows_at_most)
+        if most < cells:
+            logger.warning("max_rows=%d: a pool needs %d rows, its cells are decoded together", most, cells)
         size = str(model.batch_size)
         default = size == "1" and (torch.device(model.device).type == "cuda" or most < math.inf)
         if not (size.startswith("auto") or default):

@@ -86,7 +86,7 @@ def test_the_cell_that_is_recursed_does_not_disturb_the_plain_one(llama, tokeniz
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_weights_keep_fp32_distributions(dtype, tokenizer):
-    """Log-probabilities and entropies are no numbers of half precision, as they would be if computed in it."""
+    """Log-probabilities and entropies are no numbers of half precision, as if they were computed in it."""
     model = tiny_model("llama").to(dtype)
     decoder = PoolDecoder(
         model, tokenizer, spans="0:2", temperatures="0:1", entropy_threshold=0.1, trace=True

@@ -154,3 +154,26 @@ def test_auto_batch_size_gives_the_same_table(tiny_folder):
         return defined(evaluate_tiny(tiny_folder, GRID, tokens=8, batch_size=batch_size))
 
     assert run("auto") == run(1)
+
+
+def test_max_rows_bounds_the_rows_and_changes_no_rollout(tiny_folder, tmp_path, caplog):
+    def run(option, batch_size=1):
+        folder = tmp_path / (option or "default")
+        arguments = ",".join(each for each in (GRID, option, f"rollouts={folder}") if each)
+        with caplog.at_level("INFO"):
+            evaluate_tiny(tiny_folder, arguments, tokens=8, batch_size=batch_size)
+        said = [record.getMessage() for record in caplog.records if "rows" in record.getMessage()]
+        caplog.clear()
+        pools = [[rollout.tokens for rollout in stored.pool] for stored in read_store(folder).pools]
+        return pools, " ".join(said)
+
+    alone, _ = run("max_rows=pool", batch_size=64)
+    assert run("")[0] == alone
+    some, said = run("max_rows=20")
+    assert some == alone
+    assert "decoding up to 20 rows at once" in said
+    few, said = run("max_rows=4")
+    assert few == alone
+    assert "max_rows=4: a pool needs 9 rows" in said
+    with pytest.raises(ValueError, match="max_rows='few': expected a whole number >= 1, or pool"):
+        run("max_rows=few")
