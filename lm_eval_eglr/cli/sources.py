@@ -102,7 +102,7 @@ def imported_store(path: Path) -> Store | None:
     Raises:
         ValueError: If they cannot be read.
     """
-    if not path.exists() or (path / MANIFEST).is_file():
+    if not path.exists() or (path / MANIFEST).exists():
         return None
     form = format_of(path)
     if form is None:

@@ -68,6 +68,8 @@ FORMATS: dict[str, Format] = {
 
 def format_of(path: Path) -> str | None:
     """The name of a path's format; ``None`` if it has none that is known."""
+    if not (path.is_dir() or path.is_file()):
+        return None  # a pipe or a device could be waited for without end
     return next((name for name, form in FORMATS.items() if form.recognises(path)), None)
 
 

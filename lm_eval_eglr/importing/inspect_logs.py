@@ -75,7 +75,11 @@ def read(path: Path, options: ImportOptions) -> Imported:
     Raises:
         ValueError: If a log is damaged or unfinished, or a folder has logs of several models.
     """
-    paths = [path] if path.is_file() else sorted(each for each in path.iterdir() if each.suffix in SUFFIXES)
+    paths = (
+        [path]
+        if path.is_file()
+        else sorted(each for each in path.iterdir() if each.suffix in SUFFIXES and each.is_file())
+    )
     logs = [Log(each, _head(each)) for each in paths if each.suffix == ".eval" or _is_log(each)]
     models = sorted({log.model for log in logs})
     if len(models) != 1:

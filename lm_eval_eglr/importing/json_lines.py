@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 
+def check_regular(path: Path) -> None:
+    """Raises ValueError for a pipe or a device, which could be waited for without end."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: expected a regular file")
+
+
 def read_json(path: Path) -> Any:
     """Reads one JSON value.
 
     Raises:
         ValueError: If the file is no JSON or cannot be read.
     """
+    check_regular(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -28,6 +35,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         ValueError: If a line is no JSON object.
     """
+    check_regular(path)
     try:
         # Only "\n" ends a line: JSON may hold other separators inside its strings.
         with path.open(encoding="utf-8", newline="\n") as file:
@@ -73,6 +81,7 @@ def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         ValueError: If it is neither.
     """
+    check_regular(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

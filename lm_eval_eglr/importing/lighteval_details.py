@@ -40,7 +40,7 @@ def recognises(path: Path) -> bool:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    yield from folder.rglob("details_*.parquet")
+    yield from (path for path in folder.rglob("details_*.parquet") if path.is_file())
 
 
 def read(path: Path, options: ImportOptions) -> Imported:
