@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from eglr_selectors.grading import Verdict, classes, grade, grade_many
@@ -47,12 +48,22 @@ def test_a_cell_of_a_notebook_grades_inside_a_running_loop() -> None:
 
 
 def test_a_cancelled_task_leaves_the_grader_usable() -> None:
+    began, may_end = threading.Event(), threading.Event()
+
+    def graded() -> list[Verdict]:
+        began.set()
+        verdicts = grade_many(INTEGRALS)
+        may_end.wait(60)  # so that it is cancelled before it is done, however fast the machine
+        return verdicts
+
     async def cancelled() -> None:
-        task = asyncio.create_task(asyncio.to_thread(grade_many, INTEGRALS))
-        await asyncio.sleep(0.05)
+        task = asyncio.create_task(asyncio.to_thread(graded))
+        while not began.is_set():
+            await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        may_end.set()
 
     asyncio.run(cancelled())
     assert all(verdict.correct for verdict in grade_many(INTEGRALS))
