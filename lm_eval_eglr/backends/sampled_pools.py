@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from eglr_selectors import Cell, Rollout, RolloutPool
+from eglr_selectors.options import check_range
 from lm_eval.api.instance import Instance
 from lm_eval.models.utils import postprocess_generated_text
 
-from lm_eval_eglr.decoding.config import check_number
 from lm_eval_eglr.decoding.strategies.grid import Items, grid_cells, parse_temperatures
 from lm_eval_eglr.harness.instances import PoolRequest, PoolResponse, keys_of
 from lm_eval_eglr.harness.recording import recording
@@ -71,10 +71,10 @@ class SamplingOptions:
     def __post_init__(self) -> None:
         parse_temperatures(self.temperatures)
         if self.seed is not None:
-            check_number("seed", self.seed, 0, integer=True)
-        check_number("top_p", self.top_p, 0, 1, open_low=True)
-        check_number("top_k", self.top_k, 0, integer=True)
-        check_number("min_p", self.min_p, 0, 1)
+            check_range("seed", self.seed, 0, integer=True)
+        check_range("top_p", self.top_p, 0, 1, open_low=True)
+        check_range("top_k", self.top_k, 0, integer=True)
+        check_range("min_p", self.min_p, 0, 1)
         if not isinstance(self.trace, bool):
             raise ValueError(f"trace={self.trace!r}: expected True or False")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import requests as http
 from eglr_selectors import Rollout
+from eglr_selectors.options import check_range
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs
@@ -25,7 +26,6 @@ from lm_eval_eglr.backends.sampled_pools import (
     SamplingOptions,
     cut_after_thinking,
 )
-from lm_eval_eglr.decoding.config import check_number
 from lm_eval_eglr.decoding.strategies.grid import Items
 from lm_eval_eglr.importing.openai_responses import rollout_of
 
@@ -105,14 +105,14 @@ class ServerPools(SampledPools, LM):
             raise ValueError(
                 f"base_url={base_url!r}: expected an address that ends with {CHAT} or {COMPLETIONS}"
             )
-        check_number("logprobs", logprobs, 0, LOGPROBS, integer=True)
+        check_range("logprobs", logprobs, 0, LOGPROBS, integer=True)
         for name, value in (
             ("max_gen_toks", max_gen_toks),
             ("num_concurrent", num_concurrent),
             ("max_retries", max_retries),
         ):
-            check_number(name, value, 1, integer=True)
-        check_number("timeout", timeout, 0, open_low=True)
+            check_range(name, value, 1, integer=True)
+        check_range("timeout", timeout, 0, open_low=True)
         self._chat = self._url.endswith(CHAT)
         self.think_end_token = think_end_token
         self._logprobs, self._max_gen_toks = logprobs, max_gen_toks

@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
+
+from eglr_selectors.options import check_name, check_range
 
 from lm_eval_eglr.decoding.depth import UPDATE_RULES
 
 Noise = Literal["shared", "independent"]
-
-
-def check_choice(name: str, value: Any, choices: Any) -> None:
-    """Raises ValueError unless ``value`` is one of ``choices``: words, or a literal type of words."""
-    allowed = tuple(choices) if isinstance(choices, Collection) else get_args(choices)
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
-
-
-def check_number(
-    name: str,
-    value: Any,
-    low: float,
-    high: float = math.inf,
-    *,
-    integer: bool = False,
-    open_low: bool = False,
-) -> None:
-    """Raises ValueError unless ``value`` is a number in [low, high], or in (low, high] if ``open_low``."""
-    number = isinstance(value, int) if integer else isinstance(value, (int, float))
-    above = number and (low < value if open_low else low <= value)  # comparisons with NaN are false
-    if above and value <= high and not isinstance(value, bool):
-        return
-    noun = "an integer" if integer else "a number"
-    relation = ">" if open_low else ">="
-    upper = "" if high == math.inf else f" and <= {high:g}"
-    raise ValueError(f"{name}={value!r}: expected {noun} {relation} {low:g}{upper}")
-
-
-def check_finite(name: str, value: float) -> None:
-    """Raises ValueError for an infinite number."""
-    if value == math.inf:
-        raise ValueError(f"{name}={value!r}: expected a finite number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +33,11 @@ class RecursionConfig:
     strength: float = 0.2
 
     def __post_init__(self) -> None:
-        check_number("entropy_threshold", self.entropy_threshold, 0)
-        check_number("max_recursions", self.max_recursions, 0, integer=True)
-        check_number("tolerance", self.tolerance, 0)
-        check_choice("update", self.update, UPDATE_RULES)
-        check_number("strength", self.strength, 0, 1)
+        check_range("entropy_threshold", self.entropy_threshold, 0)
+        check_range("max_recursions", self.max_recursions, 0, integer=True)
+        check_range("tolerance", self.tolerance, 0)
+        check_name("update", self.update, UPDATE_RULES)
+        check_range("strength", self.strength, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +62,11 @@ class SamplingConfig:
     noise: Noise = "independent"
 
     def __post_init__(self) -> None:
-        check_number("top_p", self.top_p, 0, 1, open_low=True)
-        check_number("top_k", self.top_k, 0, integer=True)
-        check_number("min_p", self.min_p, 0, 1)
-        check_number("seed", self.seed, 0, integer=True)
-        check_choice("noise", self.noise, Noise)
+        check_range("top_p", self.top_p, 0, 1, open_low=True)
+        check_range("top_k", self.top_k, 0, integer=True)
+        check_range("min_p", self.min_p, 0, 1)
+        check_range("seed", self.seed, 0, integer=True)
+        check_name("noise", self.noise, get_args(Noise))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from eglr_selectors import Rules, parse_pool
 from eglr_selectors.grading import DEFAULT
+from eglr_selectors.options import check_range
 from eglr_selectors.pool import Cell, Rollout, RolloutPool
 from transformers import (
     AutoModelForCausalLM,
@@ -20,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lm_eval_eglr.decoding.config import RecursionConfig, SamplingConfig, check_number
+from lm_eval_eglr.decoding.config import RecursionConfig, SamplingConfig
 from lm_eval_eglr.decoding.engine import Engine
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.self_check import check_stack
@@ -96,9 +97,9 @@ class PoolDecoder:
         self.strategy, recursion, sampling = read_options(
             strategy, {"spans": spans, "temperatures": temperatures, **options}
         )
-        check_number("max_rows", max_rows, 1, integer=True)
+        check_range("max_rows", max_rows, 1, integer=True)
         if max_length is not None:
-            check_number("max_length", max_length, 1, integer=True)
+            check_range("max_length", max_length, 1, integer=True)
         model = _unwrapped(model)
         self.stack = LayerStack(model)
         check_stack(self.stack)

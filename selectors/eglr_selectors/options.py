@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -34,12 +34,39 @@ def check_count(name: str, value: Any, low: int = 0) -> int:
     return value
 
 
-def check_name(name: str, value: Any, allowed: Sequence[str]) -> str:
+def check_name(name: str, value: Any, allowed: Iterable[str]) -> str:
     """Returns one of the allowed words.
 
     Raises:
         ValueError: If it is none of them.
     """
+    allowed = tuple(allowed)
     if value not in allowed:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
     return value
+
+
+def check_range(
+    name: str,
+    value: Any,
+    low: float,
+    high: float = math.inf,
+    *,
+    integer: bool = False,
+    open_low: bool = False,
+) -> None:
+    """Raises ValueError unless ``value`` is a number in [low, high], or in (low, high] if ``open_low``."""
+    number = isinstance(value, int) if integer else isinstance(value, (int, float))
+    above = number and (low < value if open_low else low <= value)  # comparisons with NaN are false
+    if above and value <= high and not isinstance(value, bool):
+        return
+    noun = "an integer" if integer else "a number"
+    relation = ">" if open_low else ">="
+    upper = "" if high == math.inf else f" and <= {high:g}"
+    raise ValueError(f"{name}={value!r}: expected {noun} {relation} {low:g}{upper}")
+
+
+def check_finite(name: str, value: float) -> None:
+    """Raises ValueError for an infinite number."""
+    if value == math.inf:
+        raise ValueError(f"{name}={value!r}: expected a finite number")

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from eglr_selectors import ParsedPool
 from eglr_selectors.builtin.sequential import settled
+from eglr_selectors.options import check_name, check_range
 from eglr_selectors.pool import Cell, RolloutPool
 
-from lm_eval_eglr.decoding.config import check_choice, check_number
 from lm_eval_eglr.decoding.request import CostModel, Request
 from lm_eval_eglr.decoding.strategies.grid import (
     ANY_DEPTH,
@@ -58,10 +58,10 @@ class AdaptiveGrid:
         parse_spans(self.spans, ANY_DEPTH)
         parse_temperatures(self.temperatures)
         if self.n is not None:
-            check_number("n", self.n, 1, integer=True)
-        check_number("wave", self.wave, 1, integer=True)
-        check_number("vote_threshold", self.vote_threshold, 0.5, 1)
-        check_choice("budget", self.budget, FreeBudget)
+            check_range("n", self.n, 1, integer=True)
+        check_range("wave", self.wave, 1, integer=True)
+        check_range("vote_threshold", self.vote_threshold, 0.5, 1)
+        check_name("budget", self.budget, get_args(FreeBudget))
 
     def on(self, depth: int, costs: CostModel) -> AdaptivePlan:
         """The grid, closed."""

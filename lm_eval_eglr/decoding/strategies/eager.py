@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from eglr_selectors import ParsedPool
+from eglr_selectors.options import check_finite, check_name, check_range
 from eglr_selectors.pool import Cell, Rollout, RolloutPool
 
-from lm_eval_eglr.decoding.config import BranchingConfig, check_choice, check_finite, check_number
+from lm_eval_eglr.decoding.config import BranchingConfig
 from lm_eval_eglr.decoding.request import CostModel, Request, ResumePoint
 from lm_eval_eglr.decoding.strategies.strategy import Budget, strategy
 from lm_eval_eglr.decoding.telemetry import records_of
@@ -50,16 +51,16 @@ class Eager:
     max_rollouts: int | None = None
 
     def __post_init__(self) -> None:
-        check_number("n", self.n, 1, integer=True)
-        check_number("temperature", self.temperature, 0)
+        check_range("n", self.n, 1, integer=True)
+        check_range("temperature", self.temperature, 0)
         check_finite("temperature", self.temperature)
-        check_number("branch_threshold", self.branch_threshold, 0)
-        check_number("branch_width", self.branch_width, 2, integer=True)
-        check_number("min_branch_distance", self.min_branch_distance, 1, integer=True)
-        check_number("branch_top_k", self.branch_top_k, 2, integer=True)
-        check_choice("budget", self.budget, Budget)
+        check_range("branch_threshold", self.branch_threshold, 0)
+        check_range("branch_width", self.branch_width, 2, integer=True)
+        check_range("min_branch_distance", self.min_branch_distance, 1, integer=True)
+        check_range("branch_top_k", self.branch_top_k, 2, integer=True)
+        check_name("budget", self.budget, get_args(Budget))
         if self.max_rollouts is not None:
-            check_number("max_rollouts", self.max_rollouts, self.n, integer=True)
+            check_range("max_rollouts", self.max_rollouts, self.n, integer=True)
 
     @property
     def most(self) -> int:

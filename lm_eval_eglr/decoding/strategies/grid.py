@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from eglr_selectors import ParsedPool
+from eglr_selectors.options import check_finite, check_range
 from eglr_selectors.pool import Cell, RolloutPool
 
-from lm_eval_eglr.decoding.config import check_finite, check_number
 from lm_eval_eglr.decoding.request import CostModel, Request
 from lm_eval_eglr.decoding.strategies.strategy import Budget, strategy
 
@@ -199,8 +199,8 @@ class Sample:
     temperature: float = 0.7
 
     def __post_init__(self) -> None:
-        check_number("n", self.n, 1, integer=True)
-        check_number("temperature", self.temperature, 0, open_low=True)
+        check_range("n", self.n, 1, integer=True)
+        check_range("temperature", self.temperature, 0, open_low=True)
         check_finite("temperature", self.temperature)
 
     def on(self, depth: int, costs: CostModel) -> FixedPlan:
