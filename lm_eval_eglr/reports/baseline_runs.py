@@ -37,6 +37,20 @@ class TemperatureRun:
     folder: Path
 
 
+def paired_pools(
+    pools: Sequence[ParsedPool], temperature: TemperatureRun | None
+) -> tuple[Sequence[ParsedPool], Sequence[ParsedPool]]:
+    """Returns a grid's pools and plain samples of the same problems.
+
+    Args:
+        pools: The grid's.
+        temperature: A run of plain samples; without one the grid's own rollouts of span 0 stand for it.
+    """
+    if temperature is None:
+        return pools, [parsed.subset(lambda rollout: rollout.cell.span == 0) for parsed in pools]
+    return [pools[i] for i in temperature.places], temperature.pools
+
+
 def temperature_run(
     store: Store, documents: Sequence[Document], others: Sequence[tuple[Store, Sequence[Document]]]
 ) -> TemperatureRun | None:

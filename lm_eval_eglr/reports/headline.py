@@ -1,15 +1,23 @@
-"""The first lines of a page: what each axis solves alone, both together, and at the same budget."""
+"""What each axis solves alone, both together, and at the same budget."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eglr_selectors import ParsedPool, get_selector
-from eglr_selectors.estimators import Estimates, accuracy, bootstrap, compare_at_budget, oracle_of, pass_at_k
+from eglr_selectors.estimators import (
+    BudgetComparison,
+    Estimates,
+    accuracy,
+    bootstrap,
+    compare_at_budget,
+    oracle_of,
+    pass_at_k,
+)
 
-from lm_eval_eglr.reports.baseline_runs import TemperatureRun, is_grid
+from lm_eval_eglr.reports.baseline_runs import TemperatureRun, is_grid, paired_pools
 from lm_eval_eglr.reports.leaderboard import percent
 from lm_eval_eglr.reports.page_budget import Progress
 
@@ -35,11 +43,38 @@ class Figure:
     detail: str
 
 
-def headline(
+Comparisons = Mapping[tuple[str, str], BudgetComparison]
+"""A grid against plain samples, by budget and figure."""
+
+
+def budget_comparisons(
     pools: Sequence[ParsedPool],
     temperature: TemperatureRun | None = None,
     progress: Progress = lambda items, what: items,
     what: str = "Comparing",
+) -> Comparisons:
+    """Compares a grid with plain samples at every budget that both know; without a grid there is nothing.
+
+    Args:
+        pools: The pools.
+        temperature: A run of plain samples of the same problems; by default the grid's own rollouts of span 0
+            stand for it, whose shared cost is not known.
+        progress: Is handed the comparisons to make.
+        what: Label of the progress bar.
+    """
+    if not is_grid(pools):
+        return {}
+    budgets = ["rollouts", "unshared_flops", *(["flops"] if temperature is not None else [])]
+    pairs = [(budget, figure) for budget in budgets for figure in ("pass", "maj")]
+    joint, plain = paired_pools(pools, temperature)
+    return {
+        (budget, figure): compare_at_budget(joint, plain, budget=budget, figure=figure)
+        for budget, figure in progress(pairs, what)
+    }
+
+
+def headline(
+    pools: Sequence[ParsedPool], comparisons: Comparisons, temperature: TemperatureRun | None = None
 ) -> list[Figure]:
     """Returns the figures that sum a task up.
 
@@ -48,10 +83,8 @@ def headline(
 
     Args:
         pools: The pools.
-        temperature: A run of temperature alone on the same problems; by default the grid's own rollouts
-            of span 0 stand for it, whose shared cost is not known.
-        progress: Is handed the comparisons to make.
-        what: Label of the progress bar.
+        comparisons: What :func:`budget_comparisons` returns of them.
+        temperature: The run of plain samples that was compared.
     """
     if not is_grid(pools):
         return [
@@ -67,19 +100,13 @@ def headline(
             ("Joint grid, oracle", None, None),
         )
     ]
-    joint, plain = pools, [parsed.subset(lambda rollout: rollout.cell.span == 0) for parsed in pools]
-    budgets = ["rollouts", "unshared_flops"]
-    if temperature is not None:
-        joint, plain = [pools[i] for i in temperature.places], list(temperature.pools)
-        budgets.append("flops")
-    comparisons = [(budget, figure) for budget in budgets for figure in ("pass", "maj")]
+    _, plain = paired_pools(pools, temperature)
     return figures + [
-        _comparison(joint, plain, budget, figure) for budget, figure in progress(comparisons, what)
+        _comparison(compared, plain, budget, figure) for (budget, figure), compared in comparisons.items()
     ]
 
 
-def _comparison(joint: Sequence[ParsedPool], plain: Sequence[ParsedPool], budget: str, figure: str) -> Figure:
-    compared = compare_at_budget(joint, plain, budget=budget, figure=figure)  # type: ignore[arg-type]
+def _comparison(compared: BudgetComparison, plain: Sequence[ParsedPool], budget: str, figure: str) -> Figure:
     name = f"Joint minus temperature, {figure}@k at {BUDGETS[budget]}"
     difference = compared.difference
     if math.isnan(difference.value):

@@ -19,7 +19,7 @@ from lm_eval_eglr.reports.baseline_runs import TemperatureRun, is_grid
 from lm_eval_eglr.reports.escaping import for_script
 from lm_eval_eglr.reports.figure_text import figure_text
 from lm_eval_eglr.reports.figures import all_figures
-from lm_eval_eglr.reports.headline import Figure, headline
+from lm_eval_eglr.reports.headline import Figure, budget_comparisons, headline
 from lm_eval_eglr.reports.leaderboard import leaderboard
 from lm_eval_eglr.reports.leaderboard_table import leaderboard_table
 from lm_eval_eglr.reports.page_budget import Progress, pack
@@ -111,11 +111,12 @@ def run_of(
     notes = page_notes(store, task, documents, temperature)
     if left_out:
         notes.append(f"{left_out}, to keep the page within its size (--max-size).")
+    comparisons = budget_comparisons(pools, temperature, progress, f"Comparing budgets on {task}")
     return Run(
         " · ".join(part for part in (task, model, store.folder.name) if part),
         task,
-        summary(pools, temperature),
-        headline(pools, temperature, progress, f"Comparing budgets on {task}"),
+        summary(pools, comparisons),
+        headline(pools, comparisons, temperature),
         settings_of(store),
         leaderboard_table(leaderboard(rows)),
         all_figures(pools, rows, temperature, progress, f"Drawing {task}"),

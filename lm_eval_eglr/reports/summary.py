@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,13 +11,14 @@ from eglr_selectors.estimators import (
     Estimates,
     accuracy,
     bootstrap,
-    compare_at_budget,
     oracle_of,
     pass_at_k,
 )
 from eglr_selectors.estimators.resampling import Interval
 
-from lm_eval_eglr.reports.baseline_runs import TemperatureRun, is_grid
+from lm_eval_eglr.reports.baseline_runs import is_grid
+from lm_eval_eglr.reports.equal_budget import points
+from lm_eval_eglr.reports.headline import Comparisons
 from lm_eval_eglr.reports.leaderboard import percent
 
 
@@ -37,20 +37,16 @@ class Summary:
     rows: tuple[tuple[str, ...], ...]
 
 
-def summary(pools: Sequence[ParsedPool], temperature: TemperatureRun | None = None) -> Summary:
+def summary(pools: Sequence[ParsedPool], comparisons: Comparisons) -> Summary:
     """Returns the first lines of a page on these pools.
 
     Args:
         pools: The pools of one task.
-        temperature: Plain samples of the same problems; without them the grid's own rollouts of span 0
-            stand for plain sampling, and the comparison is at their number.
+        comparisons: What :func:`~lm_eval_eglr.reports.headline.budget_comparisons` returns of them.
     """
     if not is_grid(pools):
         return _of_plain_pools(pools)
-    joint, plain = pools, [parsed.subset(lambda rollout: rollout.cell.span == 0) for parsed in pools]
-    if temperature is not None:
-        joint, plain = [pools[i] for i in temperature.places], list(temperature.pools)
-    found = [compare_at_budget(joint, plain, figure="pass"), compare_at_budget(joint, plain, figure="maj")]
+    found = [comparisons["rollouts", figure] for figure in ("pass", "maj")]
     k = _size(found[0].joint_rollouts)
     rows = (
         (f"Grid, {k} rollouts", *(_with_interval(each.joint) for each in found)),
@@ -109,12 +105,8 @@ def _with_interval(estimates: Estimates) -> str:
 def _difference(interval: Interval) -> str:
     if not interval.problems:
         return "–"
-    value, low, high = (_points(each) for each in (interval.value, interval.low, interval.high))
+    value, low, high = (points(each) for each in (interval.value, interval.low, interval.high))
     return f"{value} [{low}, {high}]"
-
-
-def _points(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:+.1f}".replace("-", "−")
 
 
 def _size(sizes: Sequence[float]) -> str:

@@ -226,7 +226,7 @@ class Rounds:
             for number, pool in (dict(finished) | dict(kept)).items()
             if assignments[number].plan.budget != "none"
         }
-        shelf = {number: _packed(pool) for number, pool in kept.items() if number not in finished}
+        packed_pools = {number: _packed(pool) for number, pool in kept.items() if number not in finished}
         begun = [
             _InFlight(
                 n,
@@ -244,20 +244,23 @@ class Rounds:
                 accounts[number] = self._account(assignment, pool, asks=True)
                 if accounts[number].wants:
                     self._keep(number, pool)
-                    shelf[number] = _packed(pool)
+                    packed_pools[number] = _packed(pool)
                     continue
             yield number, self._finished(assignment, pool)
         if self._own is None:
             return
         grants = self._share(accounts, self._own)
-        yield from self._second(assignments, shelf, grants)
+        yield from self._second(assignments, packed_pools, grants)
 
     def _second(
-        self, assignments: Mapping[int, PromptJob], shelf: Mapping[int, bytes], grants: Mapping[int, int]
+        self,
+        assignments: Mapping[int, PromptJob],
+        packed_pools: Mapping[int, bytes],
+        grants: Mapping[int, int],
     ) -> Iterator[tuple[int, RolloutPool]]:
         progress: dict[int, _PromptState] = {}
         in_flight: list[_InFlight] = []
-        for number, packed in shelf.items():
+        for number, packed in packed_pools.items():
             pool, assignment = _unpacked(packed), assignments[number]
             each = _PromptState(assignment, len(pool) + grants.get(number, 0), pool=pool)
             more = self._more(each) if grants.get(number) else []
