@@ -59,7 +59,8 @@ def take(page: Path) -> None:
         tab.wait_for_selector(".plot .main-svg")
         tab.screenshot(path=IMAGES / "report_top.png")
         shoot_figures(tab)
-        tab.get_by_role("button", name=f"Open the pool of problem {PROBLEM}", exact=True).click()
+        tab.get_by_role("link", name=f"Open the pool of problem {PROBLEM}", exact=True).click()
+        tab.wait_for_selector("#pool-body details")
         for cell in OPENED:
             tab.locator("#pool-body details").nth(cell).locator("summary").click()
         tab.wait_for_timeout(500)
