@@ -112,8 +112,20 @@ class Pass(Cache):
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **options: Any
     ) -> Tensor:
-        """Attention of a layer's queries, ``[rows, queries, heads, dim]``."""
-        return row_attention(query, key, value, mask, **options)
+        """Attention of a layer's queries, ``[rows, queries, heads, dim]``.
+
+        Plain attention to views of the cache, or to the shared past of the rows and what is each one's own.
+        """
+        layout = self._layout(key.device)
+        if layout is None:
+            return row_attention(query, key, value, mask, **options)
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
+        past = layout.read(keys, self.width), layout.read(values, self.width)
+        return shared_attention(query, key, value, mask, past, layout, **options)
+
+    def _layout(self, device: torch.device) -> SharedLayout | None:
+        """How rows share their past; ``None`` where each reads views of its own."""
+        return None
 
     def enter_layer(self, number: int, hidden: Tensor, given: Any) -> tuple[Tensor, Any] | None:
         """What a layer is called with instead of its input and what else is given; ``None`` for the same."""
@@ -210,17 +222,6 @@ class DynamicPass(Pass):
             return keys[: self._live, :, : self.width], values[: self._live, :, : self.width]
         return key_states, value_states
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **options: Any
-    ) -> Tensor:
-        """Plain attention to views, or to the shared past of the rows and what is each one's own."""
-        if self._slots is None:
-            return row_attention(query, key, value, mask, **options)
-        layout = self._layout(key.device)
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
-        past = layout.read(keys, self.width), layout.read(values, self.width)
-        return shared_attention(query, key, value, mask, past, layout, **options)
-
     def _addresses(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Slots and positions of what is stored, on ``device``; made once per pass."""
         if device not in self._indices:
@@ -228,11 +229,12 @@ class DynamicPass(Pass):
             self._indices[device] = (slots.to(device), self.offsets[: self._stored].to(device))
         return self._indices[device]
 
-    def _layout(self, device: torch.device) -> SharedLayout:
+    def _layout(self, device: torch.device) -> SharedLayout | None:
         """Layout of the rows that have joined, made once per pass and number of them."""
+        if self._slots is None:
+            return None
         key = (device, self._joined)
         if key not in self._layouts:
-            assert self._slots is not None
             slots, positions = self._slots[: self._joined], self.offsets[: self._joined]
             self._layouts[key] = SharedLayout.of(slots, positions, self._live).to(device)
         return self._layouts[key]
@@ -333,9 +335,9 @@ class StaticPass(Pass):
         self._layers = {depth - span for span in spans}
         self._inputs = inputs
         self._outputs = outputs
-        self._layout: SharedLayout | None = None
+        self._shared: SharedLayout | None = None
         if addresses.ranks is not None:
-            self._layout = SharedLayout(
+            self._shared = SharedLayout(
                 slice(0, addresses.live),
                 addresses.slots,
                 addresses.ranks,
@@ -351,19 +353,13 @@ class StaticPass(Pass):
         keys, values = self._stores_of(layer_idx, key_states, value_states)
         keys[self._stores, :, self._at.positions] = key_states[:, :, 0]
         values[self._stores, :, self._at.positions] = value_states[:, :, 0]
-        if self._layout is None:
+        if self._shared is None:
             return keys[: self._at.live, :, : self.width], values[: self._at.live, :, : self.width]
         return key_states, value_states
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **options: Any
-    ) -> Tensor:
-        """As of :class:`DynamicPass`."""
-        if self._layout is None:
-            return row_attention(query, key, value, mask, **options)
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
-        past = self._layout.read(keys, self.width), self._layout.read(values, self.width)
-        return shared_attention(query, key, value, mask, past, self._layout, **options)
+    def _layout(self, device: torch.device) -> SharedLayout | None:
+        """The layout that was made with the pass: all of it lies on one device."""
+        return self._shared
 
     def enter_layer(self, number: int, hidden: Tensor, given: Any) -> tuple[Tensor, Any] | None:
         """Records the layer's input where a span begins, and replaces that of the rows that join."""
