@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
-from eglr_selectors import RolloutPool
+from eglr_selectors import PoolCost, RolloutPool
 
 from lm_eval_eglr.cli.output import log, print_json, progress
 from lm_eval_eglr.reports.escaping import for_terminal
@@ -16,7 +16,7 @@ from lm_eval_eglr.store import Manifest, PoolKey, StoreError
 from lm_eval_eglr.store.folder import pool_paths, round_paths, set_aside_files, stray_files
 from lm_eval_eglr.store.manifest import NAME, Plan, read_plans
 from lm_eval_eglr.store.pool_file import decode
-from lm_eval_eglr.store.totals import Totals, totals_of
+from lm_eval_eglr.store.totals import sum_up
 from lm_eval_eglr.store.undecided import read_undecided
 from lm_eval_eglr.store.vocabulary import read_vocabulary
 
@@ -43,12 +43,12 @@ def verify_store(
     rounds = check.pools([entry.path for entry in check(lambda: round_paths(folder)) or []], "rounds")
     strays = check(lambda: stray_files(folder)) or []
     # What is damaged has been named, and the sums of the rest would not be the store's.
-    totals: Totals | None = None if check.problems else check(lambda: totals_of(pools))
+    totals = None if check.problems else sum_up({path.name: each.counts for path, each in pools.items()})
     current = totals is not None and manifest.totals is not None and manifest.totals.of == totals.of
     if current and manifest.totals != totals:
         check.problems.append(f"{folder / NAME}: its totals are not the sums of the pools that it names")
-    places = {key.place for key, _ in pools.values()}
-    ties = [ties for _, ties in pools.values() if ties is not None]
+    places = {each.key.place for each in pools.values()}
+    ties = [each.ties for each in pools.values() if each.ties is not None]
     report: dict[str, Any] = {
         "store": str(folder),
         "fingerprint": manifest.fingerprint,
@@ -84,6 +84,14 @@ def verify_store(
         raise typer.Exit(INCOMPLETE)
 
 
+class _Pool(NamedTuple):
+    """What is kept of a pool that was read: enough to sum it up without reading it again."""
+
+    key: PoolKey
+    ties: int | None
+    counts: tuple[int, int, PoolCost | None]
+
+
 class _Check:
     """Collects what is wrong with a store instead of ending at the first fault."""
 
@@ -98,13 +106,15 @@ class _Check:
             self.problems.append(str(error))
             return None
 
-    def pools(self, paths: list[Path], what: str) -> dict[Path, tuple[PoolKey, int | None]]:
-        """Key and ties of each sound pool."""
+    def pools(self, paths: list[Path], what: str) -> dict[Path, _Pool]:
+        """What is kept of each sound pool."""
         found = {}
         for path in progress(paths, f"Checking {what}"):
             pool: tuple[PoolKey, RolloutPool] | None = self(functools.partial(decode, path))
             if pool is not None:
-                found[path] = pool[0], pool[1].ties
+                key, rollouts = pool
+                tokens = sum(len(rollout.tokens) for rollout in rollouts)
+                found[path] = _Pool(key, rollouts.ties, (len(rollouts), tokens, rollouts.cost))
         return found
 
 

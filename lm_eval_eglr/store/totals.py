@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,21 +87,30 @@ def names_digest(names: Iterable[str]) -> str:
 
 
 def totals_of(paths: Iterable[Path]) -> Totals:
-    """Sums up the pools of these files; the same for any order of them.
+    """Sums up the pools of these files, whose rollouts are not read; the same for any order of them.
 
     Raises:
         StoreError: If a file is damaged.
     """
-    paths = list(paths)
-    rollouts, tokens, costs = 0, 0, []
-    for path in paths:
-        count, of_them, cost = decode_cost(path)
-        rollouts += count
-        tokens += of_them
-        costs += [] if cost is None else [cost]
+    return sum_up({path.name: decode_cost(path) for path in paths})
+
+
+def sum_up(pools: Mapping[str, tuple[int, int, PoolCost | None]]) -> Totals:
+    """Sums up pools that have been read.
+
+    Args:
+        pools: Number of rollouts and of their tokens, and cost, by the names of the pools' files.
+    """
+    costs = [cost for _, _, cost in pools.values() if cost is not None]
     sums: dict[str, Any] = {}
     for name in SUMMED:
         values = [getattr(cost, name) for cost in costs]
         sums[name] = math.fsum(values) if isinstance(getattr(PoolCost(), name), float) else sum(values)
-    names = names_digest(path.name for path in paths)
-    return Totals(names, len(paths), rollouts, tokens, len(paths) - len(costs), PoolCost(**sums))
+    return Totals(
+        names_digest(pools),
+        len(pools),
+        sum(rollouts for rollouts, _, _ in pools.values()),
+        sum(tokens for _, tokens, _ in pools.values()),
+        len(pools) - len(costs),
+        PoolCost(**sums),
+    )
