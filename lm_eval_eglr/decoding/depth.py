@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_eglr.decoding.model.passes import Residuals
-from lm_eval_eglr.decoding.numerics import at_least_fp32, kl_divergence, rms
+from lm_eval_eglr.decoding.numerics import at_least_fp32, entropy, kl_divergence, rms
 
 
 class UpdateRule(Protocol):
@@ -141,23 +141,99 @@ class TopLayers:
         return level
 
 
+@dataclass(slots=True)
+class Iterate:
+    """Where an iteration has come to.
+
+    Attributes:
+        states: The states, ``[recursions, dim]``.
+        logprobs: ln p of each, ``[recursions, vocab]``; ``None`` where they were not computed.
+    """
+
+    states: Tensor
+    logprobs: Tensor | None
+
+
 class ExitRule(Protocol):
-    """When a recursion has converged: when what it moved by in an iteration falls below the tolerance."""
+    """When a recursion has converged: when what it moved by in an iteration falls below a threshold.
 
-    def distance(self, logprobs: Tensor, previous: Tensor) -> Tensor:
-        """How far an iteration moved the distributions, ``[recursions, vocab]`` to ``[recursions]``."""
+    Attributes:
+        threshold: The threshold where users give none.
+        reads_distributions: Whether a distance is one of distributions, which cost a head to compute.
+    """
 
-    def rounding(self, tolerance: float, rounding: float) -> float:
-        """How far rounding moves a distance near the tolerance, if log-probabilities move by ``rounding``."""
+    threshold: float
+    reads_distributions: bool
+
+    def distance(self, now: Iterate, before: Iterate) -> Tensor:
+        """How far an iteration moved each, ``[recursions]``."""
+
+    def rounding(self, threshold: float, rounding: float) -> float:
+        """How far rounding moves a distance near the threshold, if log-probabilities move by ``rounding``."""
 
 
+EXIT_RULES: dict[str, ExitRule] = {}
+
+
+def exit_rule(name: str) -> Callable[[type[ExitRule]], type[ExitRule]]:
+    """Registers a rule: ``@exit_rule("mine")`` makes ``exit=mine`` an option."""
+
+    def register(rule: type[ExitRule]) -> type[ExitRule]:
+        EXIT_RULES[name] = rule()
+        return rule
+
+    return register
+
+
+@exit_rule("kl")
 class KLExit:
-    """KL(p_k ‖ p_{k−1}), nats. Source: Huginn, arXiv 2502.05171."""
+    """KL(p_k ‖ p_{k−1}), nats. Source: Huginn, arXiv 2502.05171; its code has a threshold of 1e-3."""
 
-    def distance(self, logprobs: Tensor, previous: Tensor) -> Tensor:
+    threshold = 5e-4
+    reads_distributions = True
+
+    def distance(self, now: Iterate, before: Iterate) -> Tensor:
         """The divergence of each."""
-        return kl_divergence(logprobs, previous)
+        assert now.logprobs is not None
+        assert before.logprobs is not None
+        return kl_divergence(now.logprobs, before.logprobs)
 
-    def rounding(self, tolerance: float, rounding: float) -> float:
-        """A divergence as small as the tolerance moves by about r · √(8 KL)."""
-        return rounding * (8 * tolerance) ** 0.5
+    def rounding(self, threshold: float, rounding: float) -> float:
+        """A divergence as small as the threshold moves by about r · √(8 KL)."""
+        return rounding * (8 * threshold) ** 0.5
+
+
+@exit_rule("entropy")
+class EntropyExit:
+    """|H(p_k) − H(p_{k−1})|, nats; rule and threshold are those of Huginn's code."""
+
+    threshold = 1e-3
+    reads_distributions = True
+
+    def distance(self, now: Iterate, before: Iterate) -> Tensor:
+        """The difference of each."""
+        assert now.logprobs is not None
+        assert before.logprobs is not None
+        return (entropy(now.logprobs) - entropy(before.logprobs)).abs()
+
+    def rounding(self, threshold: float, rounding: float) -> float:
+        """An entropy moves by about as much as its log-probabilities; two do."""
+        return 2 * rounding
+
+
+@exit_rule("latent")
+class LatentExit:
+    """‖s_k − s_{k−1}‖ / ‖s_k‖; rule and threshold are those of Huginn's code."""
+
+    threshold = 0.03
+    reads_distributions = False
+
+    def distance(self, now: Iterate, before: Iterate) -> Tensor:
+        """The relative change of each."""
+        states, previous = at_least_fp32(now.states), at_least_fp32(before.states)
+        tiny = torch.finfo(states.dtype).tiny
+        return (states - previous).norm(dim=-1) / states.norm(dim=-1).clamp_min(tiny)
+
+    def rounding(self, threshold: float, rounding: float) -> float:
+        """What moves log-probabilities by that much has moved states by about as much, relatively."""
+        return rounding

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -132,17 +132,9 @@ class LayerStack:
             for config, name in zip(self._configs, attentions, strict=True):
                 config._attn_implementation = name
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Switches the model to evaluation for the block, and what was in training back."""
-        training = [module for module in self.model.modules() if module.training]
-        try:
-            for module in training:
-                module.training = False
-            yield
-        finally:
-            for module in training:
-                module.training = True
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Switches the model to evaluation for a block, and what was in training back."""
+        return evaluating(self.model)
 
     def forward(self, running: Pass, tokens: Tensor, positions: Tensor) -> Tensor:
         """Runs a pass: some rows through all layers, the last ones perhaps through their top layers only.
@@ -272,6 +264,19 @@ class LayerStack:
         """Number of parameters of the unembedding."""
         count: int = self.model.get_output_embeddings().weight.numel()
         return count
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switches a model to evaluation for the block, and what was in training back."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def refuse_unsupported(model: PreTrainedModel) -> None:
