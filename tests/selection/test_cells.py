@@ -29,9 +29,7 @@ def test_a_coordinate_is_written_and_read_back(text, cell) -> None:
     assert ("axis" in record["cell"]) == (cell.axis == "R"), "records of axis L are those of older versions"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "L4", "M4/T0#0", "L4/T-1#0", "R0/T0#0", "l4/T0#0", "L4/T0#0@"]
-)
+@pytest.mark.parametrize("text", ["", "L4", "M4/T0#0", "L4/T-1#0", "R0/T0#0", "l4/T0#0", "L4/T0#0@"])
 def test_what_is_no_coordinate_is_refused(text) -> None:
     with pytest.raises(ValueError, match=r"^(cell|span)="):
         Cell.parse(text)
@@ -46,7 +44,7 @@ def test_the_axis_is_part_of_what_a_cell_is() -> None:
 
 def test_cells_sort_in_grid_order() -> None:
     cells = [Cell(level, t, i, axis="R") for level in (2, 16) for t in (None, 0.0, 0.7) for i in (0, 1)]
-    assert sorted(cells[::-1]) == cells
+    assert sorted(set(cells)) == cells
 
 
 @pytest.mark.parametrize(
