@@ -314,9 +314,10 @@ class Ledger:
         rows = np.bincount(jobs, minlength=len(self._counts))
         self._counts[:, :2] += np.stack([rows, rows > 0], -1)
 
-    def count_prefill(self, job: Job, positions: int) -> None:
-        """Counts positions of a job's prompt that were read."""
+    def count_prefill(self, job: Job, positions: int, layers: int = 0) -> None:
+        """Counts positions of a job's prompt that were read, and what layers they took beyond the usual."""
         self._counts[job.index, 3] += self._depth * positions
+        self._counts[job.index, 4] += layers
 
     def count_tokens(self, jobs: np.ndarray, work: np.ndarray | None) -> None:
         """Counts a token for each row.

@@ -1,7 +1,9 @@
 """The depth axis of the grid: what an iteration of a recursion is, and when the last one was made.
 
-An axis says how a level of depth begins and goes on; :class:`TopLayers` applies the top L layers again, by an
-update rule. A rule of exit says how far an iteration has moved; all axes may share it.
+An axis says what its levels are, how many layers an iteration has and how many iterations there may be:
+:class:`TopLayers` applies the top L layers again, by an update rule;
+:class:`~lm_eval_eglr.recurrent.axis.RecurrentBlock` iterates the block of a recurrent-depth model. A rule of exit
+says how far an iteration has moved; the axes share them.
 
 To add an update rule, register a class of two pure functions under the name that users give, here or in a
 module of your own. Source: Entropy-Gated Latent Recursion, arXiv 2606.16620, whose rule is not public;
@@ -13,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
+from eglr_selectors.cell import Axis
 from torch import Tensor
 
 from lm_eval_eglr.decoding.model.passes import Residuals
@@ -88,19 +91,37 @@ class Replace:
 
 
 class DepthAxis(Protocol):
-    """What an iteration is; levels of depth are integers, 0 is the plain model."""
+    """What the levels of depth of a model are.
 
-    def begin(self, residuals: Residuals, rows: np.ndarray, levels: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Anchors and first states of recursions that continue rows of a pass, ``[recursions, dim]`` each."""
+    Attributes:
+        letter: How coordinates begin: ``L`` or ``R``.
+        own: The level that is the model as it is.
+        shares_rows: Whether cells of different levels that have drawn the same tokens share a row: a level
+            then begins from a plain pass that all of them have.
+        refusal: Why options of the other axis are refused; it names what is allowed.
+    """
 
-    def input(self, anchors: Tensor, states: Tensor) -> Tensor:
-        """What the next iteration is applied to, ``[recursions, dim]``."""
+    @property
+    def letter(self) -> Axis: ...
 
-    def output(self, states: Tensor, applied: Tensor) -> Tensor:
-        """The next states from those before and what the iteration's layers made, ``[recursions, dim]``."""
+    @property
+    def own(self) -> int: ...
+
+    @property
+    def shares_rows(self) -> bool: ...
+
+    @property
+    def refusal(self) -> str: ...
+
+    @property
+    def deepest(self) -> int | None:
+        """The largest level; ``None`` if there is none."""
 
     def layers(self, level: int) -> int:
         """Layer applications of one iteration."""
+
+    def most(self, level: int) -> int:
+        """Iterations at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +131,36 @@ class TopLayers:
     Attributes:
         update: The update rule.
         strength: Its α.
+        depth: Number N of layers.
+        max_recursions: K_max.
+        name: What the model is called where options are refused.
     """
 
     update: UpdateRule
     strength: float
+    depth: int = 0
+    max_recursions: int = 0
+    name: str = "the model"
+
+    letter: ClassVar[Axis] = "L"
+    own: ClassVar[int] = 0
+    shares_rows: ClassVar[bool] = True
+
+    @property
+    def refusal(self) -> str:
+        """It has no recurrent block."""
+        return (
+            f"an option of recurrent-depth models, and {self.name} is not known as one; expected spans "
+            "(or register an adapter, docs/tutorials/recurrent_depth.md)"
+        )
+
+    @property
+    def deepest(self) -> int | None:
+        """N."""
+        return self.depth
 
     def begin(self, residuals: Residuals, rows: np.ndarray, levels: np.ndarray) -> tuple[Tensor, Tensor]:
-        """x_{N−L} and x_N of each."""
+        """x_{N−L} and x_N of recursions that continue rows of a pass, ``[recursions, dim]`` each."""
         hidden = residuals.hidden
         index = torch.from_numpy(rows).to(hidden.device)
         states = hidden[:, -1].index_select(0, index)
@@ -129,16 +173,20 @@ class TopLayers:
         return anchors, states
 
     def input(self, anchors: Tensor, states: Tensor) -> Tensor:
-        """z_k by the update rule."""
+        """z_k by the update rule: what the next iteration's layers are applied to, ``[recursions, dim]``."""
         return self.update.input(self.strength, anchors, states)
 
     def output(self, states: Tensor, applied: Tensor) -> Tensor:
-        """h_k by the update rule."""
+        """h_k by the update rule, from h_{k−1} and what the layers made, ``[recursions, dim]``."""
         return self.update.output(self.strength, states, applied)
 
     def layers(self, level: int) -> int:
         """L."""
         return level
+
+    def most(self, level: int) -> int:
+        """K_max, at a gated token."""
+        return self.max_recursions if level else 0
 
 
 @dataclass(slots=True)

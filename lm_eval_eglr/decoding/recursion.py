@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_eglr.decoding.config import RecursionConfig
-from lm_eval_eglr.decoding.depth import UPDATE_RULES, DepthAxis, ExitRule, Iterate, KLExit, TopLayers
+from lm_eval_eglr.decoding.depth import UPDATE_RULES, ExitRule, Iterate, KLExit, TopLayers
 from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.numerics import entropy
 
@@ -63,7 +63,7 @@ class ActiveRecursions:
         self,
         config: RecursionConfig,
         rounding: float,
-        axis: DepthAxis | None = None,
+        axis: TopLayers | None = None,
         exit_rule: ExitRule | None = None,
     ) -> None:
         """Has none yet.

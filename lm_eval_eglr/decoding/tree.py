@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.cells import ERROR, REASONS, WAITING, CellTable, Ledger
 from lm_eval_eglr.decoding.config import BranchingConfig
+from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.forking import Forks, plan_forks
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.passes import PassOutput
@@ -54,16 +55,18 @@ class Tree:
         end_tokens: frozenset[int],
         share: bool,
         trace: bool,
+        axis: DepthAxis,
     ) -> None:
         """Has no rows.
 
         Args:
             table: The cells.
             tokenizer: For texts and stop strings.
-            depth: The model's number of layers.
+            depth: Layers that every token runs through once.
             end_tokens: Tokens that end a rollout.
             share: Whether cells with equal prefixes share a row.
             trace: Whether telemetry keeps its per-token values.
+            axis: What levels of depth are.
         """
         self.table = table
         self.count = 0
@@ -73,17 +76,19 @@ class Tree:
         self.events = 0
         self.jobs: list[Job | None] = []
         self.ledger = Ledger(depth)
+        self._charged = False
         self._work = np.zeros((0, 2), np.int64)  # layers and heads of the recursions of a slot's token
         self._tokenizer = tokenizer
         self._depth = depth
         self._end_tokens = np.array(sorted(end_tokens), np.int64)
         self._share = share
         self._trace = trace
+        self._axis = axis
         self._live: np.ndarray | None = None
         self._draws: Draws | None = None
 
     def begin(self, request: Request, number: int) -> list[WaitingRow]:
-        """Takes in a request; returns the rows that it begins with: one for all cells, or one for each."""
+        """Takes in a request; returns the rows that it begins with: one for cells that share it, or for each."""
         if None not in self.jobs:
             self.jobs.append(None)
         index = self.jobs.index(None)
@@ -94,7 +99,26 @@ class Tree:
             self.table.start_with(lines, request.start.tokens, request.start.records)
         self.jobs[index] = job
         self.ledger.open(index)
-        return [WaitingRow(job, each) for each in ([lines] if self._share else [[line] for line in lines])]
+        groups: dict[int, list[int]] = {}
+        for line in lines:
+            groups.setdefault(self.level(line) if self._share else line, []).append(line)
+        return [WaitingRow(job, each) for each in groups.values()]
+
+    def level(self, cell: int) -> int:
+        """The level of depth that all cells of its row have; 0 where cells of all levels share one."""
+        return 0 if self._axis.shares_rows else int(self.table.span[cell])
+
+    def levels(self, slots: np.ndarray) -> np.ndarray:
+        """The same of some rows, ``[rows]``."""
+        if self._axis.shares_rows:
+            return np.zeros_like(slots)
+        live, of_live = self.live()
+        return self.table.span[live[np.searchsorted(of_live, slots)]]
+
+    def charge(self, slots: np.ndarray, work: np.ndarray) -> None:
+        """Counts layers and heads ``[rows, 2]`` that rows took beyond those that every token takes."""
+        self._work[slots] += work
+        self._charged = True
 
     def sequence(self, row: WaitingRow) -> list[int]:
         """All tokens of a row: the prompt's and the generated ones, the newest included."""
@@ -120,7 +144,7 @@ class Tree:
         groups: dict[tuple[int, ...], WaitingRow] = {}
         for cell in self.table.live().tolist():
             job = self.table.line(cell).job
-            key = (job.index, *self.table.sequence(cell)) if self._share else (cell,)
+            key = (job.index, self.level(cell), *self.table.sequence(cell)) if self._share else (cell,)
             groups.setdefault(key, WaitingRow(job, [])).cells.append(cell)
         for row in groups.values():
             self.table.slot[row.cells] = WAITING
@@ -286,11 +310,12 @@ class Tree:
         """Adds to their jobs what the tokens of complete rows have cost."""
         if ended.any():
             made = recursions.iterations[ended]
-            layers = np.array([recursions.axis.layers(span) for span in recursions.spans[ended].tolist()])
+            layers = np.array([self._axis.layers(span) for span in recursions.spans[ended].tolist()])
             np.add.at(self._work, recursions.slots[ended], np.stack([layers * made, made], -1))
         rows = np.flatnonzero(complete)
-        self.ledger.count_tokens(self.job[rows], self._work[rows] if len(recursions) else None)
-        if len(recursions):
+        worked = len(recursions) > 0 or self._charged
+        self.ledger.count_tokens(self.job[rows], self._work[rows] if worked else None)
+        if worked:
             self._work[rows] = 0
 
     def _finish(self, cell: int, reason: FinishReason, records: np.ndarray) -> None:
@@ -301,7 +326,8 @@ class Tree:
         text = request.stop.cut(decode_text(self._tokenizer, tokens, skip_special_tokens=True))
         telemetry = telemetry_of(
             records,
-            span=line.cell.span,
+            axis=self._axis,
+            level=line.cell.span,
             depth=self._depth,
             trace=self._trace,
             branches=request.branching is not None,

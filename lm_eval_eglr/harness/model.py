@@ -17,8 +17,8 @@ from lm_eval.models.utils import postprocess_generated_text
 
 from lm_eval_eglr.calibration import measured_gate_rate
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.pool_decoder import read_options
 from lm_eval_eglr.decoding.request import Request
+from lm_eval_eglr.decoding.strategies import read_options
 from lm_eval_eglr.decoding.strategies.grid import Items
 from lm_eval_eglr.decoding.strategies.rounds import PromptJob
 from lm_eval_eglr.harness.fingerprint import manifest_of

@@ -58,6 +58,11 @@ class RecurrentConfig:
             )
 
     @property
+    def max_recursions(self) -> int:
+        """Top layers are never applied again."""
+        return 0
+
+    @property
     def rule(self) -> ExitRule | None:
         """The rule of exit; ``None`` for none."""
         return EXIT_RULES.get(self.exit)

@@ -70,9 +70,7 @@ class Huginn(RecurrentModel):
         """Truncated Gaussian noise by position, of the model's own standard deviation."""
         return self._stream.states(positions, embedded)
 
-    def iterate(
-        self, embedded: Tensor, states: Tensor, positions: Tensor, step: int, cache: Cache
-    ) -> Tensor:
+    def iterate(self, embedded: Tensor, states: Tensor, positions: Tensor, step: int, cache: Cache) -> Tensor:
         """``iterate_one_step``."""
         states, _, _ = self.model.iterate_one_step(
             embedded[None],
@@ -106,4 +104,3 @@ class Huginn(RecurrentModel):
         """Of a core layer, with its share of the adapter that injects the embedding."""
         parts = self.model.transformer
         return (count_parameters(parts.core_block) + count_parameters(parts.adapter)) / self.core_layers
-

@@ -73,9 +73,7 @@ class RecurrentModel(ABC):
         """
 
     @abstractmethod
-    def iterate(
-        self, embedded: Tensor, states: Tensor, positions: Tensor, step: int, cache: Cache
-    ) -> Tensor:
+    def iterate(self, embedded: Tensor, states: Tensor, positions: Tensor, step: int, cache: Cache) -> Tensor:
         """One iteration, the ``step``-th from 0: the next states, ``[tokens, state]``."""
 
     @abstractmethod

@@ -165,7 +165,9 @@ class FlatPass(Cache):
                 for store in (self._cache.keys, self._cache.values):
                     states = store[last][rows, :, columns]
                     if number not in store:
-                        self._cache.add_layer(number, *(self._like(each, last) for each in ("keys", "values")))
+                        self._cache.add_layer(
+                            number, *(self._like(each, last) for each in ("keys", "values"))
+                        )
                     store[number][rows, :, columns] = states
 
     def _like(self, which: str, number: int) -> Tensor:

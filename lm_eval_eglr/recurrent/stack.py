@@ -46,9 +46,7 @@ class Tokens:
     seen: np.ndarray
 
     @classmethod
-    def causal(
-        cls, ids: np.ndarray, positions: np.ndarray, slots: np.ndarray, levels: np.ndarray
-    ) -> Tokens:
+    def causal(cls, ids: np.ndarray, positions: np.ndarray, slots: np.ndarray, levels: np.ndarray) -> Tokens:
         """Tokens that attend to what is before them, and to themselves."""
         return cls(ids, positions, slots, levels, positions + 1)
 

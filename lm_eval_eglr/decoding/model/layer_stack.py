@@ -35,6 +35,7 @@ class LayerStack:
     Attributes:
         model: The causal LM.
         depth: Number N of decoder layers.
+        base_layers: Those that every token runs through: all.
     """
 
     _names = (f"eglr_rows_{number}" for number in itertools.count())
@@ -50,7 +51,7 @@ class LayerStack:
         self.model = model
         self.decoder: PreTrainedModel = model.get_decoder()
         self.layers = _decoder_layers(self.decoder, model)
-        self.depth = len(self.layers)
+        self.depth = self.base_layers = len(self.layers)
         self.norm, self._output_class = self._find_norm()
         self._pass: Pass | None = None
         self._attention = self._register_attention()

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
+from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import DynamicPass, PassOutput, RecursionInputs
@@ -45,6 +47,8 @@ class Batch:
         spans: Spans that the live rows may be recursed with.
         recursions: Those that are in flight; they are the last rows.
         draws: The draws from the pass's distributions.
+        levels: Level of depth of the rows' cells, ``[rows]``; 0 where cells of all levels share a row.
+        table: The cells that draw.
     """
 
     tokens: np.ndarray
@@ -55,6 +59,8 @@ class Batch:
     spans: Collection[int]
     recursions: ActiveRecursions
     draws: Draws
+    levels: np.ndarray
+    table: CellTable
 
     @property
     def width(self) -> int:
@@ -63,7 +69,7 @@ class Batch:
 
 
 RunBatch = Callable[[Batch], PassOutput]
-MakeRunner = Callable[[LayerStack, KVCache], RunBatch]
+MakeRunner = Callable[[Any, KVCache], RunBatch]
 """Makes the runner of a run from the model and the cache that holds its rows."""
 
 
