@@ -1,9 +1,9 @@
 """The depth axis of the grid: what an iteration of a recursion is, and when the last one was made.
 
 An axis says what its levels are, how many layers an iteration has and how many iterations there may be:
-:class:`TopLayers` applies the top L layers again, by an update rule;
-:class:`~lm_eval_eglr.recurrent.axis.RecurrentBlock` iterates the block of a recurrent-depth model. A rule of exit
-says how far an iteration has moved; the axes share them.
+:class:`TopLayers` applies the top L layers again, by an update rule; the recurrent block of a model that has
+one is iterated by :mod:`lm_eval_eglr.recurrent`. A rule of exit says how far an iteration has moved; the axes
+share them.
 
 To add an update rule, register a class of two pure functions under the name that users give, here or in a
 module of your own. Source: Entropy-Gated Latent Recursion, arXiv 2606.16620, whose rule is not public;

@@ -151,7 +151,7 @@ class Engine:
     def _reset(self, poll: Poll) -> None:
         """Resets all run state, also after an abandoned run."""
         self._linear = CpuLinear(self.stack.model)  # packs weights as they are now
-        self._table = CellTable()
+        self._table = CellTable(self.axis)
         self._scheduler = Scheduler(poll, self.max_rows, self._share)
         self.tree = Tree(
             self._table,
@@ -160,7 +160,6 @@ class Engine:
             end_tokens=self.end_tokens,
             share=self._share,
             trace=self.trace,
-            axis=self.axis,
         )
         self._sampler = Sampler(self._table, self.rounding)
         self._recursions = self._make_recursions(self.rounding)
@@ -273,15 +272,12 @@ class Engine:
             spans=self._spans,
             recursions=recursions,
             draws=tree.draws(starting, recursions),
-            levels=tree.levels(starting),
             table=self._table,
         )
 
     def _commit(self, batch: Batch, output: PassOutput, verdict: Verdict, flags: np.ndarray) -> StepResult:
         tree = self.tree
         tree.ledger.count_pass(tree.job[: tree.count])
-        if output.work is not None:
-            tree.charge(batch.slots[: batch.starting], output.work)
         try:
             return tree.commit(
                 batch,

@@ -103,7 +103,7 @@ def prefill(
     start = tree.count
     sequences: dict[tuple[int, int, tuple[int, ...]], list[WaitingRow]] = {}
     for row in admitted:
-        key = (row.job.number, tree.level(row.cells[0]), tuple(tree.sequence(row)[:-1]))
+        key = (row.job.number, tree.table.level(row.cells[0]), tuple(tree.sequence(row)[:-1]))
         sequences.setdefault(key, []).append(row)
     groups = _once_per_document(
         [_group(tree, level, prefix, same, prefixes) for (_, level, prefix), same in sequences.items()]
@@ -182,7 +182,7 @@ def _group(
     mine = tree.table.tokens[same[0].cells[0], : len(prefix) + 1 - job.request.prompt_length]
     for slot in np.flatnonzero(tree.job[: tree.count] == job.index).tolist():
         cell = cells[np.searchsorted(slots, slot)]
-        if tree.level(cell) != level:
+        if tree.table.level(cell) != level:
             continue
         its = tree.table.tokens[cell, : min(len(mine), tree.table.length[cell])]
         apart = np.flatnonzero(its != mine[: len(its)])

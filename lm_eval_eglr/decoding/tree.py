@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.cells import ERROR, REASONS, WAITING, CellTable, Ledger
 from lm_eval_eglr.decoding.config import BranchingConfig
-from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.forking import Forks, plan_forks
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.passes import PassOutput
@@ -55,7 +54,6 @@ class Tree:
         end_tokens: frozenset[int],
         share: bool,
         trace: bool,
-        axis: DepthAxis,
     ) -> None:
         """Has no rows.
 
@@ -66,7 +64,6 @@ class Tree:
             end_tokens: Tokens that end a rollout.
             share: Whether cells with equal prefixes share a row.
             trace: Whether telemetry keeps its per-token values.
-            axis: What levels of depth are.
         """
         self.table = table
         self.count = 0
@@ -76,19 +73,17 @@ class Tree:
         self.events = 0
         self.jobs: list[Job | None] = []
         self.ledger = Ledger(depth)
-        self._charged = False
         self._work = np.zeros((0, 2), np.int64)  # layers and heads of the recursions of a slot's token
         self._tokenizer = tokenizer
         self._depth = depth
         self._end_tokens = np.array(sorted(end_tokens), np.int64)
         self._share = share
         self._trace = trace
-        self._axis = axis
         self._live: np.ndarray | None = None
         self._draws: Draws | None = None
 
     def begin(self, request: Request, number: int) -> list[WaitingRow]:
-        """Takes in a request; returns the rows that it begins with: one for cells that share it, or for each."""
+        """Takes in a request; returns the rows that it begins with, shared by all cells that can."""
         if None not in self.jobs:
             self.jobs.append(None)
         index = self.jobs.index(None)
@@ -101,24 +96,8 @@ class Tree:
         self.ledger.open(index)
         groups: dict[int, list[int]] = {}
         for line in lines:
-            groups.setdefault(self.level(line) if self._share else line, []).append(line)
+            groups.setdefault(self.table.level(line) if self._share else line, []).append(line)
         return [WaitingRow(job, each) for each in groups.values()]
-
-    def level(self, cell: int) -> int:
-        """The level of depth that all cells of its row have; 0 where cells of all levels share one."""
-        return 0 if self._axis.shares_rows else int(self.table.span[cell])
-
-    def levels(self, slots: np.ndarray) -> np.ndarray:
-        """The same of some rows, ``[rows]``."""
-        if self._axis.shares_rows:
-            return np.zeros_like(slots)
-        live, of_live = self.live()
-        return self.table.span[live[np.searchsorted(of_live, slots)]]
-
-    def charge(self, slots: np.ndarray, work: np.ndarray) -> None:
-        """Counts layers and heads ``[rows, 2]`` that rows took beyond those that every token takes."""
-        self._work[slots] += work
-        self._charged = True
 
     def sequence(self, row: WaitingRow) -> list[int]:
         """All tokens of a row: the prompt's and the generated ones, the newest included."""
@@ -144,7 +123,7 @@ class Tree:
         groups: dict[tuple[int, ...], WaitingRow] = {}
         for cell in self.table.live().tolist():
             job = self.table.line(cell).job
-            key = (job.index, self.level(cell), *self.table.sequence(cell)) if self._share else (cell,)
+            key = (job.index, self.table.level(cell), *self.table.sequence(cell)) if self._share else (cell,)
             groups.setdefault(key, WaitingRow(job, [])).cells.append(cell)
         for row in groups.values():
             self.table.slot[row.cells] = WAITING
@@ -246,7 +225,7 @@ class Tree:
         table.length[ready] = lengths
         self.position[: self.count] += complete
         self.active[: self.count] = active
-        self._count_work(complete, recursions, ended)
+        self._count_work(complete, recursions, ended, output.work)
         survivors, dead, broken = ready, starting[:0], starting[:0]
         if len(over):
             survivors = ready[reasons == 0]
@@ -306,16 +285,17 @@ class Tree:
         keys = np.unique(slots[deep] * (self._depth + 1) + spans[deep])
         return keys // (self._depth + 1), keys % (self._depth + 1)
 
-    def _count_work(self, complete: np.ndarray, recursions: ActiveRecursions, ended: np.ndarray) -> None:
-        """Adds to their jobs what the tokens of complete rows have cost."""
+    def _count_work(
+        self, complete: np.ndarray, recursions: ActiveRecursions, ended: np.ndarray, work: np.ndarray | None
+    ) -> None:
+        """Adds to their jobs what the tokens of complete rows have cost; ``work`` is that of the pass."""
         if ended.any():
             made = recursions.iterations[ended]
-            layers = np.array([self._axis.layers(span) for span in recursions.spans[ended].tolist()])
+            layers = np.array([recursions.axis.layers(span) for span in recursions.spans[ended].tolist()])
             np.add.at(self._work, recursions.slots[ended], np.stack([layers * made, made], -1))
         rows = np.flatnonzero(complete)
-        worked = len(recursions) > 0 or self._charged
-        self.ledger.count_tokens(self.job[rows], self._work[rows] if worked else None)
-        if worked:
+        self.ledger.count_tokens(self.job[rows], self._work[rows] if len(recursions) else work)
+        if len(recursions):
             self._work[rows] = 0
 
     def _finish(self, cell: int, reason: FinishReason, records: np.ndarray) -> None:
@@ -326,7 +306,7 @@ class Tree:
         text = request.stop.cut(decode_text(self._tokenizer, tokens, skip_special_tokens=True))
         telemetry = telemetry_of(
             records,
-            axis=self._axis,
+            axis=self.table.axis,
             level=line.cell.span,
             depth=self._depth,
             trace=self._trace,

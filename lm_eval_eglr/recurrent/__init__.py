@@ -1,4 +1,4 @@
-"""Recurrent-depth models in the decode engine: a block that is iterated r times takes the place of the span."""
+"""Recurrent-depth models in the engine: a block that is iterated r times takes the place of the span."""
 
 from lm_eval_eglr.recurrent.models import RecurrentModel, recurrent_model
 

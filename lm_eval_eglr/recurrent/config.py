@@ -39,9 +39,8 @@ class RecurrentConfig:
         if self.exit_threshold is not None:
             check_range("exit_threshold", self.exit_threshold, 0)
             if self.exit == "none":
-                raise ValueError(
-                    f"exit_threshold={self.exit_threshold!r}: needs a rule; expected exit={', '.join(EXIT_RULES)}"
-                )
+                rules = ", ".join(EXIT_RULES)
+                raise ValueError(f"exit_threshold={self.exit_threshold!r}: needs a rule, exit={rules}")
         if self.kv_budget is not None:
             check_range("kv_budget", self.kv_budget, 1, integer=True)
         check_range("draft_tokens", self.draft_tokens, 1, integer=True)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+import lm_eval_eglr.recurrent.hrm_text  # registers its adapter
+import lm_eval_eglr.recurrent.huginn  # noqa: F401  (likewise)
 from lm_eval_eglr.decoding.engine import Decodable
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.layer_stack import UnsupportedModelError, evaluating
@@ -100,7 +102,7 @@ def _own_logprobs(stack: RecurrentStack, row: np.ndarray, level: int) -> torch.T
     """ln p at the end of a sequence, by the model itself, ``[vocab]``."""
     adapter, device = stack.recurrent, stack.device
     tokens, positions = torch.from_numpy(row).to(device), torch.arange(len(row), device=device)
-    hidden = stack.model.get_input_embeddings().weight[:1]
+    hidden = next(stack.model.get_input_embeddings().parameters())[:1]
     states = adapter.begin(hidden.expand(len(row), -1), positions)
     with evaluating(stack.model):
         return at_least_fp32(adapter.own_logits(tokens, level, states)[-1]).log_softmax(-1)

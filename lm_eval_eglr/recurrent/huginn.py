@@ -8,6 +8,8 @@ batch is laid out as one sequence.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
@@ -29,6 +31,7 @@ class Huginn(RecurrentModel):
             UnsupportedModelError: If it injects noise while it iterates, or a size is missing.
         """
         super().__init__(model, seed)
+        self._model: Any = model
         config, name = model.config, type(model).__name__
         try:
             self.recurrences = int(config.mean_recurrence)
@@ -61,7 +64,7 @@ class Huginn(RecurrentModel):
 
     def embed(self, tokens: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         """``embed_inputs``."""
-        embedded, self._block = self.model.embed_inputs(
+        embedded, self._block = self._model.embed_inputs(
             tokens[None], position_ids=positions[None], past_key_values=cache
         )
         return embedded[0]
@@ -72,7 +75,7 @@ class Huginn(RecurrentModel):
 
     def iterate(self, embedded: Tensor, states: Tensor, positions: Tensor, step: int, cache: Cache) -> Tensor:
         """``iterate_one_step``."""
-        states, _, _ = self.model.iterate_one_step(
+        states, _, _ = self._model.iterate_one_step(
             embedded[None],
             states[None],
             position_ids=positions[None],
@@ -86,7 +89,7 @@ class Huginn(RecurrentModel):
         """``predict_from_latents``, its head on the wanted tokens only."""
         handle = on_wanted(self.model.get_output_embeddings(), wanted)
         try:
-            output = self.model.predict_from_latents(
+            output = self._model.predict_from_latents(
                 states[None], position_ids=positions[None], past_key_values=cache
             )
         finally:
@@ -102,5 +105,5 @@ class Huginn(RecurrentModel):
 
     def layer_parameters(self) -> float:
         """Of a core layer, with its share of the adapter that injects the embedding."""
-        parts = self.model.transformer
+        parts = self._model.transformer
         return (count_parameters(parts.core_block) + count_parameters(parts.adapter)) / self.core_layers

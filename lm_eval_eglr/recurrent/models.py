@@ -5,11 +5,11 @@ what was embedded added each time, and predicts from the last state (coda). Sour
 Compute with Latent Reasoning", arXiv 2502.05171.
 
 To teach the engine another model, derive a class from :class:`RecurrentModel`, register it with
-:func:`recurrent_model`, and import it before the model is decoded; docs/tutorials/recurrent_depth.md shows one.
-Everything but attention works token by token, so tokens of all rows lie flat, one after the other, each with a
-position of its own. Attention is answered by the engine: give ``cache`` to the layers as their cache, whose
-``update`` they call once per layer, and let them call ``torch.nn.functional.scaled_dot_product_attention`` or
-the attention interface of transformers.
+:func:`recurrent_model`, and import it before the model is decoded; docs/tutorials/recurrent_depth.md has an
+example. Everything but attention works token by token, so tokens of all rows lie flat, one after the other,
+each with a position of its own. Attention is answered by the engine: give ``cache`` to the layers as their
+cache, whose ``update`` they call once per layer, and let them call the attention interface of transformers or
+``torch.nn.functional.scaled_dot_product_attention``.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ class RecurrentModel(ABC):
 
     @abstractmethod
     def predict(self, states: Tensor, positions: Tensor, wanted: Tensor, cache: Cache) -> Tensor:
-        """The coda over all tokens, and the head: logits of those that are ``wanted``, ``[wanted, vocab]``."""
+        """The coda over all tokens, and the head on those that are ``wanted``: ``[wanted, vocab]``."""
 
     @abstractmethod
     def own_logits(self, tokens: Tensor, recurrences: int, states: Tensor) -> Tensor:
-        """What the model itself says of one sequence, to check the engine: ``[tokens]`` to ``[tokens, vocab]``.
+        """Logits by the model's own forward on one sequence, to check the engine, ``[tokens, vocab]``.
 
         Args:
-            tokens: Token ids.
+            tokens: Token ids, ``[tokens]``.
             recurrences: Iterations to make.
             states: What :meth:`begin` gave for them.
         """

@@ -1,11 +1,11 @@
 """A pass over tokens that lie flat, each in a row of the cache and at a position of its own.
 
-The model is given one sequence ``[1, tokens]`` with this as its cache. Everything but attention works token by
-token; attention is answered here, to the row's own keys and values up to the token's position. So rows of any
-lengths, whole prompts and several tokens of a row run side by side, and no model code is touched.
+The model is given one sequence ``[1, tokens]`` with this as its cache. Everything but attention works token
+by token; attention is answered here, to the row's own keys and values up to the token's position. So rows of
+any lengths, whole prompts and several tokens of a row run side by side, and no model code is touched.
 
 Keys and values lie in the cache by part of the model, layer within the part, and slot: prelude and coda have
-one slot, the recurrent block one for each iteration, or ``kv_budget`` of them that later iterations use again.
+one slot, the recurrent block one for each iteration, or ``kv_budget`` of them that later ones use again.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ class RecurrentRunner:
         cache, stack = self._cache, self._stack
         if batch.live > cache.rows or batch.width > cache.length:
             cache.reserve(batch.live, batch.width)
-        tokens = Tokens.causal(batch.tokens, batch.positions, batch.slots, batch.levels)
+        levels = batch.table.span[batch.first_cells]
+        tokens = Tokens.causal(batch.tokens, batch.positions, batch.slots, levels)
         logprobs, made = stack.run(cache, tokens, np.arange(len(batch.slots)))
         numbers = np.stack([made.iterations, made.divergences, made.converged, made.near], -1)
         return RecurrentOutput(

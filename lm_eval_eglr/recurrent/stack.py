@@ -1,8 +1,8 @@
 """A recurrent-depth model as the engine runs it: tokens that lie flat, each iterated as often as it needs.
 
-Every token is run to the end in one pass: prelude, its iterations, coda. The batch shrinks as tokens have made
-theirs, or as their exit rule lets them go, and nothing of a token depends on what else is in the batch or
-leaves it sooner.
+Every token is run to the end in one pass: prelude, its iterations, coda. The batch shrinks as tokens have
+made theirs, or as their exit rule lets them go, and nothing of a token depends on what else is in the batch
+or leaves it sooner.
 """
 
 from __future__ import annotations

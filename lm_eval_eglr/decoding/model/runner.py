@@ -47,7 +47,6 @@ class Batch:
         spans: Spans that the live rows may be recursed with.
         recursions: Those that are in flight; they are the last rows.
         draws: The draws from the pass's distributions.
-        levels: Level of depth of the rows' cells, ``[rows]``; 0 where cells of all levels share a row.
         table: The cells that draw.
     """
 
@@ -59,13 +58,17 @@ class Batch:
     spans: Collection[int]
     recursions: ActiveRecursions
     draws: Draws
-    levels: np.ndarray
     table: CellTable
 
     @property
     def width(self) -> int:
         """Columns of the cache up to the longest row's newest token."""
         return int(self.positions.max()) + 1
+
+    @property
+    def first_cells(self) -> np.ndarray:
+        """The first cell of each row, ``[rows]``; of a batch without recursions, whose rows all draw."""
+        return self.draws.cells[np.searchsorted(self.draws.entries, np.arange(self.starting))]
 
 
 RunBatch = Callable[[Batch], PassOutput]

@@ -109,8 +109,8 @@ def check_levels(spans: Items | None, recurrences: Items | None) -> None:
     """
     if spans is not None and recurrences is not None:
         raise ValueError(
-            f"recurrences={recurrences!r}: expected either these or spans={spans!r}; a grid has one depth axis, "
-            "since a model has top layers that are applied again or a recurrent block"
+            f"recurrences={recurrences!r}: expected either these or spans={spans!r}; a grid has one axis of "
+            "depth, since a model has top layers that are applied again, or a recurrent block"
         )
     parse_spans(spans, ANY_DEPTH)
     if recurrences is not None:
