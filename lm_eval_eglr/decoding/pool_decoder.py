@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -112,6 +113,12 @@ class PoolDecoder:
     def cells(self) -> tuple[Cell, ...]:
         """The cells that a pool may have, but for those that branch from them."""
         return self.plan.cells
+
+    @property
+    def draft_acceptance(self) -> float:
+        """Share of the drafted tokens that were drawn, over all calls; NaN where nothing was drafted."""
+        drafted, accepted = (getattr(self.stack, name, 0) for name in ("drafted", "accepted"))
+        return accepted / drafted if drafted else math.nan
 
     @classmethod
     def from_pretrained(

@@ -55,6 +55,11 @@ class RecurrentConfig:
                 f"draft_recurrences={self.draft_recurrences}: expected exit=none, got exit={self.exit}; "
                 "tokens that are verified side by side would exit before those in front of them have"
             )
+        if self.kv_budget is not None:
+            raise ValueError(
+                f"draft_recurrences={self.draft_recurrences}: expected no kv_budget, got {self.kv_budget}; "
+                "tokens that are verified side by side would not see what those in front leave in their slots"
+            )
 
     @property
     def max_recursions(self) -> int:

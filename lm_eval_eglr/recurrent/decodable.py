@@ -21,6 +21,7 @@ from lm_eval_eglr.recurrent.config import RecurrentConfig
 from lm_eval_eglr.recurrent.models import find_recurrent
 from lm_eval_eglr.recurrent.reading import read_rows, token_logprobs
 from lm_eval_eglr.recurrent.runner import NoRecursions, RecurrentRunner
+from lm_eval_eglr.recurrent.speculation import DraftingRunner
 from lm_eval_eglr.recurrent.stack import RecurrentStack, Tokens
 
 CHECKED_RECURRENCES = 3  # at most; the check is of the wiring
@@ -43,7 +44,7 @@ def recurrent(model: PreTrainedModel, config: RecurrentConfig) -> Decodable | No
         stack,
         RecurrentBlock(adapter.recurrences, adapter.core_layers, type(model).__name__),
         config,
-        RecurrentRunner,
+        RecurrentRunner if config.draft_recurrences is None else DraftingRunner,
         partial(read_rows, stack),
         NoRecursions,
         partial(token_logprobs, stack),

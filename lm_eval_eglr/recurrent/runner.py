@@ -41,19 +41,23 @@ class RecurrentRunner:
     def __call__(self, batch: Batch) -> RecurrentOutput:
         """Runs a pass."""
         cache, stack = self._cache, self._stack
-        if batch.live > cache.rows or batch.width > cache.length:
-            cache.reserve(batch.live, batch.width)
+        self._reserve(batch.live, batch.width)
         levels = batch.table.span[batch.first_cells]
         tokens = Tokens.causal(batch.tokens, batch.positions, batch.slots, levels)
         logprobs, made = stack.run(cache, tokens, np.arange(len(batch.slots)))
-        numbers = np.stack([made.iterations, made.divergences, made.converged, made.near], -1)
-        return RecurrentOutput(
-            logprobs,
-            logprobs.new_empty(0),
-            Residuals(0),
-            stack.work(made),
-            torch.from_numpy(numbers).to(logprobs),
+        return output_of(
+            logprobs, stack.work(made), made.iterations, made.divergences, made.converged, made.near
         )
+
+    def _reserve(self, rows: int, columns: int) -> None:
+        if rows > self._cache.rows or columns > self._cache.length:
+            self._cache.reserve(rows, columns)
+
+
+def output_of(logprobs: Tensor, work: np.ndarray, *made: np.ndarray) -> RecurrentOutput:
+    """Puts together what a pass returns."""
+    numbers = torch.from_numpy(np.stack(made, -1)).to(logprobs)
+    return RecurrentOutput(logprobs, logprobs.new_empty(0), Residuals(0), work, numbers)
 
 
 class NoRecursions(ActiveRecursions):

@@ -83,6 +83,9 @@ class RecurrentStack:
         config: The options.
         depth: Layers that a token runs through with the model's own number of iterations.
         base_layers: Those that it runs through once.
+        rounding: How far a log-probability moves by rounding, nats.
+        drafted: Tokens that were drafted so far.
+        accepted: Those of them that were drawn.
     """
 
     shares_levels = False
@@ -94,6 +97,7 @@ class RecurrentStack:
         self.base_layers = recurrent.outer_layers
         self.depth = self.base_layers + recurrent.core_layers * recurrent.recurrences
         self.rounding = 0.0
+        self.drafted = self.accepted = 0
         self._numbers = LayerNumbers()
         self._running: FlatPass | None = None
 
