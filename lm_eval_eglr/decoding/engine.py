@@ -123,7 +123,7 @@ class Engine:
         """Empties the cache, which then has at most so many rows, and with it all that points into it."""
         self._recursions.clear()
         self.prefixes.clear()
-        self._cache = KVCache(rows)
+        self._cache = KVCache(rows, self.stack.model)
         self._run_batch: RunBatch = self.make_runner(self.stack, self._cache)
 
     def run(

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 MOST_ROWS = 256  # beyond it throughput hardly grows and a step's logits do
 FREE_SHARE = 0.6  # what is left is for activations and for everyone else
+PLENTY = 0.25  # share of the free memory that is reserved ahead of need
 # What torch's allocator on a CPU says; it raises no type of its own.
 CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 FEW_ROWS = 4  # rows that are copied one by one on a GPU
@@ -32,6 +33,8 @@ class KVCache:
 
     Attributes:
         max_rows: Most rows that it grows to by itself.
+        expected: Positions that rows may come to need. Room for them is made at once where memory is plenty,
+            so that keys and values are not copied, nor graphs captured, again and again.
         growth: How often the stores have been made anew; tensors from before are not the cache's any more.
         keys: By layer; with one row more than the capacity, see :attr:`scratch_slot`.
         values: Likewise.
@@ -39,9 +42,16 @@ class KVCache:
         length: Positions that there is room for.
     """
 
-    def __init__(self, max_rows: int) -> None:
-        """Makes an empty cache that will not have more than ``max_rows`` rows."""
+    def __init__(self, max_rows: int, model: PreTrainedModel | None = None) -> None:
+        """Makes an empty cache that will not have more than ``max_rows`` rows.
+
+        Args:
+            max_rows: Most rows that it grows to by itself.
+            model: Whose keys and values these are; without it nothing is reserved ahead of need.
+        """
         self.max_rows = max_rows
+        self.expected = 0
+        self._model = model
         self.growth = 0
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
@@ -66,6 +76,8 @@ class KVCache:
         grown_length = self.length
         if length > self.length:
             grown_length = max(length, min(2 * self.length, self.length + 1024))
+            if self.expected > grown_length and self._is_plenty(grown_rows, self.expected):
+                grown_length = self.expected
         self.growth += 1
         self.rows, self.length = grown_rows, grown_length
         for store in (self.keys, self.values):
@@ -73,6 +85,13 @@ class KVCache:
                 new = _zeros(old, self._shape(old))
                 new[:before, :, : old.shape[2]] = old[:before]
                 store[layer] = new
+
+    def _is_plenty(self, rows: int, length: int) -> bool:
+        """Whether so much takes a small part of the free memory of where it lies."""
+        if self._model is None:
+            return False
+        size = bytes_per_token(self._model) * (rows + 1) * length
+        return size <= PLENTY * free_memory(next(self._model.parameters()).device)
 
     def add_layer(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Makes the stores of a layer for states like these, ``[rows, key_heads, queries, dim]``."""
@@ -137,16 +156,20 @@ def bytes_per_token(model: PreTrainedModel) -> int:
     return size
 
 
+def free_memory(device: torch.device) -> int:
+    """Free memory of a device, bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free: int = psutil.virtual_memory().available
+    return free
+
+
 def rows_that_fit(model: PreTrainedModel, length: int) -> int:
     """Rows of ``length`` positions that fit into the free memory of the model's device, 1 to 256.
 
     Counts keys and values, and the fp32 distributions of a step at four of them per row.
     """
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-    else:
-        free = psutil.virtual_memory().available
+    free = free_memory(next(model.parameters()).device)
     row = length * bytes_per_token(model) + 4 * 4 * model.config.get_text_config().vocab_size
     return max(1, min(MOST_ROWS, int(FREE_SHARE * free / row)))
 
