@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import psutil
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 MOST_ROWS = 256  # beyond it throughput hardly grows and a step's logits do
 FREE_SHARE = 0.6  # what is left is for activations and for everyone else
@@ -74,6 +73,15 @@ class KVCache:
                 new[:before, :, : old.shape[2]] = old[:before]
                 store[layer] = new
 
+    @property
+    def bytes_per_token(self) -> dict[torch.device, int]:
+        """Keys and values of one position in all layers, bytes, by the device that they lie on."""
+        found: dict[torch.device, int] = {}
+        for tensor in (*self.keys.values(), *self.values.values()):
+            size = tensor.shape[1] * tensor.shape[3] * tensor.element_size()
+            found[tensor.device] = found.get(tensor.device, 0) + size
+        return found
+
     def add_layer(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Makes the stores of a layer for states like these, ``[rows, key_heads, queries, dim]``."""
         self.keys[layer] = _zeros(keys, self._shape(keys))
@@ -128,27 +136,24 @@ def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.zeros(count, np.uint8)).view(like.dtype).view(shape)
 
 
-def bytes_per_token(model: PreTrainedModel) -> int:
-    """Keys and values of one position in all layers, bytes."""
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    size: int = 2 * config.num_hidden_layers * heads * dim * model.dtype.itemsize
-    return size
+def rows_that_fit(bytes_per_token: Mapping[torch.device, int], length: int, vocabulary: int) -> int:
+    """Rows of ``length`` positions that fit into the free memory of the devices of the cache, 1 to 256.
 
+    Counts keys and values, and on every device the fp32 distributions of a step at four of them per row.
 
-def rows_that_fit(model: PreTrainedModel, length: int) -> int:
-    """Rows of ``length`` positions that fit into the free memory of the model's device, 1 to 256.
-
-    Counts keys and values, and the fp32 distributions of a step at four of them per row.
+    Args:
+        bytes_per_token: Keys and values of one position, by device.
+        length: Positions of a row.
+        vocabulary: Size of the vocabulary.
     """
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-    else:
-        free = psutil.virtual_memory().available
-    row = length * bytes_per_token(model) + 4 * 4 * model.config.get_text_config().vocab_size
-    return max(1, min(MOST_ROWS, int(FREE_SHARE * free / row)))
+    rows = MOST_ROWS
+    for device, size in bytes_per_token.items():
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+        else:
+            free = psutil.virtual_memory().available
+        rows = min(rows, int(FREE_SHARE * free / (length * size + 4 * 4 * vocabulary)))
+    return max(1, rows)
 
 
 class OutOfMemory(RuntimeError):
