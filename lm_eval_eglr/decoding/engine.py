@@ -123,7 +123,7 @@ class Engine:
         """Empties the cache, which then has at most so many rows, and with it all that points into it."""
         self._recursions.clear()
         self.prefixes.clear()
-        self._cache = KVCache(rows, self.stack.model)
+        self._cache = KVCache(rows, self.stack.bytes_per_token)
         self._run_batch: RunBatch = self.make_runner(self.stack, self._cache)
 
     def run(
@@ -198,7 +198,7 @@ class Engine:
         output = self._run_batch(batch)
         verdict = self._recursions.step(output, batch.starting)
         drawn = self._sampler.draw(batch.draws, output, verdict)
-        return self._commit(batch, output, verdict, drawn.fetch())
+        return self._commit(batch, output, verdict, drawn.fetch(self.stack.shards.agree))
 
     def _schedule(self) -> Batch | None:
         """Lets rows in, and chooses those that run: all that can, unless too many others are recursed."""
@@ -251,6 +251,11 @@ class Engine:
         """
         tree = self.tree
         held = min(self._scheduler.limit, tree.count)
+        if self.stack.shards.size > 1:
+            raise OutOfMemory(
+                f"out of memory with {held} rows ({shortage}); processes that hold a model together cannot "
+                "go on with fewer: lower max_rows or batch_size"
+            )
         if held <= 1:
             length = int(tree.position[: tree.count].max(initial=0)) + 1
             raise OutOfMemory(

@@ -12,7 +12,7 @@ from lm_eval_eglr.decoding.strategies import STRATEGY_OPTIONS
 
 DECODING_OPTIONS = (*STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS, *REMOVED_OPTIONS)
 OWN_OPTIONS = (
-    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs", "max_rows"),
+    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs", "max_rows", "tp_size"),
     *RECURSION_OPTIONS,
     *SAMPLING_OPTIONS,
 )

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import psutil
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 MOST_ROWS = 256  # beyond it throughput hardly grows and a step's logits do
 FREE_SHARE = 0.6  # what is left is for activations and for everyone else
@@ -42,16 +41,16 @@ class KVCache:
         length: Positions that there is room for.
     """
 
-    def __init__(self, max_rows: int, model: PreTrainedModel | None = None) -> None:
+    def __init__(self, max_rows: int, sizes: Mapping[torch.device, int] | None = None) -> None:
         """Makes an empty cache that will not have more than ``max_rows`` rows.
 
         Args:
             max_rows: Most rows that it grows to by itself.
-            model: Whose keys and values these are; without it nothing is reserved ahead of need.
+            sizes: Bytes of one position by device; without them nothing is reserved ahead of need.
         """
         self.max_rows = max_rows
         self.expected = 0
-        self._model = model
+        self._sizes = dict(sizes or {})
         self.growth = 0
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
@@ -88,10 +87,17 @@ class KVCache:
 
     def _is_plenty(self, rows: int, length: int) -> bool:
         """Whether so much takes a small part of the free memory of where it lies."""
-        if self._model is None:
-            return False
-        size = bytes_per_token(self._model) * (rows + 1) * length
-        return size <= PLENTY * free_memory(next(self._model.parameters()).device)
+        sizes = {device: size * (rows + 1) * length for device, size in self._sizes.items()}
+        return bool(sizes) and all(size <= PLENTY * free_memory(device) for device, size in sizes.items())
+
+    @property
+    def bytes_per_token(self) -> dict[torch.device, int]:
+        """Keys and values of one position in all layers, bytes, by the device that they lie on."""
+        found: dict[torch.device, int] = {}
+        for tensor in (*self.keys.values(), *self.values.values()):
+            size = tensor.shape[1] * tensor.shape[3] * tensor.element_size()
+            found[tensor.device] = found.get(tensor.device, 0) + size
+        return found
 
     def add_layer(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Makes the stores of a layer for states like these, ``[rows, key_heads, queries, dim]``."""
@@ -147,13 +153,21 @@ def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.zeros(count, np.uint8)).view(like.dtype).view(shape)
 
 
-def bytes_per_token(model: PreTrainedModel) -> int:
-    """Keys and values of one position in all layers, bytes."""
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    size: int = 2 * config.num_hidden_layers * heads * dim * model.dtype.itemsize
-    return size
+def rows_that_fit(bytes_per_token: Mapping[torch.device, int], length: int, vocabulary: int) -> int:
+    """Rows of ``length`` positions that fit into the free memory of the devices of the cache, 1 to 256.
+
+    Counts keys and values, and on every device the fp32 distributions of a step at four of them per row.
+
+    Args:
+        bytes_per_token: Keys and values of one position, by device.
+        length: Positions of a row.
+        vocabulary: Size of the vocabulary.
+    """
+    rows = MOST_ROWS
+    for device, size in bytes_per_token.items():
+        row = length * size + 4 * 4 * vocabulary
+        rows = min(rows, int(FREE_SHARE * free_memory(device) / row))
+    return max(1, rows)
 
 
 def free_memory(device: torch.device) -> int:
@@ -162,16 +176,6 @@ def free_memory(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     free: int = psutil.virtual_memory().available
     return free
-
-
-def rows_that_fit(model: PreTrainedModel, length: int) -> int:
-    """Rows of ``length`` positions that fit into the free memory of the model's device, 1 to 256.
-
-    Counts keys and values, and the fp32 distributions of a step at four of them per row.
-    """
-    free = free_memory(next(model.parameters()).device)
-    row = length * bytes_per_token(model) + 4 * 4 * model.config.get_text_config().vocab_size
-    return max(1, min(MOST_ROWS, int(FREE_SHARE * free / row)))
 
 
 class OutOfMemory(RuntimeError):
