@@ -16,9 +16,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import postprocess_generated_text
 
 from lm_eval_eglr.calibration import measured_gate_rate
-from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.pool_decoder import read_options
+from lm_eval_eglr.decoding import PoolDecoder, RecursionConfig
 from lm_eval_eglr.decoding.request import Request
+from lm_eval_eglr.decoding.strategies import read_options
 from lm_eval_eglr.decoding.strategies.grid import Items
 from lm_eval_eglr.decoding.strategies.rounds import PromptJob
 from lm_eval_eglr.harness.fingerprint import manifest_of
@@ -264,13 +264,13 @@ class EGLRLM(HFLM):
 
     def _warn_of_open_gate(self, pools: Iterable[RolloutPool | None]) -> None:
         """Says if most tokens were recursed: then the threshold, which is in nats, does not fit the model."""
-        rate = measured_gate_rate(pools)
-        if rate > OPEN_GATE and self.rank == 0:
+        rate, recursion = measured_gate_rate(pools), self._decoder.engine.recursion
+        if rate > OPEN_GATE and self.rank == 0 and isinstance(recursion, RecursionConfig):
             logger.warning(
                 "the gate was open at %.0f%% of the tokens (entropy_threshold=%g), which is costly and may "
                 "do harm; eglr calibrate --model NAME --gate-rate 0.2 finds a value for this model",
                 100 * rate,
-                self._decoder.engine.recursion.entropy_threshold,
+                recursion.entropy_threshold,
             )
 
     def _text(self, plan: Request, pool: RolloutPool) -> str:
