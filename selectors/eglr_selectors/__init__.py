@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from eglr_selectors.cell import Axis, Cell
 from eglr_selectors.grading import (
     Answer,
     Rules,
@@ -16,7 +17,6 @@ from eglr_selectors.grading import (
 from eglr_selectors.metrics import correctness, pool_metrics
 from eglr_selectors.parsed import ParsedPool, parse_documents, parse_pool, parse_pools
 from eglr_selectors.pool import (
-    Cell,
     FinishReason,
     PoolCost,
     Rollout,
@@ -39,6 +39,7 @@ from eglr_selectors.voting import choose, undefined, vote
 
 __all__ = [
     "Answer",
+    "Axis",
     "Cell",
     "FinishReason",
     "ParsedPool",

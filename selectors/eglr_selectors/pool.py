@@ -15,46 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, overload
 
 from eglr_selectors.answer_matrix import Entry, matrix_html
+from eglr_selectors.cell import Cell
 from eglr_selectors.grading import extract
 from eglr_selectors.pool_cost import PoolCost
 
 FinishReason = Literal["stop", "length", "error", "unknown"]
 """Why a rollout ended: an end-of-sequence token or stop string, the token limit, non-finite logits
 in the model, or not known (texts from elsewhere)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A coordinate of the L × T grid.
-
-    Attributes:
-        span: Number L of top decoder layers applied again at gated tokens; 0 is the plain model.
-        temperature: Sampling temperature; 0 is greedy, ``None`` is unknown (texts from elsewhere).
-        sample: Index among the cells with this span and temperature.
-        path: Where the rollout parted from others that branch (EAGER): one (token, rank) per fork, the
-            tokens counted from 0, rank r for the r-th likeliest token that was not taken before the
-            fork. Empty for a rollout that is no branch.
-    """
-
-    span: int = 0
-    temperature: float | None = 0.0
-    sample: int = 0
-    path: tuple[tuple[int, int], ...] = ()
-
-    def __str__(self) -> str:
-        temperature = "?" if self.temperature is None else f"{self.temperature:g}"
-        return f"L{self.span}/T{temperature}#{self.sample}" + (f"@{self.branch}" if self.path else "")
-
-    @property
-    def branch(self) -> str:
-        """The path as text, such as ``12.1/40.1``; :meth:`path_of` reads it."""
-        return "/".join(f"{token}.{rank}" for token, rank in self.path)
-
-    @staticmethod
-    def path_of(text: str | None) -> tuple[tuple[int, int], ...]:
-        """Reads :attr:`branch`; nothing, as in records of older versions, is no branch."""
-        forks = [fork.partition(".") for fork in (text or "").split("/") if fork]
-        return tuple((int(token), int(rank)) for token, _, rank in forks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,8 +317,10 @@ class RolloutPool:
         """Returns one JSON-ready mapping per rollout; :func:`rollout_from_record` reads it back."""
         records = [dataclasses.asdict(rollout) for rollout in self.rollouts]
         for record in records:
-            if not record["cell"]["path"]:
-                del record["cell"]["path"]
+            cell = record["cell"]
+            for name, default in (("path", ()), ("axis", "L")):
+                if cell[name] == default:
+                    del cell[name]
         return records
 
 
