@@ -1,4 +1,4 @@
-"""Answers the problems of ``demo_eglr`` greedily by the model's own ``generate``, with each number of iterations.
+"""Answers the problems of ``demo_eglr`` by the model's own ``generate``, greedily, with each number r.
 
     python examples/recurrent_model/accuracy.py lm_eval_eglr/demo_recurrent
 
