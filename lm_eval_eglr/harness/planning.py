@@ -154,7 +154,8 @@ class Planner:
             return max(cells, int(min(most, int(size))))
         plans = [each.request for each in assignments]
         longest = max((len(plan.tokens) + plan.max_new_tokens for plan in plans), default=1)
-        rows = max(cells, int(min(most, self._decoder.stack.rows_that_fit(longest))))
+        deepest = max((cell.depth for plan in plans for cell in plan.cells), default=0)
+        rows = max(cells, int(min(most, self._decoder.stack.rows_that_fit(longest, deepest))))
         if default:
             logger.info(
                 "batch_size=1: decoding up to %d rows at once, pools side by side; max_rows=pool decodes one "
