@@ -106,6 +106,10 @@ class RecurrentStack:
         """Device of the input embeddings, where token ids go."""
         return next(self.model.get_input_embeddings().parameters()).device
 
+    def cached_layers(self, level: int) -> int:
+        """Sets of keys and values that a position keeps: those of the block once per slot."""
+        return self.base_layers + self.recurrent.core_layers * self.config.slots(level)
+
     def layer_parameters(self) -> float:
         """Parameters of a layer."""
         return self.recurrent.layer_parameters()

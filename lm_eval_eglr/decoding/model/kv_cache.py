@@ -128,26 +128,28 @@ def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.zeros(count, np.uint8)).view(like.dtype).view(shape)
 
 
-def bytes_per_token(model: PreTrainedModel) -> int:
-    """Keys and values of one position in all layers, bytes."""
+def bytes_per_token(model: PreTrainedModel, layers: int | None = None) -> int:
+    """Keys and values of one position, bytes; ``layers`` replaces the number of layers that the model has."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    size: int = 2 * config.num_hidden_layers * heads * dim * model.dtype.itemsize
+    count = config.num_hidden_layers if layers is None else layers
+    size: int = 2 * count * heads * dim * model.dtype.itemsize
     return size
 
 
-def rows_that_fit(model: PreTrainedModel, length: int) -> int:
+def rows_that_fit(model: PreTrainedModel, length: int, layers: int | None = None) -> int:
     """Rows of ``length`` positions that fit into the free memory of the model's device, 1 to 256.
 
-    Counts keys and values, and the fp32 distributions of a step at four of them per row.
+    Counts keys and values, and the fp32 distributions of a step at four of them per row. A recurrent block
+    keeps them for each of its iterations, so ``layers`` says how many sets of them a position has.
     """
     device = next(model.parameters()).device
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
     else:
         free = psutil.virtual_memory().available
-    row = length * bytes_per_token(model) + 4 * 4 * model.config.get_text_config().vocab_size
+    row = length * bytes_per_token(model, layers) + 4 * 4 * model.config.get_text_config().vocab_size
     return max(1, min(MOST_ROWS, int(FREE_SHARE * free / row)))
 
 

@@ -251,6 +251,10 @@ class LayerStack:
             )
         return after[0][0], type(output)
 
+    def cached_layers(self, level: int) -> int:
+        """Layers whose keys and values a position keeps, whatever its level of depth."""
+        return self.depth
+
     def layer_parameters(self) -> float:
         """Mean number of parameters of a layer that work on a token; of a mixture, the routed share."""
         config = self.model.config.get_text_config()
