@@ -31,6 +31,7 @@ from lm_eval_eglr.decoding.model.kv_cache import (
 )
 from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.model.runner import Batch, MakeRunner, RunBatch, recursions_run_alone
+from lm_eval_eglr.decoding.model.shards import Shards
 from lm_eval_eglr.decoding.prefill import Prefixes, ReadRows, prefill
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 from lm_eval_eglr.decoding.request import CostModel, Job, Request, StepResult
@@ -52,23 +53,29 @@ class Stack(Protocol):
         model: The model.
         depth: Layers that a token runs through in the model as it is.
         base_layers: Those that every token runs through once, whatever its level of depth.
+        shards: The processes that hold the model together.
+        bytes_per_token: Keys and values of one position, bytes by the device that they lie on.
         device: Where token ids go.
     """
 
     model: PreTrainedModel
     depth: int
     base_layers: int
+    shards: Shards
+
+    @property
+    def bytes_per_token(self) -> dict[torch.device, int]: ...
 
     @property
     def device(self) -> torch.device: ...
-
-    def cached_layers(self, level: int) -> int: ...
 
     def layer_parameters(self) -> float: ...
 
     def head_parameters(self) -> int: ...
 
     def installed(self) -> AbstractContextManager[None]: ...
+
+    def rows_that_fit(self, length: int, deepest: int) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +180,7 @@ class Engine:
         """Empties the cache, which then has at most so many rows, and with it all that points into it."""
         self._recursions.clear()
         self.prefixes.clear()
-        self._cache = KVCache(rows)
+        self._cache = KVCache(rows, self.stack.bytes_per_token)
         self._run_batch: RunBatch = self.make_runner(self.stack, self._cache)
 
     def run(
@@ -248,7 +255,7 @@ class Engine:
         output = self._run_batch(batch)
         verdict = self._recursions.step(output, batch.starting)
         drawn = self._sampler.draw(batch.draws, output, verdict)
-        return self._commit(batch, output, verdict, drawn.fetch())
+        return self._commit(batch, output, verdict, drawn.fetch(self.stack.shards.agree))
 
     def _schedule(self) -> Batch | None:
         """Lets rows in, and chooses those that run: all that can, unless too many others are recursed."""
@@ -302,6 +309,11 @@ class Engine:
         """
         tree = self.tree
         held = min(self._scheduler.limit, tree.count)
+        if self.stack.shards.size > 1:
+            raise OutOfMemory(
+                f"out of memory with {held} rows ({shortage}); processes that hold a model together cannot "
+                "go on with fewer: lower max_rows or batch_size"
+            )
         if held <= 1:
             length = int(tree.position[: tree.count].max(initial=0)) + 1
             raise OutOfMemory(

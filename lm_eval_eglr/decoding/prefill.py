@@ -110,6 +110,8 @@ def prefill(
     )
     tree.place([*(each.rows[0] for each in groups), *(row for each in groups for row in each.rows[1:])])
     longest = max(len(each.prefix) for each in groups)
+    limits = [each.request.prompt_length + each.request.max_new_tokens for each in groups]
+    cache.expected = max(cache.expected, *limits)
     cache.reserve(tree.count, longest + 1)
     slot = start
     for begun, together in itertools.groupby(groups, key=lambda group: group.begun):

@@ -20,7 +20,7 @@ DECODING_OPTIONS = (
     *(*SAMPLING_OPTIONS, *REMOVED_OPTIONS),
 )
 OWN_OPTIONS = (
-    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs", "max_rows"),
+    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs", "max_rows", "tp_size"),
     *RECURSION_OPTIONS,
     *RECURRENT_OPTIONS,
     *SAMPLING_OPTIONS,

@@ -80,10 +80,11 @@ def encode(head: PoolKey, pool: RolloutPool) -> tuple[str, bytes]:
 
 
 def _row(place: int, rollout: Rollout) -> dict[str, Any]:
-    telemetry = {} if rollout.telemetry is None else dataclasses.asdict(rollout.telemetry)
+    # Not asdict, which copies every value of every trace.
+    telemetry = {} if rollout.telemetry is None else _fields(rollout.telemetry)
     return {
         "place": place,
-        **dataclasses.asdict(rollout.cell),
+        **_fields(rollout.cell),
         "path": rollout.cell.branch,
         "text": rollout.text,
         "tokens": rollout.tokens,
@@ -91,6 +92,10 @@ def _row(place: int, rollout: Rollout) -> dict[str, Any]:
         "score": rollout.score,
         **telemetry,
     }
+
+
+def _fields(value: Cell | Telemetry) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def decode(path: Path) -> tuple[PoolKey, RolloutPool]:

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from lm_eval_eglr.decoding.model.attention import row_mask
+from lm_eval_eglr.decoding.model.kv_cache import rows_that_fit
 from lm_eval_eglr.decoding.model.passes import Pass, PassOutput
+from lm_eval_eglr.decoding.model.shards import Shards, whole_model
 from lm_eval_eglr.decoding.numerics import at_least_fp32
 
 SUPPORTED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -36,6 +38,10 @@ class LayerStack:
         model: The causal LM.
         depth: Number N of decoder layers.
         base_layers: Those that every token runs through: all.
+        shards: The processes that hold the model together.
+        bytes_per_token: Keys and values of one position in all layers, bytes by device, as the layers make
+            them; known once the self-check has run them. The configuration does not tell: a process may hold
+            a share of the heads.
     """
 
     _names = (f"eglr_rows_{number}" for number in itertools.count())
@@ -52,6 +58,9 @@ class LayerStack:
         self.decoder: PreTrainedModel = model.get_decoder()
         self.layers = _decoder_layers(self.decoder, model)
         self.depth = self.base_layers = len(self.layers)
+        self.shards = Shards.of(model)
+        self._whole = whole_model(model)
+        self.bytes_per_token: dict[torch.device, int] = {}
         self.norm, self._output_class = self._find_norm()
         self._pass: Pass | None = None
         self._attention = self._register_attention()
@@ -251,9 +260,13 @@ class LayerStack:
             )
         return after[0][0], type(output)
 
-    def cached_layers(self, level: int) -> int:
-        """Layers whose keys and values a position keeps, whatever its level of depth."""
-        return self.depth
+    def rows_that_fit(self, length: int, deepest: int = 0) -> int:
+        """Rows of ``length`` positions that fit into the memory of all devices and processes, 1 to 256.
+
+        Spans store no keys of their own, so that the deepest one does not matter.
+        """
+        vocabulary = self.model.config.get_text_config().vocab_size
+        return self.shards.smallest(rows_that_fit(self.bytes_per_token, length, vocabulary), self.device)
 
     def layer_parameters(self) -> float:
         """Mean number of parameters of a layer that work on a token; of a mixture, the routed share."""
@@ -261,13 +274,14 @@ class LayerStack:
         experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
         share = config.num_experts_per_tok / experts if experts else 1.0
         total = 0.0
-        for name, parameter in self.layers.named_parameters():
+        layers = _decoder_layers(self._whole.get_decoder(), self._whole)
+        for name, parameter in layers.named_parameters():
             total += parameter.numel() * (share if ".experts." in name else 1.0)
         return total / self.depth
 
     def head_parameters(self) -> int:
         """Number of parameters of the unembedding."""
-        count: int = self.model.get_output_embeddings().weight.numel()
+        count: int = self._whole.get_output_embeddings().weight.numel()
         return count
 
 
