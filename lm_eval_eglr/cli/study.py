@@ -125,7 +125,7 @@ def _write(plan: Any, stores: dict[str, Path], power: list[str], picture: str) -
     from lm_eval_eglr.reports.tables import print_rich
     from lm_eval_eglr.study.matched import match_stores
     from lm_eval_eglr.study.page import write_study
-    from lm_eval_eglr.study.tables import TABLES
+    from lm_eval_eglr.study.tables import TABLES, titles
     from lm_eval_eglr.study.verdict import verdict
 
     studies = match_stores([open_store(folder) for folder in stores.values()])
@@ -136,7 +136,15 @@ def _write(plan: Any, stores: dict[str, Path], power: list[str], picture: str) -
     print("\n".join(said))
     command = shlex.join(["eglr", *sys.argv[1:]])
     title = f"{plan.model} on {', '.join(plan.tasks)}"
-    for path in write_study(plan.out, title=title, command=command, power=power, verdict=said, tables=tables):
+    for path in write_study(
+        plan.out,
+        title=title,
+        command=command,
+        power=power,
+        verdict=said,
+        tables=tables,
+        titles=titles(studies),
+    ):
         log(f"wrote {path}")
     try:
         report(

@@ -9,6 +9,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from lm_eval_eglr.decoding import PoolDecoder
@@ -69,7 +70,9 @@ def weights_digest(model: PreTrainedModel) -> str:
         hasher.update(f"{name} {tuple(weights.shape)}".encode())
         if weights.is_meta:  # offloaded: its values are not here
             continue
-        flat = weights.detach().flatten()
+        # A process may hold a share of it.
+        whole = weights.full_tensor() if isinstance(weights, DTensor) else weights
+        flat = whole.detach().flatten()
         some = flat[:: max(1, len(flat) // SAMPLED_WEIGHTS)][:SAMPLED_WEIGHTS]
         hasher.update(some.float().cpu().numpy().tobytes())
     return hasher.hexdigest()

@@ -91,7 +91,12 @@ def check_evaluation(given: Mapping[str, Any]) -> None:
         refuse_idle_processes(lm.world_size, theirs, given.get("limit"), given.get("samples"))
     if repeats_differ and lm is not loaded_lm and (ours or any(map(asks_for_pools, tasks))):
         refuse_response_cache(lm.cache_db)
-    if lm.rank != 0:
+    if lm is not loaded_lm and getattr(loaded_lm, "holds_a_share", False):
+        raise ValueError(
+            f"use_cache={lm.cache_db!r}: processes that hold a model together may find different "
+            "responses in their caches; rollouts=DIR in --model_args keeps what a stopped run has decoded"
+        )
+    if not getattr(loaded_lm, "speaks", lm.rank == 0):
         return
     if not repeats_differ:
         for task in ours:

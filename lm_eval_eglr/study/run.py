@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lm_eval_eglr.decoding.strategies.grid import Cell, parse_temperatures
+from eglr_selectors import Cell
+
+from lm_eval_eglr.decoding.strategies.grid import parse_temperatures
 from lm_eval_eglr.paths import tasks_folder
 from lm_eval_eglr.store import Manifest
 
@@ -113,12 +115,7 @@ def decode_study(plan: StudyPlan, log: Callable[[str], None] = print) -> dict[st
 
 def cells_of(folder: Path) -> list[Cell]:
     """Returns the cells that a store's manifest names."""
-    found = []
-    for text in Manifest.read(folder).fingerprint["cells"]:
-        span, _, rest = text.removeprefix("L").partition("/T")
-        temperature, _, sample = rest.partition("#")
-        found.append(Cell(int(span), float(temperature), int(sample)))
-    return found
+    return [Cell.parse(text) for text in Manifest.read(folder).fingerprint["cells"]]
 
 
 def plain_temperatures(cells: Sequence[Cell]) -> str:

@@ -15,7 +15,8 @@ from accelerate.utils import gather_object
 from eglr_selectors.pool import Cell, Rollout
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_eglr.decoding.pool_decoder import DEFAULT_ROWS, PoolDecoder, Prompt, read_options
+from lm_eval_eglr.decoding.pool_decoder import DEFAULT_ROWS, PoolDecoder, Prompt
+from lm_eval_eglr.decoding.strategies import read_options
 from lm_eval_eglr.decoding.strategies.grid import Items, grid_cells, parse_spans, parse_temperatures
 
 UNUSED_SETTINGS = {
