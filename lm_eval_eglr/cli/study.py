@@ -15,7 +15,7 @@ import typer
 from lm_eval_eglr.cli.output import log, progress
 from lm_eval_eglr.cli.report import report
 from lm_eval_eglr.cli.sources import open_store
-from lm_eval_eglr.paths import DEMO, resolve
+from lm_eval_eglr.paths import SHIPPED, resolve
 
 POWER = "power.json"
 
@@ -71,7 +71,7 @@ def study(
     """
     if picture not in ("svg", "png", "none"):
         raise ValueError(f"picture={picture!r}: expected one of svg, png, none")
-    if model == DEMO:
+    if model in SHIPPED:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all that it needs is on this machine
     from lm_eval_eglr.study.run import StudyPlan, decode_study, first_process, problem_counts
     from lm_eval_eglr.study.verdict import power_statement

@@ -35,6 +35,7 @@ from lm_eval_eglr.decoding.strategies.rounds import Gather, PromptJob, Rounds
 from lm_eval_eglr.decoding.teacher_forcing import layered
 from lm_eval_eglr.paths import resolve
 from lm_eval_eglr.progress import decoding_bar
+from lm_eval_eglr.recurrent import demo_student  # noqa: F401  so that transformers knows demo-recurrent
 from lm_eval_eglr.recurrent.decodable import recurrent
 
 DEFAULT_ROWS = 64
@@ -127,8 +128,8 @@ class PoolDecoder:
         """Loads a model and its tokenizer with transformers, then as the constructor.
 
         Args:
-            name: Hub name or folder; ``demo`` is the small model that ships with the package, a
-                demonstration and a test fixture.
+            name: Hub name or folder; ``demo`` and ``demo-recurrent`` are the small models that ship with the
+                package, demonstrations and test fixtures.
             model_kwargs: For ``AutoModelForCausalLM.from_pretrained``, such as ``dtype``, ``device_map``,
                 ``revision`` or ``gguf_file``; the last two also go to the tokenizer.
             **options: As of the constructor.
