@@ -31,6 +31,7 @@ from lm_eval_eglr.decoding.model.kv_cache import (
 )
 from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.model.runner import Batch, MakeRunner, RunBatch, recursions_run_alone
+from lm_eval_eglr.decoding.model.shards import Shards
 from lm_eval_eglr.decoding.prefill import Prefixes, ReadRows, prefill
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 from lm_eval_eglr.decoding.request import CostModel, Job, Request, StepResult
@@ -52,12 +53,18 @@ class Stack(Protocol):
         model: The model.
         depth: Layers that a token runs through in the model as it is.
         base_layers: Those that every token runs through once, whatever its level of depth.
+        shards: The processes that hold the model together.
+        bytes_per_token: Keys and values of one position, bytes by the device that they lie on.
         device: Where token ids go.
     """
 
     model: PreTrainedModel
     depth: int
     base_layers: int
+    shards: Shards
+
+    @property
+    def bytes_per_token(self) -> dict[torch.device, int]: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -67,6 +74,8 @@ class Stack(Protocol):
     def head_parameters(self) -> int: ...
 
     def installed(self) -> AbstractContextManager[None]: ...
+
+    def rows_that_fit(self, length: int, deepest: int) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

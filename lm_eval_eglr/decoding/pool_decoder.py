@@ -131,13 +131,15 @@ class PoolDecoder:
             name: Hub name or folder; ``demo`` and ``demo-recurrent`` are the small models that ship with the
                 package, demonstrations and test fixtures.
             model_kwargs: For ``AutoModelForCausalLM.from_pretrained``, such as ``dtype``, ``device_map``,
-                ``revision`` or ``gguf_file``; the last two also go to the tokenizer.
+                ``revision``, ``gguf_file`` or ``trust_remote_code``; the last three also go to the
+                tokenizer.
             **options: As of the constructor.
         """
         checked = {key: value for key, value in options.items() if key not in CONSTRUCTOR_OPTIONS}
         read_options(options.get("strategy", "grid"), checked)
         kwargs = dict(model_kwargs or {})
-        shared = {key: kwargs[key] for key in ("revision", "gguf_file", "subfolder") if key in kwargs}
+        for_both = ("revision", "gguf_file", "subfolder", "trust_remote_code")
+        shared = {key: kwargs[key] for key in for_both if key in kwargs}
         source = resolve(name)
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
         model = AutoModelForCausalLM.from_pretrained(source, **kwargs).eval()

@@ -18,6 +18,7 @@ from lm_eval_eglr.decoding.strategies.grid import Grid
 from lm_eval_eglr.store import Manifest
 
 SAMPLED_WEIGHTS = 64
+GRID_OPTIONS = ("spans", "recurrences", "temperatures")
 PACKAGES = ("lm-eval-eglr", "lm_eval", "torch", "transformers")
 
 
@@ -44,7 +45,8 @@ def manifest_of(decoder: PoolDecoder, model: PreTrainedModel, name: str, revisio
         "cells": cells,
         **strategy,
         **dataclasses.asdict(decoder.engine.recursion),
-        "kv": "keep",  # stores of before had a choice, and are continued
+        # Stores of spans once had a choice of ``kv``, and are continued.
+        **({"axis": "R"} if decoder.engine.axis.letter == "R" else {"kv": "keep"}),
         **dataclasses.asdict(decoder.sampling),
     }
     return Manifest(fingerprint, {"python": platform.python_version(), **_versions()})
@@ -53,7 +55,7 @@ def manifest_of(decoder: PoolDecoder, model: PreTrainedModel, name: str, revisio
 def _options(decoder: PoolDecoder) -> dict[str, object]:
     """The strategy's options but for those that the cells say; ``budget=labels`` is recorded explicitly."""
     options = dataclasses.asdict(decoder.strategy)  # type: ignore[call-overload]  # every strategy is one
-    shown = {name: value for name, value in options.items() if name not in ("spans", "temperatures")}
+    shown = {name: value for name, value in options.items() if name not in GRID_OPTIONS}
     if shown.get("budget") == "labels":
         shown["budget"] = "labels (uses reference)"
     # JSON has no infinity.

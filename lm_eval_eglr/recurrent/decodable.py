@@ -78,6 +78,8 @@ def check_recurrent(stack: RecurrentStack) -> float:
             last = np.array([row[-1] for row in rows])
             tokens = Tokens.causal(last, ends, np.arange(2), np.full(2, level))
             found, _ = exact.run(cache, tokens, np.arange(2))
+        exact.measure(cache)
+        stack.outer_bytes, stack.core_bytes = exact.outer_bytes, exact.core_bytes
         own = torch.stack([_own_logprobs(stack, row, level) for row in rows]).to(found)
     except UnsupportedModelError:
         raise

@@ -37,6 +37,10 @@ class LayerNumbers:
         """The number, given out at the first call."""
         return self._numbers.setdefault((part, layer, slot), len(self._numbers))
 
+    def parts(self) -> list[tuple[str, int, int]]:
+        """Part, slot and number of all that were given out."""
+        return [(part, slot, number) for (part, _, slot), number in self._numbers.items()]
+
 
 class FlatPass(Cache):
     """What the model's layers take for their cache during a pass.

@@ -17,8 +17,9 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
 from lm_eval_eglr.decoding.depth import Iterate
-from lm_eval_eglr.decoding.model.kv_cache import KVCache
+from lm_eval_eglr.decoding.model.kv_cache import KVCache, rows_that_fit
 from lm_eval_eglr.decoding.model.layer_stack import evaluating
+from lm_eval_eglr.decoding.model.shards import Shards
 from lm_eval_eglr.decoding.numerics import at_least_fp32
 from lm_eval_eglr.recurrent.config import RecurrentConfig
 from lm_eval_eglr.recurrent.models import RecurrentModel
@@ -83,6 +84,9 @@ class RecurrentStack:
         config: The options.
         depth: Layers that a token runs through with the model's own number of iterations.
         base_layers: Those that it runs through once.
+        shards: This process, which holds the model alone.
+        outer_bytes, core_bytes: Keys and values of one position in prelude and coda, and in one slot of the
+            recurrent block, bytes by device; known once the check has run them.
         rounding: How far a log-probability moves by rounding, nats.
         drafted: Tokens that were drafted so far.
         accepted: Those of them that were drawn.
@@ -96,6 +100,9 @@ class RecurrentStack:
         self.config = config
         self.base_layers = recurrent.outer_layers
         self.depth = self.base_layers + recurrent.core_layers * recurrent.recurrences
+        self.shards = Shards()
+        self.outer_bytes: dict[torch.device, int] = {}
+        self.core_bytes: dict[torch.device, int] = {}
         self.rounding = 0.0
         self.drafted = self.accepted = 0
         self._numbers = LayerNumbers()
@@ -105,6 +112,33 @@ class RecurrentStack:
     def device(self) -> torch.device:
         """Device of the input embeddings, where token ids go."""
         return next(self.model.get_input_embeddings().parameters()).device
+
+    @property
+    def bytes_per_token(self) -> dict[torch.device, int]:
+        """Keys and values of one position with the model's own number of iterations, bytes by device."""
+        return self._bytes(self.recurrent.recurrences)
+
+    def _bytes(self, level: int) -> dict[torch.device, int]:
+        slots = self.config.slots(level)
+        return {
+            device: self.outer_bytes.get(device, 0) + slots * self.core_bytes.get(device, 0)
+            for device in self.outer_bytes.keys() | self.core_bytes.keys()
+        }
+
+    def measure(self, cache: KVCache) -> None:
+        """Reads from a cache that this stack has filled how large a position is."""
+        parts = {number: (part, slot) for part, slot, number in self._numbers.parts()}
+        for number, tensor in (*cache.keys.items(), *cache.values.items()):
+            part, slot = parts[number]
+            if slot == 0:
+                sizes = self.core_bytes if part == CORE else self.outer_bytes
+                size = tensor.shape[1] * tensor.shape[3] * tensor.element_size()
+                sizes[tensor.device] = sizes.get(tensor.device, 0) + size
+
+    def rows_that_fit(self, length: int, deepest: int) -> int:
+        """Rows of ``length`` positions, iterated ``deepest`` times, that fit into memory, 1 to 256."""
+        vocabulary = self.model.config.get_text_config().vocab_size
+        return rows_that_fit(self._bytes(deepest), length, vocabulary)
 
     def layer_parameters(self) -> float:
         """Parameters of a layer."""

@@ -17,7 +17,7 @@ from lm_eval_eglr.study.matched import Matched
 def _shared(axis: DepthAxis) -> dict[Kinship, str]:
     """What two cells may have in common, in words."""
     return {
-        "same span": f"the same {axis.level}, other draws",
+        "same span": f"the same {'span' if axis.symbol == 'L' else 'number of recurrences'}, other draws",
         "same temperature column": f"the same column of temperature, other {axis.levels}",
         "neither": "neither",
         "greedy spans": f"T = 0, other {axis.levels}",

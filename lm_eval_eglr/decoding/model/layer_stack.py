@@ -260,8 +260,11 @@ class LayerStack:
             )
         return after[0][0], type(output)
 
-    def rows_that_fit(self, length: int) -> int:
-        """Rows of ``length`` positions that fit into the memory of all devices and processes, 1 to 256."""
+    def rows_that_fit(self, length: int, deepest: int = 0) -> int:
+        """Rows of ``length`` positions that fit into the memory of all devices and processes, 1 to 256.
+
+        Spans store no keys of their own, so that the deepest one does not matter.
+        """
         vocabulary = self.model.config.get_text_config().vocab_size
         return self.shards.smallest(rows_that_fit(self.bytes_per_token, length, vocabulary), self.device)
 
