@@ -19,7 +19,7 @@ from lm_eval_eglr.recurrent.demo_student import RecurrentStudentConfig, Recurren
 
 OWN = 4  # recurrences of the tiny student's own
 ORIGINAL = "EGLR_HUGINN_CODE"
-"""Names a folder with raven_modeling_minimal.py and raven_config_minimal.py of seal-rg/recurrent-pretraining."""
+"""Names a folder with raven_modeling_minimal.py and raven_config_minimal.py of Huginn's repository."""
 
 
 def tiny_student(seed: int = 0, **changes: Any) -> RecurrentStudentForCausalLM:
