@@ -1,4 +1,4 @@
-"""Where the package keeps its task definitions and its demo model, and the model name ``demo``."""
+"""Where the package keeps its task definitions and its demo models, and the names of these."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).resolve().parent / "demo_model"
+DEMO_RECURRENT = "demo-recurrent"
+SHIPPED = {DEMO: DEMO_FOLDER, DEMO_RECURRENT: DEMO_FOLDER.with_name("demo_recurrent")}
+"""The models that ship with the package, by name."""
 
 logger = logging.getLogger(__name__)
 
@@ -22,15 +25,16 @@ def tasks_folder() -> Path:
 
 
 def resolve(name: Any) -> Any:
-    """Returns what transformers loads for a name: the shipped folder for ``demo``, else the name itself.
+    """Returns what transformers loads for a name: the folder of a model that ships, else the name itself.
 
-    ``demo`` always means the shipped model, a demonstration and a test fixture. A folder of that name in the
-    working directory is ``./demo``; that it is passed over is warned of.
+    These names always mean the shipped models, which are demonstrations and test fixtures. A folder of that
+    name in the working directory is ``./demo``; that it is passed over is warned of.
     """
-    if name != DEMO:
+    folder = SHIPPED.get(name) if isinstance(name, str) else None
+    if folder is None:
         return name
-    if Path(DEMO).is_dir():
+    if Path(name).is_dir():
         logger.warning(
-            "%s is the model that ships with lm-eval-eglr; the folder of that name here is ./%s", DEMO, DEMO
+            "%s is the model that ships with lm-eval-eglr; the folder of that name here is ./%s", name, name
         )
-    return str(DEMO_FOLDER)
+    return str(folder)

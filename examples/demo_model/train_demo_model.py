@@ -13,13 +13,21 @@ import csv
 import itertools
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from muon import Muon
 from torch.nn.functional import cross_entropy
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from word_problems import WordProblem, held_out, problems
 from word_tokenizer import ASSISTANT, CONTEXT, END, PROMPT, USER, build_tokenizer
 
@@ -30,7 +38,24 @@ PLAIN = 1 / 16
 IGNORED = -100
 LONGEST = 128
 """Most tokens of a rollout; the longest worked solution has 85."""
-COLUMNS = ("step", "examples", "tokens", "cpu_seconds", "training_loss", "validation_accuracy")
+COLUMNS = ("step", "examples", "tokens", "cpu_seconds", "training_loss")
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """A model to train, and how it is run.
+
+    Attributes:
+        model: With random weights.
+        logits: Runs it in training: token ids ``[size, length]`` to logits ``[size, length, vocabulary]``.
+        columns: Columns of ``loss.csv`` with accuracies, each with what ``generate`` is given for it.
+        judged: The column that says when to stop.
+    """
+
+    model: PreTrainedModel
+    logits: Callable[[torch.Tensor], torch.Tensor]
+    columns: dict[str, dict[str, Any]]
+    judged: str = "validation_accuracy"
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -82,10 +107,11 @@ def batches(
             yield torch.tensor(ids), torch.tensor(labels)
 
 
-def optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Optimizer]:
+def optimizers(model: PreTrainedModel, rate: float) -> list[torch.optim.Optimizer]:
     """Returns Muon for the matrices of the layers and AdamW for embeddings and norms."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    embedding = model.get_input_embeddings().weight
+    matrices = [p for p in model.parameters() if p.ndim == 2 and p is not embedding]
+    others = [p for p in model.parameters() if p.ndim != 2 or p is embedding]
     return [
         Muon(matrices, lr=rate),
         torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0),
@@ -93,34 +119,49 @@ def optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Optimiz
 
 
 @torch.no_grad()
-def accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, chosen: list[WordProblem]) -> float:
-    """Returns the share of problems whose greedy solution ends in the right box."""
+def accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, chosen: list[WordProblem], **generation: Any
+) -> float:
+    """Returns the share of problems whose greedy solution ends in the right box.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        chosen: The problems.
+        generation: More arguments of ``generate``.
+    """
     model.eval()
     inputs = tokenizer(
         [chat(each) for each in chosen], padding=True, padding_side="left", return_tensors="pt"
     )
     inputs.pop("token_type_ids", None)
-    found = model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)
+    found = model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False, **generation)
     texts = tokenizer.batch_decode(found[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
     right = [text.endswith(f"\\boxed{{{each.answer}}}.") for text, each in zip(texts, chosen, strict=True)]
     return sum(right) / len(right)
 
 
-def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Writes a checkpoint as transformers and lm_eval load it: weights in bf16, for computing in fp32."""
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
     # Half the size costs nothing; half the precision is many times slower where a processor has no bf16.
-    config = LlamaConfig.from_pretrained(folder)
+    config = type(model.config).from_pretrained(folder)
     config.dtype = torch.float32
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def train(options: argparse.Namespace) -> None:
-    """Trains until the averaged weights solve the wanted share of the validation problems."""
+def train(options: argparse.Namespace, make: Callable[[PreTrainedTokenizerFast], Student]) -> None:
+    """Trains until the averaged weights solve the wanted share of the validation problems.
+
+    Args:
+        options: What :func:`parser` reads.
+        make: Makes the student from its tokenizer.
+    """
     torch.manual_seed(options.seed)
     tokenizer = build_tokenizer()
-    model = new_model(tokenizer)
+    student = make(tokenizer)
+    model = student.model
     averaged = copy.deepcopy(model)
     print(f"{model.num_parameters()} parameters, {len(tokenizer)} tokens", flush=True)
     steppers = optimizers(model, options.rate)
@@ -129,7 +170,7 @@ def train(options: argparse.Namespace) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     with open(options.output / "loss.csv", "w", newline="", encoding="utf-8") as file:
         log = csv.writer(file)
-        log.writerow(COLUMNS)
+        log.writerow((*COLUMNS, *student.columns))
         losses, tokens = [], 0
         for step in range(1, options.steps + 1):
             for stepper in steppers:
@@ -137,7 +178,7 @@ def train(options: argparse.Namespace) -> None:
                     group["lr"] = options.rate * min(1, step / options.warm_up)
             ids, labels = next(stream)
             model.train()
-            logits = model(input_ids=ids, use_cache=False).logits
+            logits = student.logits(ids)
             loss = cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -151,20 +192,32 @@ def train(options: argparse.Namespace) -> None:
             losses.append(loss.item())
             tokens += ids.numel()
             if step % options.every == 0:
-                share = accuracy(averaged, tokenizer, validation)
+                shares = {
+                    name: accuracy(averaged, tokenizer, validation, **generation)
+                    for name, generation in student.columns.items()
+                }
                 row = (step, step * options.batch, tokens, round(time.process_time()))
-                log.writerow((*row, f"{sum(losses) / len(losses):.4f}", f"{share:.4f}"))
+                mean_loss = f"{sum(losses) / len(losses):.4f}"
+                log.writerow((*row, mean_loss, *(f"{share:.4f}" for share in shares.values())))
                 file.flush()
-                print(*row, f"loss {sum(losses) / len(losses):.4f}, validation {share:.1%}", flush=True)
+                print(*row, f"loss {mean_loss}", *(f"{share:.1%}" for share in shares.values()), flush=True)
                 losses = []
                 save(averaged, tokenizer, options.output / f"step-{step}")
-                if share >= options.until:
+                if shares[student.judged] >= options.until:
                     break
 
 
-def parse() -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def llama(tokenizer: PreTrainedTokenizerFast) -> Student:
+    """Returns the demo model, not yet trained."""
+    model = new_model(tokenizer)
+    return Student(
+        model, lambda ids: model(input_ids=ids, use_cache=False).logits, {"validation_accuracy": {}}
+    )
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Returns the command line of a training script."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--output", type=Path, required=True, help="folder of checkpoints and of loss.csv")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=24, help="examples per step")
@@ -175,8 +228,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--validation", type=int, default=400, help="validation problems")
     parser.add_argument("--until", type=float, default=0.55, help="validation accuracy at which it stops")
     parser.add_argument("--steps", type=int, default=3000, help="most steps")
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":
-    train(parse())
+    train(parser(__doc__.splitlines()[0]).parse_args(), llama)

@@ -16,9 +16,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import postprocess_generated_text
 
 from lm_eval_eglr.calibration import measured_gate_rate
-from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.pool_decoder import read_options
+from lm_eval_eglr.decoding import PoolDecoder, RecursionConfig
 from lm_eval_eglr.decoding.request import Request
+from lm_eval_eglr.decoding.strategies import read_options
 from lm_eval_eglr.decoding.strategies.grid import Items
 from lm_eval_eglr.decoding.strategies.rounds import PromptJob
 from lm_eval_eglr.harness.fingerprint import manifest_of
@@ -37,7 +37,7 @@ from lm_eval_eglr.harness.model_arguments import (
     refuse_unknown,
     require_extras,
 )
-from lm_eval_eglr.harness.planning import GREEDY, Planner
+from lm_eval_eglr.harness.planning import Planner
 from lm_eval_eglr.harness.processes import budget_group_digests, duplicate_requests, gather, with_all_metrics
 from lm_eval_eglr.harness.recording import Recording, recording
 from lm_eval_eglr.harness.tensor_parallel import TensorParallel, check_heads, processes_per_model
@@ -52,11 +52,11 @@ OPEN_GATE = 0.5  # share of gated tokens from which on the threshold is said not
 
 
 class EGLRLM(HFLM):
-    """HFLM whose ``generate_until`` decodes pools with entropy-gated latent recursion.
+    """HFLM whose ``generate_until`` decodes pools, with entropy-gated latent recursion or over recurrences.
 
     Every HFLM argument keeps its meaning and loglikelihood tasks run as with ``--model hf``. A task of
-    this project gets the whole pool of each problem, by default its L × T grid; any other task gets one
-    text, by default that of plain greedy decoding, which is what ``--model hf`` gives.
+    this project gets the whole pool of each problem, by default its depth × temperature grid; any other task
+    gets one text, by default that of plain greedy decoding, which is what ``--model hf`` gives.
     """
 
     DECODES_POOLS = True
@@ -78,12 +78,13 @@ class EGLRLM(HFLM):
         """Checks the options, then loads the model, then checks what depends on it.
 
         Args:
-            pretrained: Model name, folder, or a loaded model; ``demo`` is the model that ships with the
-                package, a demonstration and a test fixture.
+            pretrained: Model name, folder, or a loaded model; ``demo`` and ``demo-recurrent`` are models that
+                ship with the package, demonstrations and test fixtures.
             strategy: Which rollouts a problem gets: ``grid``, ``sample``, ``eager`` or ``adaptive_grid``;
                 each has options of its own, see docs/strategies.md.
             spans: Spans L, layers: ``0:2:4``, a list, or shares of the depth such as ``0:25%``. Below 16
-                layers the default is ``0:12.5%:25%:50%``.
+                layers the default is ``0:12.5%:25%:50%``. A recurrent-depth model takes ``recurrences``
+                instead, ``4:8:16:32``, by default its own number of them.
             temperatures: Temperatures: ``0:0.7``, a list, or repetitions such as ``0.7x3``, three samples.
             rollouts: Folder of the store that gets every rollout, and from which a stopped run continues.
             trace: Whether the store also gets entropy, log-probability and iterations of every token.
@@ -94,8 +95,8 @@ class EGLRLM(HFLM):
                 time, so that a resumed run equals an uninterrupted one byte for byte.
             tp_size: Processes that hold one model together, by transformers' tensor parallelism; with
                 ``tp_plan=auto`` alone it is all of them. More share the documents.
-            **kwargs: The strategy's other options, fields of RecursionConfig and SamplingConfig, and
-                everything that HFLM takes.
+            **kwargs: The strategy's other options, fields of RecursionConfig (or RecurrentConfig) and
+                SamplingConfig, and everything that HFLM takes.
 
         Raises:
             ValueError: For an unknown option or a bad value.
@@ -206,7 +207,8 @@ class EGLRLM(HFLM):
                     [requests[number] for number in missing], disable_tqdm or not self.speaks
                 )
                 for number, text in zip(missing, texts, strict=True):
-                    pools[number] = RolloutPool((Rollout(text, GREEDY),), requests[number].args[0])
+                    rollout = Rollout(text, planner.single_cell())
+                    pools[number] = RolloutPool((rollout,), requests[number].args[0])
                     record.keep(number, pools[number])
             assignments = {
                 number: planner.assignment(requests[number], plan, keys[number])
@@ -337,13 +339,13 @@ class EGLRLM(HFLM):
 
     def _warn_of_open_gate(self, pools: Iterable[RolloutPool | None]) -> None:
         """Says if most tokens were recursed: then the threshold, which is in nats, does not fit the model."""
-        rate = measured_gate_rate(pools)
-        if rate > OPEN_GATE and self.speaks:
+        rate, recursion = measured_gate_rate(pools), self._decoder.engine.recursion
+        if rate > OPEN_GATE and self.speaks and isinstance(recursion, RecursionConfig):
             logger.warning(
                 "the gate was open at %.0f%% of the tokens (entropy_threshold=%g), which is costly and may "
                 "do harm; eglr calibrate --model NAME --gate-rate 0.2 finds a value for this model",
                 100 * rate,
-                self._decoder.engine.recursion.entropy_threshold,
+                recursion.entropy_threshold,
             )
 
     def _text(self, plan: Request, pool: RolloutPool) -> str:

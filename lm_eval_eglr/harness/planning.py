@@ -25,8 +25,6 @@ from lm_eval_eglr.harness.model_arguments import DRAW_OPTIONS, GENERATION_OPTION
 
 logger = logging.getLogger(__name__)
 
-GREEDY = Cell(span=0, temperature=0.0, sample=0)
-
 
 class Planner:
     """Plans the requests of one call of ``generate_until``.
@@ -60,6 +58,11 @@ class Planner:
         """Whether a request gets a pool rather than one text."""
         return isinstance(request, PoolRequest) or self._always_pools
 
+    def single_cell(self, temperature: float = 0.0) -> Cell:
+        """The cell of a single text: the model as it is, with a recurrent one's own number of recurrences."""
+        axis = self._decoder.engine.axis
+        return Cell(axis.own, temperature, axis=axis.letter)
+
     def is_left_to_hflm(self, request: Instance) -> bool:
         """Whether a request needs one text under settings that only transformers' own generate knows."""
         if self.wants_pool(request):
@@ -88,7 +91,7 @@ class Planner:
                     )
         else:
             default = 1.0 if options["do_sample"] else 0.0  # as transformers has it
-            cells = (dataclasses.replace(GREEDY, temperature=float(options.get("temperature", default))),)
+            cells = (self.single_cell(float(options.get("temperature", default))),)
         drawing = {key: options[key] for key in DRAW_OPTIONS if key in options}
         tokens = model.tok_encode(context)
         if not tokens and model.prefix_token_id is not None:
@@ -154,7 +157,8 @@ class Planner:
             return max(cells, int(min(most, int(size))))
         plans = [each.request for each in assignments]
         longest = max((len(plan.tokens) + plan.max_new_tokens for plan in plans), default=1)
-        rows = max(cells, int(min(most, self._decoder.stack.rows_that_fit(longest))))
+        deepest = max((cell.depth for plan in plans for cell in plan.cells), default=0)
+        rows = max(cells, int(min(most, self._decoder.stack.rows_that_fit(longest, deepest))))
         if default:
             logger.info(
                 "batch_size=1: decoding up to %d rows at once, pools side by side; max_rows=pool decodes one "

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from eglr_selectors.cell import Cell
+from eglr_selectors.depth_axis import DepthAxis
 from eglr_selectors.grading import (
     Answer,
     Rules,
@@ -16,7 +18,6 @@ from eglr_selectors.grading import (
 from eglr_selectors.metrics import correctness, pool_metrics
 from eglr_selectors.parsed import ParsedPool, parse_documents, parse_pool, parse_pools
 from eglr_selectors.pool import (
-    Cell,
     FinishReason,
     PoolCost,
     Rollout,
@@ -40,6 +41,7 @@ from eglr_selectors.voting import choose, undefined, vote
 __all__ = [
     "Answer",
     "Cell",
+    "DepthAxis",
     "FinishReason",
     "ParsedPool",
     "PoolCost",

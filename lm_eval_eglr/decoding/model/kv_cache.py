@@ -16,6 +16,7 @@ from torch import Tensor
 
 MOST_ROWS = 256  # beyond it throughput hardly grows and a step's logits do
 FREE_SHARE = 0.6  # what is left is for activations and for everyone else
+PLENTY = 0.25  # share of the free memory that is reserved ahead of need
 # What torch's allocator on a CPU says; it raises no type of its own.
 CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 FEW_ROWS = 4  # rows that are copied one by one on a GPU
@@ -31,6 +32,8 @@ class KVCache:
 
     Attributes:
         max_rows: Most rows that it grows to by itself.
+        expected: Positions that rows may come to need. Room for them is made at once where memory is plenty,
+            so that keys and values are not copied, nor graphs captured, again and again.
         growth: How often the stores have been made anew; tensors from before are not the cache's any more.
         keys: By layer; with one row more than the capacity, see :attr:`scratch_slot`.
         values: Likewise.
@@ -38,9 +41,16 @@ class KVCache:
         length: Positions that there is room for.
     """
 
-    def __init__(self, max_rows: int) -> None:
-        """Makes an empty cache that will not have more than ``max_rows`` rows."""
+    def __init__(self, max_rows: int, sizes: Mapping[torch.device, int] | None = None) -> None:
+        """Makes an empty cache that will not have more than ``max_rows`` rows.
+
+        Args:
+            max_rows: Most rows that it grows to by itself.
+            sizes: Bytes of one position by device; without them nothing is reserved ahead of need.
+        """
         self.max_rows = max_rows
+        self.expected = 0
+        self._sizes = dict(sizes or {})
         self.growth = 0
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
@@ -65,6 +75,8 @@ class KVCache:
         grown_length = self.length
         if length > self.length:
             grown_length = max(length, min(2 * self.length, self.length + 1024))
+            if self.expected > grown_length and self._is_plenty(grown_rows, self.expected):
+                grown_length = self.expected
         self.growth += 1
         self.rows, self.length = grown_rows, grown_length
         for store in (self.keys, self.values):
@@ -72,6 +84,11 @@ class KVCache:
                 new = _zeros(old, self._shape(old))
                 new[:before, :, : old.shape[2]] = old[:before]
                 store[layer] = new
+
+    def _is_plenty(self, rows: int, length: int) -> bool:
+        """Whether so much takes a small part of the free memory of where it lies."""
+        sizes = {device: size * (rows + 1) * length for device, size in self._sizes.items()}
+        return bool(sizes) and all(size <= PLENTY * free_memory(device) for device, size in sizes.items())
 
     @property
     def bytes_per_token(self) -> dict[torch.device, int]:
@@ -148,12 +165,17 @@ def rows_that_fit(bytes_per_token: Mapping[torch.device, int], length: int, voca
     """
     rows = MOST_ROWS
     for device, size in bytes_per_token.items():
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-        else:
-            free = psutil.virtual_memory().available
-        rows = min(rows, int(FREE_SHARE * free / (length * size + 4 * 4 * vocabulary)))
+        row = length * size + 4 * 4 * vocabulary
+        rows = min(rows, int(FREE_SHARE * free_memory(device) / row))
     return max(1, rows)
+
+
+def free_memory(device: torch.device) -> int:
+    """Free memory of a device, bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free: int = psutil.virtual_memory().available
+    return free
 
 
 class OutOfMemory(RuntimeError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class LayerStack:
     Attributes:
         model: The causal LM.
         depth: Number N of decoder layers.
+        base_layers: Those that every token runs through: all.
         shards: The processes that hold the model together.
         bytes_per_token: Keys and values of one position in all layers, bytes by device, as the layers make
             them; known once the self-check has run them. The configuration does not tell: a process may hold
@@ -56,7 +57,7 @@ class LayerStack:
         self.model = model
         self.decoder: PreTrainedModel = model.get_decoder()
         self.layers = _decoder_layers(self.decoder, model)
-        self.depth = len(self.layers)
+        self.depth = self.base_layers = len(self.layers)
         self.shards = Shards.of(model)
         self._whole = whole_model(model)
         self.bytes_per_token: dict[torch.device, int] = {}
@@ -141,17 +142,9 @@ class LayerStack:
             for config, name in zip(self._configs, attentions, strict=True):
                 config._attn_implementation = name
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Switches the model to evaluation for the block, and what was in training back."""
-        training = [module for module in self.model.modules() if module.training]
-        try:
-            for module in training:
-                module.training = False
-            yield
-        finally:
-            for module in training:
-                module.training = True
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Switches the model to evaluation for a block, and what was in training back."""
+        return evaluating(self.model)
 
     def forward(self, running: Pass, tokens: Tensor, positions: Tensor) -> Tensor:
         """Runs a pass: some rows through all layers, the last ones perhaps through their top layers only.
@@ -267,8 +260,11 @@ class LayerStack:
             )
         return after[0][0], type(output)
 
-    def rows_that_fit(self, length: int) -> int:
-        """Rows of ``length`` positions that fit into the memory of all devices and processes, 1 to 256."""
+    def rows_that_fit(self, length: int, deepest: int = 0) -> int:
+        """Rows of ``length`` positions that fit into the memory of all devices and processes, 1 to 256.
+
+        Spans store no keys of their own, so that the deepest one does not matter.
+        """
         vocabulary = self.model.config.get_text_config().vocab_size
         return self.shards.smallest(rows_that_fit(self.bytes_per_token, length, vocabulary), self.device)
 
@@ -287,6 +283,19 @@ class LayerStack:
         """Number of parameters of the unembedding."""
         count: int = self._whole.get_output_embeddings().weight.numel()
         return count
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switches a model to evaluation for the block, and what was in training back."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def refuse_unsupported(model: PreTrainedModel) -> None:
