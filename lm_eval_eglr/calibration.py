@@ -55,11 +55,11 @@ class Calibration:
 
 
 def measured_gate_rate(pools: Iterable[RolloutPool | None]) -> float:
-    """The share of gated tokens among those of spans above 0; 0 if there are none."""
+    """The share of gated tokens among those of spans above 0; 0 if there are none, as of recurrences."""
     gated = tokens = 0
     for pool in pools:
         for rollout in pool or ():
-            if rollout.telemetry is not None and rollout.cell.span:
+            if rollout.telemetry is not None and rollout.cell.axis == "L" and rollout.cell.span:
                 gated += rollout.telemetry.gated_tokens
                 tokens += len(rollout.tokens)
     return gated / tokens if tokens else 0.0

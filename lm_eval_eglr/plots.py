@@ -23,7 +23,7 @@ Pools = Store | Sequence[ParsedPool]
 
 
 def grid(pools: Pools, task: str | None = None) -> go.Figure:
-    """Draws the accuracy of every span and temperature, with 95 % intervals.
+    """Draws the accuracy of every depth and temperature, with 95 % intervals.
 
     Args:
         pools: A store, or parsed pools with their references.
@@ -46,7 +46,8 @@ def curves(pools: Pools, task: str | None = None, plain: Store | None = None) ->
     Args:
         pools: A store, or parsed pools with their references.
         task: Which task of a store.
-        plain: A store of span 0 alone that is drawn beside it; by default the pools' own rollouts of span 0.
+        plain: A store of temperature alone that is drawn beside it; by default the pools' own rollouts of
+            span 0, or of the deepest recurrences.
 
     Raises:
         ValueError: If ``plain`` has none of the problems, or is of another model.
@@ -59,7 +60,11 @@ def curves(pools: Pools, task: str | None = None, plain: Store | None = None) ->
     there = [(plain, plain.documents(name))] if name in plain.tasks else []
     run = temperature_run(pools, documents, there)
     if run is None:
-        raise ValueError(f"plain: {plain.folder} has no rollouts of span 0 for these problems and this model")
+        found = [document.parsed for document in documents]
+        baseline = figures.depth_axis(found).name(figures.baseline_depth(figures.cells_of(found)))
+        raise ValueError(
+            f"plain: {plain.folder} has no rollouts of {baseline} alone for these problems and this model"
+        )
     parsed = [documents[place].parsed for place in run.places]
     return styled(figures.curves_over_k(parsed, run))
 
@@ -81,8 +86,8 @@ def cost(pools: Pools, task: str | None = None, selectors: Iterable[str] | None 
 
 
 def recursion(pools: Pools, task: str | None = None) -> go.Figure:
-    """Draws how many tokens were recursed, and how often, by span; arguments as in :func:`grid`."""
-    return styled(figures.recursion_by_span(_parsed(pools, task)))
+    """Draws how many tokens were iterated on, and how often, by depth; arguments as in :func:`grid`."""
+    return styled(figures.recursion_by_depth(_parsed(pools, task)))
 
 
 def entropy(pools: Pools, task: str | None = None) -> go.Figure:

@@ -28,15 +28,15 @@ def axes(
     ] = None,
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "rich",
 ) -> None:
-    """Say what each axis of a grid is worth: tables and a verdict of grids beside runs of span 0 alone.
+    """Say what each axis of a grid is worth: tables and a verdict of grids beside runs of temperature alone.
 
-    Each grid is compared with the first run of span 0 that has its problems, prompts and model. Exits with 0,
-    with 1 when a store is damaged, with 2 when an option is wrong.
+    Each grid is compared with the first run of span 0, or of its deepest recurrences, that has its problems,
+    prompts and model. Exits with 0, with 1 when a store is damaged, with 2 when an option is wrong.
     """
     if form not in FORMATS:
         raise ValueError(f"format={form!r}: expected one of {', '.join(FORMATS)}")
     from lm_eval_eglr.study.matched import match_stores
-    from lm_eval_eglr.study.tables import TABLES, TITLES
+    from lm_eval_eglr.study.tables import TABLES, titles
     from lm_eval_eglr.study.verdict import verdict
 
     known = (*TABLES, VERDICT)
@@ -45,9 +45,10 @@ def axes(
         if name not in known:
             raise ValueError(f"table={name!r}: expected some of {', '.join(known)}")
     studies = match_stores([open_store(folder) for folder in find_stores(stores)])
+    headings = titles(studies)
     for name in progress(names, "Computing tables"):
         if len(names) > 1:
-            print(f"{TITLES[name]}\n" if name in TITLES else "Verdict\n")
+            print(f"{headings.get(name, 'Verdict')}\n")
         if name == VERDICT:
             print("\n".join(verdict(studies)))
         elif form == "rich":

@@ -72,6 +72,7 @@ def write_export(store: Store, form: str, path: Path) -> int:
         "reward": pa.float64(),
         "advantage": pa.float64(),
         "truncated": pa.bool_(),
+        "axis": pa.string(),
         "span": pa.int64(),
         "temperature": pa.float64(),
         "answer": pa.string(),

@@ -26,6 +26,7 @@ from lm_eval_eglr.cli.sources import (
     tasks_of,
     without_undefined,
 )
+from lm_eval_eglr.reports.baseline_runs import depth_axis
 from lm_eval_eglr.reports.escaping import for_terminal
 from lm_eval_eglr.reports.leaderboard import HIDDEN, leaderboard, percent
 from lm_eval_eglr.reports.leaderboard_table import leaderboard_table
@@ -64,6 +65,9 @@ def select(
     selector: SelectorOption = None,
     k: SizesOption = None,
     spans: Annotated[str | None, typer.Option(help="Only these spans of the grid, such as 0:2.")] = None,
+    recurrences: Annotated[
+        str | None, typer.Option(help="Only these recurrences of the grid, such as 4:8.")
+    ] = None,
     temperatures: Annotated[str | None, typer.Option(help="Only these temperatures, such as 0:0.7.")] = None,
     task: TaskOption = None,
     json: Json = False,
@@ -73,8 +77,11 @@ def select(
     Exits with 0 when all was scored, 1 when a store is damaged, 2 when an option is wrong.
     """
     names = selectors_of(selector, parse_sizes(k))
-    chosen_spans, chosen_temperatures = (
-        parse_numbers("spans", spans),
+    if spans is not None and recurrences is not None:
+        raise ValueError(f"recurrences={recurrences!r}: spans={spans!r} are given too; a grid has one axis")
+    name_of_levels, levels = ("spans", spans) if recurrences is None else ("recurrences", recurrences)
+    chosen_depths, chosen_temperatures = (
+        parse_numbers(name_of_levels, levels),
         parse_numbers("temperatures", temperatures),
     )
     rows: list[StrategyRow] = []
@@ -84,9 +91,16 @@ def select(
         store = open_store(folder)
         for name in tasks_of(store, task):
             documents = store.documents(name)
-            if chosen_spans is not None or chosen_temperatures is not None:
-                kept_spans = None if chosen_spans is None else [int(span) for span in chosen_spans]
-                documents = restrict(documents, kept_spans, chosen_temperatures)
+            if chosen_depths is not None:
+                axis = depth_axis([document.parsed for document in documents])
+                if axis.levels != name_of_levels:
+                    raise ValueError(
+                        f"{name_of_levels}={levels!r}: the depth axis of {folder} is {axis.levels}; "
+                        f"use --{axis.levels}"
+                    )
+            if chosen_depths is not None or chosen_temperatures is not None:
+                kept_depths = None if chosen_depths is None else [int(depth) for depth in chosen_depths]
+                documents = restrict(documents, kept_depths, chosen_temperatures)
             model = store.manifest.model
             for strategy in progress(names, f"Selecting on {name}"):
                 rows.append(strategy_row(model, name, documents, strategy, store=source))

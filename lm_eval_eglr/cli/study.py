@@ -18,6 +18,7 @@ from lm_eval_eglr.cli.sources import open_store
 from lm_eval_eglr.paths import SHIPPED, resolve
 
 POWER = "power.json"
+TOKENIZER_OPTIONS = ("revision", "gguf_file", "subfolder", "trust_remote_code")
 
 
 def study(
@@ -29,6 +30,10 @@ def study(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the stores, tables and pages.")],
     spans: Annotated[str | None, typer.Option(help="Spans of the grid. [default: those of hf-eglr]")] = None,
+    recurrences: Annotated[
+        str | None,
+        typer.Option(help="Recurrences of the grid, of a recurrent-depth model. [default: its own number]"),
+    ] = None,
     temperatures: Annotated[
         str | None, typer.Option(help="Temperatures of the grid. [default: those of hf-eglr]")
     ] = None,
@@ -93,6 +98,7 @@ def study(
         device,
         seed,
         include_path,
+        recurrences,
     )
     if chat_template is None:
         plan = replace(plan, apply_chat_template=_has_template(plan))
@@ -125,7 +131,7 @@ def _write(plan: Any, stores: dict[str, Path], power: list[str], picture: str) -
     from lm_eval_eglr.reports.tables import print_rich
     from lm_eval_eglr.study.matched import match_stores
     from lm_eval_eglr.study.page import write_study
-    from lm_eval_eglr.study.tables import TABLES
+    from lm_eval_eglr.study.tables import TABLES, titles
     from lm_eval_eglr.study.verdict import verdict
 
     studies = match_stores([open_store(folder) for folder in stores.values()])
@@ -136,7 +142,15 @@ def _write(plan: Any, stores: dict[str, Path], power: list[str], picture: str) -
     print("\n".join(said))
     command = shlex.join(["eglr", *sys.argv[1:]])
     title = f"{plan.model} on {', '.join(plan.tasks)}"
-    for path in write_study(plan.out, title=title, command=command, power=power, verdict=said, tables=tables):
+    for path in write_study(
+        plan.out,
+        title=title,
+        command=command,
+        power=power,
+        verdict=said,
+        tables=tables,
+        titles=titles(studies),
+    ):
         log(f"wrote {path}")
     try:
         report(
@@ -165,9 +179,7 @@ def _arguments(text: str) -> dict[str, Any]:
 def _has_template(plan: Any) -> bool:
     from transformers import AutoTokenizer
 
-    shared = {
-        key: plan.model_args[key] for key in ("revision", "gguf_file", "subfolder") if key in plan.model_args
-    }
+    shared = {key: plan.model_args[key] for key in TOKENIZER_OPTIONS if key in plan.model_args}
     tokenizer = AutoTokenizer.from_pretrained(
         resolve(str(plan.model_args.get("tokenizer", plan.model))), **shared
     )

@@ -35,7 +35,8 @@ def verify_store(
     if not (folder / NAME).exists():
         Manifest.read(folder)  # says what there is instead of a store
     check = _Check()
-    manifest = check(lambda: Manifest.read(folder)) or Manifest()
+    check.manifest = check(lambda: Manifest.read(folder))
+    manifest = check.manifest or Manifest()
     plan = check(lambda: read_plans(folder)) or Plan()
     vocabulary = check(lambda: read_vocabulary(folder))
     check(lambda: read_undecided(folder))
@@ -97,6 +98,7 @@ class _Check:
 
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self.manifest: Manifest | None = None
 
     def __call__(self, read: Callable[[], Found]) -> Found | None:
         """What was read; ``None`` if it is damaged, which is noted."""
@@ -110,12 +112,18 @@ class _Check:
         """What is kept of each sound pool."""
         found = {}
         for path in progress(paths, f"Checking {what}"):
-            pool: tuple[PoolKey, RolloutPool] | None = self(functools.partial(decode, path))
+            pool: tuple[PoolKey, RolloutPool] | None = self(functools.partial(self._pool, path))
             if pool is not None:
                 key, rollouts = pool
                 tokens = sum(len(rollout.tokens) for rollout in rollouts)
                 found[path] = _Pool(key, rollouts.ties, (len(rollouts), tokens, rollouts.cost))
         return found
+
+    def _pool(self, path: Path) -> tuple[PoolKey, RolloutPool]:
+        key, pool = decode(path)
+        if self.manifest is not None:
+            self.manifest.refuse_other_axis(pool, str(path))
+        return key, pool
 
 
 def _is_incomplete(report: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ import torch
 from eglr_selectors.pool import Cell, FinishReason
 from transformers import PreTrainedTokenizerBase
 
+from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.request import Job
 from lm_eval_eglr.decoding.sampling import BLOCK, DrawStream, Truncation, truncation_of
 from lm_eval_eglr.decoding.stopping import StopRule
@@ -44,7 +45,7 @@ class CellTable:
         slot: Row of the cache whose prefix each cell has, :data:`WAITING` or :data:`FREE`.
         job: Index of its job.
         order: Its place among the cells of its request.
-        span: Its span L.
+        span: Its level of depth: span L, or recurrences.
         temperature: Its temperature.
         length: Tokens that it has drawn.
         limit: How many it may have.
@@ -55,10 +56,12 @@ class CellTable:
         forked: Token at which it last forked or parted from another.
         parting: Token at which it will part from a finished rollout that it goes on from; -1 for none.
         growth: How often tensors were made anew.
+        axis: What levels of depth are.
     """
 
-    def __init__(self) -> None:
-        """Has no cell and no memory yet."""
+    def __init__(self, axis: DepthAxis) -> None:
+        """Has no cell and no memory yet; ``axis`` says what levels of depth are."""
+        self.axis = axis
         self.truncations: list[Truncation] = []
         self.stops: list[StopRule] = [StopRule()]
         self.growth = 0
@@ -82,6 +85,10 @@ class CellTable:
         line = self._lines[cell]
         assert line is not None
         return line
+
+    def level(self, cell: int) -> int:
+        """The level of depth that all cells of its row have; 0 where cells of all levels share one."""
+        return 0 if self.axis.shares_rows else int(self.span[cell])
 
     def live(self) -> np.ndarray:
         """The cells that have a row, ordered by row and by their place in the request."""
@@ -314,9 +321,10 @@ class Ledger:
         rows = np.bincount(jobs, minlength=len(self._counts))
         self._counts[:, :2] += np.stack([rows, rows > 0], -1)
 
-    def count_prefill(self, job: Job, positions: int) -> None:
-        """Counts positions of a job's prompt that were read."""
+    def count_prefill(self, job: Job, positions: int, layers: int = 0) -> None:
+        """Counts positions of a job's prompt that were read, and what layers they took beyond the usual."""
         self._counts[job.index, 3] += self._depth * positions
+        self._counts[job.index, 4] += layers
 
     def count_tokens(self, jobs: np.ndarray, work: np.ndarray | None) -> None:
         """Counts a token for each row.

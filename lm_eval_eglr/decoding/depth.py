@@ -1,7 +1,9 @@
 """The depth axis of the grid: what an iteration of a recursion is, and when the last one was made.
 
-An axis says how a level of depth begins and goes on; :class:`TopLayers` applies the top L layers again, by an
-update rule. A rule of exit says how far an iteration has moved; all axes may share it.
+An axis says what its levels are, how many layers an iteration has and how many iterations there may be:
+:class:`TopLayers` applies the top L layers again, by an update rule; the recurrent block of a model that has
+one is iterated by :mod:`lm_eval_eglr.recurrent`. A rule of exit says how far an iteration has moved; the axes
+share them.
 
 To add an update rule, register a class of two pure functions under the name that users give, here or in a
 module of your own. Source: Entropy-Gated Latent Recursion, arXiv 2606.16620, whose rule is not public;
@@ -13,14 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
+from eglr_selectors.cell import Axis
 from torch import Tensor
 
 from lm_eval_eglr.decoding.model.passes import Residuals
-from lm_eval_eglr.decoding.numerics import at_least_fp32, kl_divergence, rms
+from lm_eval_eglr.decoding.numerics import at_least_fp32, entropy, kl_divergence, rms
 
 
 class UpdateRule(Protocol):
@@ -88,19 +91,40 @@ class Replace:
 
 
 class DepthAxis(Protocol):
-    """What an iteration is; levels of depth are integers, 0 is the plain model."""
+    """What the levels of depth of a model are.
 
-    def begin(self, residuals: Residuals, rows: np.ndarray, levels: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Anchors and first states of recursions that continue rows of a pass, ``[recursions, dim]`` each."""
+    Attributes:
+        letter: How coordinates begin: ``L`` or ``R``.
+        own: The level that is the model as it is.
+        shares_rows: Whether cells of different levels that have drawn the same tokens share a row: a level
+            then begins from a plain pass that all of them have.
+        refusal: Why options of the other axis are refused; it names what is allowed.
+    """
 
-    def input(self, anchors: Tensor, states: Tensor) -> Tensor:
-        """What the next iteration is applied to, ``[recursions, dim]``."""
+    @property
+    def letter(self) -> Axis: ...
 
-    def output(self, states: Tensor, applied: Tensor) -> Tensor:
-        """The next states from those before and what the iteration's layers made, ``[recursions, dim]``."""
+    @property
+    def own(self) -> int: ...
+
+    @property
+    def shares_rows(self) -> bool: ...
+
+    @property
+    def refusal(self) -> str: ...
+
+    @property
+    def deepest(self) -> int | None:
+        """The largest level; ``None`` if there is none."""
 
     def layers(self, level: int) -> int:
         """Layer applications of one iteration."""
+
+    def most(self, level: int) -> int:
+        """Iterations at most."""
+
+    def work(self, level: int, iterations: int, tokens: int) -> tuple[int, int]:
+        """Layers and heads that iterations over some tokens take, beyond what every token takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +134,36 @@ class TopLayers:
     Attributes:
         update: The update rule.
         strength: Its α.
+        depth: Number N of layers.
+        max_recursions: K_max.
+        name: What the model is called where options are refused.
     """
 
     update: UpdateRule
     strength: float
+    depth: int = 0
+    max_recursions: int = 0
+    name: str = "the model"
+
+    letter: ClassVar[Axis] = "L"
+    own: ClassVar[int] = 0
+    shares_rows: ClassVar[bool] = True
+
+    @property
+    def refusal(self) -> str:
+        """It has no recurrent block."""
+        return (
+            f"an option of recurrent-depth models, and {self.name} is not known as one; expected spans "
+            "(or register an adapter, docs/tutorials/recurrent_depth.md)"
+        )
+
+    @property
+    def deepest(self) -> int | None:
+        """N."""
+        return self.depth
 
     def begin(self, residuals: Residuals, rows: np.ndarray, levels: np.ndarray) -> tuple[Tensor, Tensor]:
-        """x_{N−L} and x_N of each."""
+        """x_{N−L} and x_N of recursions that continue rows of a pass, ``[recursions, dim]`` each."""
         hidden = residuals.hidden
         index = torch.from_numpy(rows).to(hidden.device)
         states = hidden[:, -1].index_select(0, index)
@@ -129,35 +176,119 @@ class TopLayers:
         return anchors, states
 
     def input(self, anchors: Tensor, states: Tensor) -> Tensor:
-        """z_k by the update rule."""
+        """z_k by the update rule: what the next iteration's layers are applied to, ``[recursions, dim]``."""
         return self.update.input(self.strength, anchors, states)
 
     def output(self, states: Tensor, applied: Tensor) -> Tensor:
-        """h_k by the update rule."""
+        """h_k by the update rule, from h_{k−1} and what the layers made, ``[recursions, dim]``."""
         return self.update.output(self.strength, states, applied)
 
     def layers(self, level: int) -> int:
         """L."""
         return level
 
+    def most(self, level: int) -> int:
+        """K_max, at a gated token."""
+        return self.max_recursions if level else 0
+
+    def work(self, level: int, iterations: int, tokens: int) -> tuple[int, int]:
+        """L layers and a head for each iteration."""
+        return level * iterations, iterations
+
+
+@dataclass(slots=True)
+class Iterate:
+    """Where an iteration has come to.
+
+    Attributes:
+        states: The states, ``[recursions, dim]``.
+        logprobs: ln p of each, ``[recursions, vocab]``; ``None`` where they were not computed.
+    """
+
+    states: Tensor
+    logprobs: Tensor | None
+
 
 class ExitRule(Protocol):
-    """When a recursion has converged: when what it moved by in an iteration falls below the tolerance."""
+    """When a recursion has converged: when what it moved by in an iteration falls below a threshold.
 
-    def distance(self, logprobs: Tensor, previous: Tensor) -> Tensor:
-        """How far an iteration moved the distributions, ``[recursions, vocab]`` to ``[recursions]``."""
+    Attributes:
+        threshold: The threshold where users give none.
+        reads_distributions: Whether a distance is one of distributions, which cost a head to compute.
+    """
 
-    def rounding(self, tolerance: float, rounding: float) -> float:
-        """How far rounding moves a distance near the tolerance, if log-probabilities move by ``rounding``."""
+    threshold: float
+    reads_distributions: bool
+
+    def distance(self, now: Iterate, before: Iterate) -> Tensor:
+        """How far an iteration moved each, ``[recursions]``."""
+
+    def rounding(self, threshold: float, rounding: float) -> float:
+        """How far rounding moves a distance near the threshold, if log-probabilities move by ``rounding``."""
 
 
+EXIT_RULES: dict[str, ExitRule] = {}
+
+
+def exit_rule(name: str) -> Callable[[type[ExitRule]], type[ExitRule]]:
+    """Registers a rule: ``@exit_rule("mine")`` makes ``exit=mine`` an option."""
+
+    def register(rule: type[ExitRule]) -> type[ExitRule]:
+        EXIT_RULES[name] = rule()
+        return rule
+
+    return register
+
+
+@exit_rule("kl")
 class KLExit:
-    """KL(p_k ‖ p_{k−1}), nats. Source: Huginn, arXiv 2502.05171."""
+    """KL(p_k ‖ p_{k−1}), nats. Source: Huginn, arXiv 2502.05171; its code has a threshold of 1e-3."""
 
-    def distance(self, logprobs: Tensor, previous: Tensor) -> Tensor:
+    threshold = 5e-4
+    reads_distributions = True
+
+    def distance(self, now: Iterate, before: Iterate) -> Tensor:
         """The divergence of each."""
-        return kl_divergence(logprobs, previous)
+        assert now.logprobs is not None
+        assert before.logprobs is not None
+        return kl_divergence(now.logprobs, before.logprobs)
 
-    def rounding(self, tolerance: float, rounding: float) -> float:
-        """A divergence as small as the tolerance moves by about r · √(8 KL)."""
-        return rounding * (8 * tolerance) ** 0.5
+    def rounding(self, threshold: float, rounding: float) -> float:
+        """A divergence as small as the threshold moves by about r · √(8 KL)."""
+        return rounding * (8 * threshold) ** 0.5
+
+
+@exit_rule("entropy")
+class EntropyExit:
+    """|H(p_k) − H(p_{k−1})|, nats; rule and threshold are those of Huginn's code."""
+
+    threshold = 1e-3
+    reads_distributions = True
+
+    def distance(self, now: Iterate, before: Iterate) -> Tensor:
+        """The difference of each."""
+        assert now.logprobs is not None
+        assert before.logprobs is not None
+        return (entropy(now.logprobs) - entropy(before.logprobs)).abs()
+
+    def rounding(self, threshold: float, rounding: float) -> float:
+        """An entropy moves by about as much as its log-probabilities; two do."""
+        return 2 * rounding
+
+
+@exit_rule("latent")
+class LatentExit:
+    """‖s_k − s_{k−1}‖ / ‖s_k‖; rule and threshold are those of Huginn's code."""
+
+    threshold = 0.03
+    reads_distributions = False
+
+    def distance(self, now: Iterate, before: Iterate) -> Tensor:
+        """The relative change of each."""
+        states, previous = at_least_fp32(now.states), at_least_fp32(before.states)
+        tiny = torch.finfo(states.dtype).tiny
+        return (states - previous).norm(dim=-1) / states.norm(dim=-1).clamp_min(tiny)
+
+    def rounding(self, threshold: float, rounding: float) -> float:
+        """What moves log-probabilities by that much has moved states by about as much, relatively."""
+        return rounding

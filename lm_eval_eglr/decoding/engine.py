@@ -9,40 +9,100 @@ there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from eglr_selectors.pool import RolloutPool
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.config import RecursionConfig
+from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.model.cpu_linear import CpuLinear
-from lm_eval_eglr.decoding.model.cuda_graphs import make_runner
 from lm_eval_eglr.decoding.model.kv_cache import (
     KVCache,
     OutOfMemory,
     is_out_of_memory,
     release_memory,
 )
-from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.model.runner import Batch, MakeRunner, RunBatch, recursions_run_alone
-from lm_eval_eglr.decoding.model.self_check import measured_rounding
-from lm_eval_eglr.decoding.numerics import rounding_of
-from lm_eval_eglr.decoding.prefill import Prefixes, prefill
+from lm_eval_eglr.decoding.model.shards import Shards
+from lm_eval_eglr.decoding.prefill import Prefixes, ReadRows, prefill
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 from lm_eval_eglr.decoding.request import CostModel, Job, Request, StepResult
 from lm_eval_eglr.decoding.sampler import Sampler
 from lm_eval_eglr.decoding.scheduler import Poll, Scheduler
 from lm_eval_eglr.decoding.tree import Tree
+from lm_eval_eglr.recurrent.config import RecurrentConfig
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called after each step with the tokens and the rollouts that it finished."""
+
+
+class Stack(Protocol):
+    """A model that can be decoded.
+
+    Attributes:
+        model: The model.
+        depth: Layers that a token runs through in the model as it is.
+        base_layers: Those that every token runs through once, whatever its level of depth.
+        shards: The processes that hold the model together.
+        bytes_per_token: Keys and values of one position, bytes by the device that they lie on.
+        device: Where token ids go.
+    """
+
+    model: PreTrainedModel
+    depth: int
+    base_layers: int
+    shards: Shards
+
+    @property
+    def bytes_per_token(self) -> dict[torch.device, int]: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def layer_parameters(self) -> float: ...
+
+    def head_parameters(self) -> int: ...
+
+    def installed(self) -> AbstractContextManager[None]: ...
+
+    def rows_that_fit(self, length: int, deepest: int) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decodable:
+    """A model of one kind, and what runs it.
+
+    Attributes:
+        stack: The model.
+        axis: What levels of depth are.
+        config: Options of the recursion, or of the recurrent block.
+        make_runner: Makes what runs the passes of a run.
+        read: Reads prompts.
+        recursions: Makes what decides after a pass, given how far a log-probability moves by rounding.
+        token_logprobs: ln p of tokens after a prompt at a level of depth, by teacher forcing.
+        rounding: How far a log-probability moves by rounding, nats.
+        positions: Length of its context; ``None`` if it does not say.
+    """
+
+    stack: Stack
+    axis: DepthAxis
+    config: RecursionConfig | RecurrentConfig
+    make_runner: MakeRunner
+    read: ReadRows
+    recursions: Callable[[float], ActiveRecursions]
+    token_logprobs: Callable[[Sequence[int], Sequence[int], int], list[float]]
+    rounding: float
+    positions: int | None
 
 
 class Engine:
@@ -61,60 +121,57 @@ class Engine:
 
     def __init__(
         self,
-        stack: LayerStack,
+        decodable: Decodable,
         tokenizer: PreTrainedTokenizerBase,
-        recursion: RecursionConfig,
         *,
         max_rows: int,
         end_tokens: frozenset[int],
         share: bool = True,
         trace: bool = False,
-        runner: MakeRunner | None = None,
-        cuda_graphs: bool = True,
     ) -> None:
         """Prepares decoding.
 
         Args:
-            stack: The model.
+            decodable: The model.
             tokenizer: Its tokenizer.
-            recursion: The recursion's options.
             max_rows: Most rows alive at once.
             end_tokens: Tokens that end a rollout.
             share: Whether cells with equal prefixes share a row. The rollouts are the same either way.
             trace: Whether telemetry keeps its per-token values.
-            runner: Makes what runs the passes; by default what fits the device.
-            cuda_graphs: Whether passes on a CUDA device are captured.
         """
-        self.stack = stack
-        self.recursion = recursion
+        self.stack = stack = decodable.stack
+        self.recursion = decodable.config
+        self.axis = decodable.axis
+        self.token_logprobs = decodable.token_logprobs
         self.max_rows = max_rows
         self.end_tokens = end_tokens
         self.trace = trace
-        self.make_runner = runner or make_runner(cuda_graphs)
+        self.make_runner = decodable.make_runner
+        self._read = decodable.read
+        self._make_recursions = decodable.recursions
         self.costs = CostModel(stack.depth, stack.layer_parameters(), stack.head_parameters())
         self.prefixes = Prefixes()
         self._tokenizer = tokenizer
         self._share = share
-        known = rounding_of(stack.model.dtype)
-        self.rounding = measured_rounding(stack) if known is None else known
+        self.rounding = decodable.rounding
         self._run = 0
         self._reset(lambda: None)
 
     def _reset(self, poll: Poll) -> None:
         """Resets all run state, also after an abandoned run."""
         self._linear = CpuLinear(self.stack.model)  # packs weights as they are now
-        self._table = CellTable()
+        self._table = CellTable(self.axis)
         self._scheduler = Scheduler(poll, self.max_rows, self._share)
         self.tree = Tree(
             self._table,
             self._tokenizer,
-            depth=self.stack.depth,
+            depth=self.stack.base_layers,
             end_tokens=self.end_tokens,
             share=self._share,
             trace=self.trace,
         )
         self._sampler = Sampler(self._table, self.rounding)
-        self._recursions = ActiveRecursions(self.recursion, self.rounding)
+        self._recursions = self._make_recursions(self.rounding)
         self._seen = -1  # events of the tree when rows were last let in
         self._spans: set[int] = set()  # of the requests so far, but for 0
         self._reset_cache(self.max_rows)
@@ -123,7 +180,7 @@ class Engine:
         """Empties the cache, which then has at most so many rows, and with it all that points into it."""
         self._recursions.clear()
         self.prefixes.clear()
-        self._cache = KVCache(rows)
+        self._cache = KVCache(rows, self.stack.bytes_per_token)
         self._run_batch: RunBatch = self.make_runner(self.stack, self._cache)
 
     def run(
@@ -198,7 +255,7 @@ class Engine:
         output = self._run_batch(batch)
         verdict = self._recursions.step(output, batch.starting)
         drawn = self._sampler.draw(batch.draws, output, verdict)
-        return self._commit(batch, output, verdict, drawn.fetch())
+        return self._commit(batch, output, verdict, drawn.fetch(self.stack.shards.agree))
 
     def _schedule(self) -> Batch | None:
         """Lets rows in, and chooses those that run: all that can, unless too many others are recursed."""
@@ -208,7 +265,7 @@ class Engine:
         self._seen = tree.events
         if admitted:
             self._spans.update(cell.span for row in admitted for cell in row.job.request.cells if cell.span)
-            prefill(self.stack, self._cache, tree, admitted, self.prefixes)
+            prefill(self._read, self._cache, tree, admitted, self.prefixes)
         if not tree.count:
             return None
         starting = np.flatnonzero(tree.active[: tree.count] == 0)
@@ -224,6 +281,7 @@ class Engine:
             spans=self._spans,
             recursions=recursions,
             draws=tree.draws(starting, recursions),
+            table=self._table,
         )
 
     def _commit(self, batch: Batch, output: PassOutput, verdict: Verdict, flags: np.ndarray) -> StepResult:
@@ -251,6 +309,11 @@ class Engine:
         """
         tree = self.tree
         held = min(self._scheduler.limit, tree.count)
+        if self.stack.shards.size > 1:
+            raise OutOfMemory(
+                f"out of memory with {held} rows ({shortage}); processes that hold a model together cannot "
+                "go on with fewer: lower max_rows or batch_size"
+            )
         if held <= 1:
             length = int(tree.position[: tree.count].max(initial=0)) + 1
             raise OutOfMemory(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import warnings
-from collections import Counter
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -21,30 +19,25 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lm_eval_eglr.decoding.config import RecursionConfig, SamplingConfig
+from lm_eval_eglr.decoding.config import SamplingConfig
 from lm_eval_eglr.decoding.engine import Engine
-from lm_eval_eglr.decoding.model.layer_stack import LayerStack
-from lm_eval_eglr.decoding.model.self_check import check_stack
-from lm_eval_eglr.decoding.request import Request
+from lm_eval_eglr.decoding.request import DocumentKeys, Request
 from lm_eval_eglr.decoding.scheduler import Poll
 from lm_eval_eglr.decoding.stopping import StopRule
 from lm_eval_eglr.decoding.strategies import (
+    CONSTRUCTOR_OPTIONS,
     STRATEGIES,
-    STRATEGY_OPTIONS,
     DecodingPlan,
-    Strategy,
-    read_strategy,
+    read_options,
 )
 from lm_eval_eglr.decoding.strategies.grid import FixedPlan, Items
 from lm_eval_eglr.decoding.strategies.rounds import Gather, PromptJob, Rounds
-from lm_eval_eglr.decoding.teacher_forcing import token_logprobs
+from lm_eval_eglr.decoding.teacher_forcing import layered
 from lm_eval_eglr.paths import resolve
 from lm_eval_eglr.progress import decoding_bar
 from lm_eval_eglr.recurrent import demo_student  # noqa: F401  so that transformers knows demo-recurrent
+from lm_eval_eglr.recurrent.decodable import recurrent
 
-RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionConfig))
-SAMPLING_OPTIONS = tuple(field.name for field in dataclasses.fields(SamplingConfig))
-REMOVED_OPTIONS = ("kv",)  # still accepted with the value that is left, with a warning
 DEFAULT_ROWS = 64
 
 Prompt = str | Sequence[Mapping[str, str]]
@@ -81,51 +74,52 @@ class PoolDecoder:
                 with the weights and in the mode of evaluation, and leaves the model as it was.
             tokenizer: Its tokenizer.
             strategy: ``grid``, ``sample``, ``eager`` or ``adaptive_grid``, see docs/strategies.md.
-            spans: Spans L, layers: ``"0:2:4:8"``, a list, or shares of the depth such as ``"25%"``.
+            spans: Spans L, layers: ``"0:2:4:8"``, a list, or shares of the depth such as ``"25%"``. A
+                recurrent-depth model takes ``recurrences`` instead, ``"4:8:16:32"``, its own by default.
             temperatures: Temperatures: ``"0:0.7x3"`` or a list.
             max_rows: Rows decoded at once; never fewer than the cells of one pool.
             max_length: Context length, tokens; by default the model's.
             share: Whether cells with equal prefixes are computed once. Changes no rollout.
             trace: Whether telemetry keeps its per-token values.
             cuda_graphs: Whether decode steps are captured, where the model lies on one CUDA device.
-            **options: The strategy's options, and fields of :class:`RecursionConfig` and
-                :class:`SamplingConfig`.
+            **options: The strategy's options, and fields of :class:`RecursionConfig` (or, for a
+                recurrent-depth model, :class:`RecurrentConfig`) and :class:`SamplingConfig`.
 
         Raises:
             ValueError: For an unknown option or a bad value; the message names what is allowed.
             UnsupportedModelError: If the model cannot be decoded.
         """
-        self.strategy, recursion, sampling = read_options(
-            strategy, {"spans": spans, "temperatures": temperatures, **options}
-        )
+        read = read_options(strategy, {"spans": spans, "temperatures": temperatures, **options})
         check_range("max_rows", max_rows, 1, integer=True)
         if max_length is not None:
             check_range("max_length", max_length, 1, integer=True)
         model = _unwrapped(model)
-        self.stack = LayerStack(model)
-        check_stack(self.stack)
-        self.sampling = sampling
+        decodable = recurrent(model, read.recurrent) or layered(model, read.recursion, cuda_graphs)
+        read.check_axis(decodable.axis)
+        self.stack, self.strategy, self.sampling = decodable.stack, read.strategy, read.sampling
         self.tokenizer = tokenizer
-        if max_length is None:
-            max_length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        self.max_length = max_length
+        self.max_length = decodable.positions if max_length is None else max_length
         self.engine = Engine(
-            self.stack,
+            decodable,
             tokenizer,
-            recursion,
             max_rows=max_rows,
             end_tokens=eos_token_ids(model, tokenizer),
             share=share,
             trace=trace,
-            cuda_graphs=cuda_graphs,
         )
-        self.plan: DecodingPlan = self.strategy.on(self.stack.depth, self.engine.costs)
+        self.plan: DecodingPlan = self.strategy.on(decodable.axis, self.engine.costs)
         self.engine.max_rows = max(max_rows, self.plan.rows)
 
     @property
     def cells(self) -> tuple[Cell, ...]:
         """The cells that a pool may have, but for those that branch from them."""
         return self.plan.cells
+
+    @property
+    def draft_acceptance(self) -> float:
+        """Share of the drafted tokens that were drawn, over all calls; NaN where nothing was drafted."""
+        drafted, accepted = (getattr(self.stack, name, 0) for name in ("drafted", "accepted"))
+        return accepted / drafted if drafted else math.nan
 
     @classmethod
     def from_pretrained(
@@ -137,13 +131,15 @@ class PoolDecoder:
             name: Hub name or folder; ``demo`` and ``demo-recurrent`` are the small models that ship with the
                 package, demonstrations and test fixtures.
             model_kwargs: For ``AutoModelForCausalLM.from_pretrained``, such as ``dtype``, ``device_map``,
-                ``revision`` or ``gguf_file``; the last two also go to the tokenizer.
+                ``revision``, ``gguf_file`` or ``trust_remote_code``; the last three also go to the
+                tokenizer.
             **options: As of the constructor.
         """
         checked = {key: value for key, value in options.items() if key not in CONSTRUCTOR_OPTIONS}
         read_options(options.get("strategy", "grid"), checked)
         kwargs = dict(model_kwargs or {})
-        shared = {key: kwargs[key] for key in ("revision", "gguf_file", "subfolder") if key in kwargs}
+        for_both = ("revision", "gguf_file", "subfolder", "trust_remote_code")
+        shared = {key: kwargs[key] for key in for_both if key in kwargs}
         source = resolve(name)
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
         model = AutoModelForCausalLM.from_pretrained(source, **kwargs).eval()
@@ -186,6 +182,9 @@ class PoolDecoder:
         """
         if cells is not None and STRATEGIES["grid"] is not type(self.strategy):
             raise ValueError("cells: only strategy='grid' decodes given cells")
+        axis = self.engine.axis
+        if cells is not None and (other := [cell for cell in cells if cell.axis != axis.letter]):
+            raise ValueError(f"cells: {other[0]} is not on the model's depth axis; expected {axis.letter}")
         if isinstance(prompts, str) or (prompts and isinstance(prompts[0], Mapping)):
             prompts = cast("Sequence[Prompt]", [prompts])
         if isinstance(until, str):
@@ -252,7 +251,9 @@ class PoolDecoder:
         if not rollout.tokens:
             raise ValueError("rollout: expected token ids, got a rollout of text alone")
         _, tokens = self._encode(prompt)
-        return token_logprobs(self.stack, self.engine.recursion, tokens, rollout.tokens, rollout.cell.span)
+        if rollout.cell.axis != self.engine.axis.letter:
+            raise ValueError(f"rollout: its cell {rollout.cell} is of another depth axis than the model")
+        return self.engine.token_logprobs(tokens, rollout.tokens, rollout.cell.span)
 
     def request(
         self,
@@ -320,53 +321,6 @@ class PoolDecoder:
         return text, list(self.tokenizer(text, add_special_tokens=special).input_ids)
 
 
-CONSTRUCTOR_OPTIONS = ("strategy", "max_rows", "max_length", "share", "trace", "cuda_graphs")
-
-
-class DocumentKeys:
-    """Keys of the draws: equal prompts get equal keys, repetitions of a prompt keys of their own."""
-
-    def __init__(self) -> None:
-        self._seen: Counter[str] = Counter()
-
-    def key(self, tokens: Sequence[int], document: str = "") -> str:
-        """The key of a prompt's next occurrence.
-
-        Args:
-            tokens: The prompt's token ids.
-            document: Tells equal prompts of different documents apart, where they have a name of their own;
-                then their keys do not depend on which of them this process has seen.
-        """
-        text = f"{document}|{','.join(map(str, tokens))}"
-        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-        self._seen[digest] += 1
-        return f"{digest}:{self._seen[digest] - 1}"
-
-
-def read_options(
-    strategy: str, options: Mapping[str, Any]
-) -> tuple[Strategy, RecursionConfig, SamplingConfig]:
-    """Makes the strategy and the two configurations from options by name; ``None`` was not given.
-
-    Raises:
-        ValueError: If an option is in none of them, or a value is wrong.
-    """
-    given = {key: value for key, value in options.items() if value is not None}
-    _check_removed(given.pop("kv", None))
-    chosen, options = read_strategy(strategy, given)
-    for key, value in options.items():
-        if key not in RECURSION_OPTIONS + SAMPLING_OPTIONS:
-            allowed = ", ".join(
-                sorted((*CONSTRUCTOR_OPTIONS, *STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS))
-            )
-            raise ValueError(f"{key}={value!r}: unknown option; expected one of {allowed}")
-    return (
-        chosen,
-        RecursionConfig(**{key: value for key, value in options.items() if key in RECURSION_OPTIONS}),
-        SamplingConfig(**{key: value for key, value in options.items() if key in SAMPLING_OPTIONS}),
-    )
-
-
 def _unwrapped(model: Any) -> PreTrainedModel:
     """The model of transformers inside of wrappers of PEFT, torch and accelerate; adapters stay active."""
     while not isinstance(model, PreTrainedModel):
@@ -377,18 +331,6 @@ def _unwrapped(model: Any) -> PreTrainedModel:
             raise ValueError(f"model={type(model).__name__}: expected a causal LM of transformers")
         model = inner
     return model
-
-
-def _check_removed(kv: Any) -> None:
-    """Warns of ``kv="keep"``, and refuses any other cache policy."""
-    if kv is None:
-        return
-    if kv != "keep":
-        raise ValueError(
-            f"kv={kv!r}: expected keep, or no kv at all; overwrite was removed, since it cost 1.6 times the "
-            "FLOPs and was not better (docs/results.md)"
-        )
-    warnings.warn("kv='keep' is what always happens, and the option will go", FutureWarning, stacklevel=3)
 
 
 def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

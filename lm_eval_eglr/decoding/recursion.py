@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_eglr.decoding.config import RecursionConfig
-from lm_eval_eglr.decoding.depth import UPDATE_RULES, DepthAxis, ExitRule, KLExit, TopLayers
+from lm_eval_eglr.decoding.depth import UPDATE_RULES, ExitRule, Iterate, KLExit, TopLayers
 from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.numerics import entropy
 
@@ -63,7 +63,7 @@ class ActiveRecursions:
         self,
         config: RecursionConfig,
         rounding: float,
-        axis: DepthAxis | None = None,
+        axis: TopLayers | None = None,
         exit_rule: ExitRule | None = None,
     ) -> None:
         """Has none yet.
@@ -108,7 +108,9 @@ class ActiveRecursions:
             nothing = torch.zeros_like(entropies)
             return Verdict(gated, gated[:0], entropies, entropies, nothing, nothing, nothing, near)
         recursed = logprobs[starting:]
-        distances = self._exit.distance(recursed, self._logprobs)
+        distances = self._exit.distance(
+            Iterate(output.states, recursed), Iterate(self.states, self._logprobs)
+        )
         precise = distances.double()
         converged = precise < config.tolerance
         reach = self._exit.rounding(config.tolerance, self._rounding)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -200,3 +202,23 @@ class StepResult:
 
     tokens: int = 0
     rollouts: int = 0
+
+
+class DocumentKeys:
+    """Keys of the draws: equal prompts get equal keys, repetitions of a prompt keys of their own."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def key(self, tokens: Sequence[int], document: str = "") -> str:
+        """The key of a prompt's next occurrence.
+
+        Args:
+            tokens: The prompt's token ids.
+            document: Tells equal prompts of different documents apart, where they have a name of their own;
+                then their keys do not depend on which of them this process has seen.
+        """
+        text = f"{document}|{','.join(map(str, tokens))}"
+        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        self._seen[digest] += 1
+        return f"{digest}:{self._seen[digest] - 1}"

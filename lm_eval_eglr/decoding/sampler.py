@@ -97,9 +97,13 @@ class Drawn:
 
     flags: Tensor
 
-    def fetch(self) -> np.ndarray:
-        """Waits for the device: the only transfer of a step."""
-        return self.flags.cpu().numpy()
+    def fetch(self, agree: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """Waits for the device: the only transfer of a step.
+
+        Args:
+            agree: Makes them the same on all processes that decode together.
+        """
+        return agree(self.flags).cpu().numpy()
 
 
 class Sampler:

@@ -8,15 +8,23 @@ attends to the cached past, plain and recursed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from lm_eval_eglr.decoding.config import RecursionConfig
+from lm_eval_eglr.decoding.depth import UPDATE_RULES, TopLayers
+from lm_eval_eglr.decoding.engine import Decodable
+from lm_eval_eglr.decoding.model.cuda_graphs import make_runner
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import DynamicPass, PrefillPass, RecursionInputs
+from lm_eval_eglr.decoding.model.self_check import check_stack, measured_rounding
+from lm_eval_eglr.decoding.numerics import rounding_of
+from lm_eval_eglr.decoding.prefill import read_layers
 from lm_eval_eglr.decoding.recursion import ActiveRecursions
 
 POSITIONS = 64  # run side by side; each reads a copy of the past
@@ -86,3 +94,26 @@ def _distributions(
         none = np.zeros(0, np.int64)
         active.update(verdict.ended.cpu().numpy(), output, verdict, none, none, none)
     return final
+
+
+def layered(model: PreTrainedModel, config: RecursionConfig, cuda_graphs: bool) -> Decodable:
+    """A model as a stack of layers, whose top ones are applied again.
+
+    Raises:
+        UnsupportedModelError: If it is none.
+    """
+    stack = LayerStack(model)
+    check_stack(stack)
+    update, name = UPDATE_RULES[config.update], type(model).__name__
+    known = rounding_of(model.dtype)
+    return Decodable(
+        stack,
+        TopLayers(update, config.strength, stack.depth, config.max_recursions, name),
+        config,
+        make_runner(cuda_graphs),
+        read_layers(stack),
+        partial(ActiveRecursions, config),
+        partial(token_logprobs, stack, config),
+        measured_rounding(stack) if known is None else known,
+        getattr(model.config.get_text_config(), "max_position_embeddings", None),
+    )

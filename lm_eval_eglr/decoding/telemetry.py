@@ -11,6 +11,8 @@ from dataclasses import replace
 import numpy as np
 from eglr_selectors.pool import Telemetry
 
+from lm_eval_eglr.decoding.depth import DepthAxis
+
 FIELDS = (
     "entropy",
     "refined_entropy",
@@ -30,13 +32,16 @@ FIELDS = (
 COLUMN = {name: number for number, name in enumerate(FIELDS)}
 
 
-def telemetry_of(records: np.ndarray, *, span: int, depth: int, trace: bool, branches: bool) -> Telemetry:
+def telemetry_of(
+    records: np.ndarray, *, axis: DepthAxis, level: int, depth: int, trace: bool, branches: bool
+) -> Telemetry:
     """Sums up a rollout.
 
     Args:
         records: One line of :data:`FIELDS` per token, ``[tokens, fields]``.
-        span: Layers that are applied again at a gated token.
-        depth: The model's number of layers.
+        axis: What levels of depth are.
+        level: That of the rollout.
+        depth: Layers that every token runs through once.
         trace: Whether the values of each token are kept.
         branches: Whether the rollout may branch; then they are kept anyway, to go on from it.
     """
@@ -47,17 +52,19 @@ def telemetry_of(records: np.ndarray, *, span: int, depth: int, trace: bool, bra
         return math.fsum(columns[name]) / count if count else math.nan
 
     iterations = tuple(map(int, columns["iterations"]))
+    layers, heads = axis.work(level, sum(iterations), count)
+    gated = count - iterations.count(0) if axis.shares_rows else 0
     ties, changes = (tuple(map(int, columns[name])) for name in ("tie", "changed"))
     telemetry = Telemetry(
         mean_entropy=mean("entropy"),
         mean_logprob=mean("logprob"),
         mean_confidence=mean("confidence"),
-        gated_tokens=count - iterations.count(0),
+        gated_tokens=gated,
         recursions=sum(iterations),
         converged_tokens=int(sum(columns["converged"])),
         plain_layer_tokens=depth * count,
-        recursion_layer_tokens=span * sum(iterations),
-        head_evaluations=count + sum(iterations),
+        recursion_layer_tokens=layers,
+        head_evaluations=count + heads,
         ties=sum(ties),
         changed_tokens=sum(changes),
         mean_self_certainty=mean("self_certainty"),

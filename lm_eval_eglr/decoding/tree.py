@@ -60,7 +60,7 @@ class Tree:
         Args:
             table: The cells.
             tokenizer: For texts and stop strings.
-            depth: The model's number of layers.
+            depth: Layers that every token runs through once.
             end_tokens: Tokens that end a rollout.
             share: Whether cells with equal prefixes share a row.
             trace: Whether telemetry keeps its per-token values.
@@ -83,7 +83,7 @@ class Tree:
         self._draws: Draws | None = None
 
     def begin(self, request: Request, number: int) -> list[WaitingRow]:
-        """Takes in a request; returns the rows that it begins with: one for all cells, or one for each."""
+        """Takes in a request; returns the rows that it begins with, shared by all cells that can."""
         if None not in self.jobs:
             self.jobs.append(None)
         index = self.jobs.index(None)
@@ -94,7 +94,10 @@ class Tree:
             self.table.start_with(lines, request.start.tokens, request.start.records)
         self.jobs[index] = job
         self.ledger.open(index)
-        return [WaitingRow(job, each) for each in ([lines] if self._share else [[line] for line in lines])]
+        groups: dict[int, list[int]] = {}
+        for line in lines:
+            groups.setdefault(self.table.level(line) if self._share else line, []).append(line)
+        return [WaitingRow(job, each) for each in groups.values()]
 
     def sequence(self, row: WaitingRow) -> list[int]:
         """All tokens of a row: the prompt's and the generated ones, the newest included."""
@@ -120,7 +123,7 @@ class Tree:
         groups: dict[tuple[int, ...], WaitingRow] = {}
         for cell in self.table.live().tolist():
             job = self.table.line(cell).job
-            key = (job.index, *self.table.sequence(cell)) if self._share else (cell,)
+            key = (job.index, self.table.level(cell), *self.table.sequence(cell)) if self._share else (cell,)
             groups.setdefault(key, WaitingRow(job, [])).cells.append(cell)
         for row in groups.values():
             self.table.slot[row.cells] = WAITING
@@ -222,7 +225,7 @@ class Tree:
         table.length[ready] = lengths
         self.position[: self.count] += complete
         self.active[: self.count] = active
-        self._count_work(complete, recursions, ended)
+        self._count_work(complete, recursions, ended, output.work)
         survivors, dead, broken = ready, starting[:0], starting[:0]
         if len(over):
             survivors = ready[reasons == 0]
@@ -282,14 +285,16 @@ class Tree:
         keys = np.unique(slots[deep] * (self._depth + 1) + spans[deep])
         return keys // (self._depth + 1), keys % (self._depth + 1)
 
-    def _count_work(self, complete: np.ndarray, recursions: ActiveRecursions, ended: np.ndarray) -> None:
-        """Adds to their jobs what the tokens of complete rows have cost."""
+    def _count_work(
+        self, complete: np.ndarray, recursions: ActiveRecursions, ended: np.ndarray, work: np.ndarray | None
+    ) -> None:
+        """Adds to their jobs what the tokens of complete rows have cost; ``work`` is that of the pass."""
         if ended.any():
             made = recursions.iterations[ended]
             layers = np.array([recursions.axis.layers(span) for span in recursions.spans[ended].tolist()])
             np.add.at(self._work, recursions.slots[ended], np.stack([layers * made, made], -1))
         rows = np.flatnonzero(complete)
-        self.ledger.count_tokens(self.job[rows], self._work[rows] if len(recursions) else None)
+        self.ledger.count_tokens(self.job[rows], self._work[rows] if len(recursions) else work)
         if len(recursions):
             self._work[rows] = 0
 
@@ -301,7 +306,8 @@ class Tree:
         text = request.stop.cut(decode_text(self._tokenizer, tokens, skip_special_tokens=True))
         telemetry = telemetry_of(
             records,
-            span=line.cell.span,
+            axis=self.table.axis,
+            level=line.cell.span,
             depth=self._depth,
             trace=self._trace,
             branches=request.branching is not None,

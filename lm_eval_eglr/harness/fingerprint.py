@@ -9,14 +9,17 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.decoding import PoolDecoder, RecursionConfig
 from lm_eval_eglr.decoding.strategies import strategy_name
 from lm_eval_eglr.decoding.strategies.grid import Grid
+from lm_eval_eglr.recurrent.config import RecurrentConfig
 from lm_eval_eglr.store import Manifest
 
 SAMPLED_WEIGHTS = 64
+GRID_OPTIONS = ("spans", "recurrences", "temperatures")
 PACKAGES = ("lm-eval-eglr", "lm_eval", "torch", "transformers")
 
 
@@ -42,17 +45,26 @@ def manifest_of(decoder: PoolDecoder, model: PreTrainedModel, name: str, revisio
         "depth": decoder.stack.depth,
         "cells": cells,
         **strategy,
-        **dataclasses.asdict(decoder.engine.recursion),
-        "kv": "keep",  # stores of before had a choice, and are continued
+        **_depth_options(decoder.engine.recursion),
+        # Stores of spans once had a choice of ``kv``, and are continued.
+        **({"axis": "R"} if decoder.engine.axis.letter == "R" else {"kv": "keep"}),
         **dataclasses.asdict(decoder.sampling),
     }
     return Manifest(fingerprint, {"python": platform.python_version(), **_versions()})
 
 
+def _depth_options(config: RecursionConfig | RecurrentConfig) -> dict[str, object]:
+    """The options of the depth axis; a default threshold is recorded as what it is today."""
+    options = dataclasses.asdict(config)
+    if isinstance(config, RecurrentConfig) and config.exit != "none":
+        options["exit_threshold"] = config.threshold
+    return options
+
+
 def _options(decoder: PoolDecoder) -> dict[str, object]:
     """The strategy's options but for those that the cells say; ``budget=labels`` is recorded explicitly."""
     options = dataclasses.asdict(decoder.strategy)  # type: ignore[call-overload]  # every strategy is one
-    shown = {name: value for name, value in options.items() if name not in ("spans", "temperatures")}
+    shown = {name: value for name, value in options.items() if name not in GRID_OPTIONS}
     if shown.get("budget") == "labels":
         shown["budget"] = "labels (uses reference)"
     # JSON has no infinity.
@@ -69,7 +81,9 @@ def weights_digest(model: PreTrainedModel) -> str:
         hasher.update(f"{name} {tuple(weights.shape)}".encode())
         if weights.is_meta:  # offloaded: its values are not here
             continue
-        flat = weights.detach().flatten()
+        # A process may hold a share of it.
+        whole = weights.full_tensor() if isinstance(weights, DTensor) else weights
+        flat = whole.detach().flatten()
         some = flat[:: max(1, len(flat) // SAMPLED_WEIGHTS)][:SAMPLED_WEIGHTS]
         hasher.update(some.float().cpu().numpy().tobytes())
     return hasher.hexdigest()

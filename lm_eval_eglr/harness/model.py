@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from eglr_selectors import Rollout, RolloutPool, get_selector, parse_pool
@@ -16,9 +16,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import postprocess_generated_text
 
 from lm_eval_eglr.calibration import measured_gate_rate
-from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.pool_decoder import read_options
+from lm_eval_eglr.decoding import PoolDecoder, RecursionConfig
 from lm_eval_eglr.decoding.request import Request
+from lm_eval_eglr.decoding.strategies import read_options
 from lm_eval_eglr.decoding.strategies.grid import Items
 from lm_eval_eglr.decoding.strategies.rounds import PromptJob
 from lm_eval_eglr.harness.fingerprint import manifest_of
@@ -37,23 +37,26 @@ from lm_eval_eglr.harness.model_arguments import (
     refuse_unknown,
     require_extras,
 )
-from lm_eval_eglr.harness.planning import GREEDY, Planner
+from lm_eval_eglr.harness.planning import Planner
 from lm_eval_eglr.harness.processes import budget_group_digests, duplicate_requests, gather, with_all_metrics
 from lm_eval_eglr.harness.recording import Recording, recording
+from lm_eval_eglr.harness.tensor_parallel import TensorParallel, check_heads, processes_per_model
 from lm_eval_eglr.paths import resolve
 from lm_eval_eglr.store import Manifest, StoreWriter
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 OPEN_GATE = 0.5  # share of gated tokens from which on the threshold is said not to fit
 
 
 class EGLRLM(HFLM):
-    """HFLM whose ``generate_until`` decodes pools with entropy-gated latent recursion.
+    """HFLM whose ``generate_until`` decodes pools, with entropy-gated latent recursion or over recurrences.
 
     Every HFLM argument keeps its meaning and loglikelihood tasks run as with ``--model hf``. A task of
-    this project gets the whole pool of each problem, by default its L × T grid; any other task gets one
-    text, by default that of plain greedy decoding, which is what ``--model hf`` gives.
+    this project gets the whole pool of each problem, by default its depth × temperature grid; any other task
+    gets one text, by default that of plain greedy decoding, which is what ``--model hf`` gives.
     """
 
     DECODES_POOLS = True
@@ -69,17 +72,19 @@ class EGLRLM(HFLM):
         selector: str = "greedy",
         cuda_graphs: bool = True,
         max_rows: int | str | None = None,
+        tp_size: int | None = None,
         **kwargs: Any,
     ) -> None:
         """Checks the options, then loads the model, then checks what depends on it.
 
         Args:
-            pretrained: Model name, folder, or a loaded model; ``demo`` is the model that ships with the
-                package, a demonstration and a test fixture.
+            pretrained: Model name, folder, or a loaded model; ``demo`` and ``demo-recurrent`` are models that
+                ship with the package, demonstrations and test fixtures.
             strategy: Which rollouts a problem gets: ``grid``, ``sample``, ``eager`` or ``adaptive_grid``;
                 each has options of its own, see docs/strategies.md.
             spans: Spans L, layers: ``0:2:4``, a list, or shares of the depth such as ``0:25%``. Below 16
-                layers the default is ``0:12.5%:25%:50%``.
+                layers the default is ``0:12.5%:25%:50%``. A recurrent-depth model takes ``recurrences``
+                instead, ``4:8:16:32``, by default its own number of them.
             temperatures: Temperatures: ``0:0.7``, a list, or repetitions such as ``0.7x3``, three samples.
             rollouts: Folder of the store that gets every rollout, and from which a stopped run continues.
             trace: Whether the store also gets entropy, log-probability and iterations of every token.
@@ -88,8 +93,10 @@ class EGLRLM(HFLM):
             cuda_graphs: Whether decode steps are captured, where the model lies on one CUDA device.
             max_rows: Most rows at once where ``batch_size`` leaves it open; ``pool`` decodes one pool at a
                 time, so that a resumed run equals an uninterrupted one byte for byte.
-            **kwargs: The strategy's other options, fields of RecursionConfig and SamplingConfig, and
-                everything that HFLM takes.
+            tp_size: Processes that hold one model together, by transformers' tensor parallelism; with
+                ``tp_plan=auto`` alone it is all of them. More share the documents.
+            **kwargs: The strategy's other options, fields of RecursionConfig (or RecurrentConfig) and
+                SamplingConfig, and everything that HFLM takes.
 
         Raises:
             ValueError: For an unknown option or a bad value.
@@ -103,24 +110,31 @@ class EGLRLM(HFLM):
         for option, value in (("trace", trace), ("cuda_graphs", cuda_graphs)):
             if not isinstance(value, bool):
                 raise ValueError(f"{option}={value!r}: expected True or False")
-        if kwargs.get("tp_plan") is not None:
-            # lm_eval then runs every document on every process, which no store of ours would survive.
-            raise ValueError(
-                f"tp_plan={kwargs['tp_plan']!r}: expected none; hf-eglr splits a model by parallelize=True"
-            )
+        plan = kwargs.pop("tp_plan", None)
+        size = processes_per_model(plan, tp_size, kwargs.get("parallelize"))
+        if size > 1 and not isinstance(pretrained, str):
+            raise ValueError(f"tp_size={size}: expected the name of a model, which all processes load")
         own.pop("kv", None)
         check_batch_size(kwargs.get("batch_size", 1))
         check_max_rows(max_rows)
         self.rows_at_most = max_rows
         self._selector = get_selector(selector)
-        rank = int(os.environ.get("RANK", 0))
-        self._store = None if rollouts is None else StoreWriter(Path(check_store_folder(rollouts)), rank)
+        self._ranks = TensorParallel(size) if size > 1 else None
+        self._tp_plan = plan
+        rank = int(os.environ.get("RANK", 0)) if self._ranks is None else self._ranks.group
+        writes = self._ranks is None or self._ranks.rank == 0
+        folder = None if rollouts is None else Path(check_store_folder(rollouts))
+        self._store = StoreWriter(folder, rank) if folder is not None and writes else None
+        self.store_folder = None if self._store is None else folder
         revision = kwargs.get("revision")
         # HFLM's own default is "cuda", also where there is none.
         kwargs.setdefault("device", "cuda" if torch.cuda.is_available() else "cpu")
         self._quantization = quantization(kwargs)
         try:
-            super().__init__(resolve(pretrained), **kwargs)
+            if self._ranks is None:
+                super().__init__(resolve(pretrained), **kwargs)
+            else:
+                self._load_together(self._ranks, resolve(pretrained), kwargs)
         except (ValueError, OSError, ImportError) as error:
             raise loading_error(pretrained, error) from error
         accelerator = getattr(self, "accelerator", None)
@@ -144,7 +158,7 @@ class EGLRLM(HFLM):
         )
         name = pretrained if isinstance(pretrained, str) else str(self.model.config._name_or_path)
         self._manifest = (
-            Manifest() if self._store is None else manifest_of(self._decoder, self.model, name, revision)
+            Manifest() if folder is None else manifest_of(self._decoder, self.model, name, revision)
         )
         generation = self.model.generation_config
         self._unapplied = [name for name in UNAPPLIED if getattr(generation, name, None) not in NEUTRAL]
@@ -173,6 +187,7 @@ class EGLRLM(HFLM):
             self._decoder,
             always_pools=self._selector.name != "greedy",
             only_hf=bool(self._unapplied),
+            agree=self._agree,
         )
         theirs = {number for number, request in enumerate(requests) if planner.is_left_to_hflm(request)}
         plans = {
@@ -181,16 +196,20 @@ class EGLRLM(HFLM):
         keys = keys_of(requests)
         shares = self._decoder.plan.budget != "none"
         pooled = {n: plan for n, plan in plans.items() if planner.wants_pool(requests[n])}
-        sharing = budget_group_digests(pooled, keys) if shares else {}
+        sharing = budget_group_digests(pooled, keys, self._gather) if shares else {}
         with recording(
             self._store, self._manifest, requests, plans, FALLBACKS, self._pieces, sharing
         ) as record:
+            record.served, record.kept = self._agree(lambda: (record.served, record.kept))
             pools = dict(record.served)
             missing = sorted(theirs - pools.keys())
             if missing:
-                texts = super().generate_until([requests[number] for number in missing], disable_tqdm)
+                texts = super().generate_until(
+                    [requests[number] for number in missing], disable_tqdm or not self.speaks
+                )
                 for number, text in zip(missing, texts, strict=True):
-                    pools[number] = RolloutPool((Rollout(text, GREEDY),), requests[number].args[0])
+                    rollout = Rollout(text, planner.single_cell())
+                    pools[number] = RolloutPool((rollout,), requests[number].args[0])
                     record.keep(number, pools[number])
             assignments = {
                 number: planner.assignment(requests[number], plan, keys[number])
@@ -202,16 +221,73 @@ class EGLRLM(HFLM):
             responses[number] = PoolResponse.of(text, pool)
         return [responses[number] for number in range(len(requests))]
 
+    @property
+    def speaks(self) -> bool:
+        """Whether this process prints for all of the run."""
+        return self.rank == 0 if self._ranks is None else self._ranks.speaks
+
+    @property
+    def holds_a_share(self) -> bool:
+        """Whether other processes hold the other shares of the model."""
+        return self._ranks is not None
+
+    def _load_together(self, ranks: TensorParallel, pretrained: str, kwargs: dict[str, Any]) -> None:
+        with ranks.as_world():
+            super().__init__(pretrained, tp_plan=self._tp_plan or "auto", **kwargs)
+        # HFLM takes all processes for one, and numbers even CPUs.
+        self._rank, self._world_size = ranks.group, ranks.groups
+        if self.device.type == "cpu":
+            self._device = torch.device("cpu")
+
+    def _get_config(self, *args: Any, **kwargs: Any) -> None:
+        """As HFLM; refuses a model whose heads cannot be shared out."""
+        super()._get_config(*args, **kwargs)
+        if self._ranks is not None:
+            check_heads(self._config, self._ranks.size)
+
+    def _get_accelerate_args(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As HFLM; a device map is none of a model that processes hold together."""
+        return super()._get_accelerate_args(*args, **kwargs) if self._ranks is None else {}
+
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
-        """As HFLM, with the quantization that the user asks for."""
+        """As HFLM, with the quantization that the user asks for, on the processes that hold it together."""
         if self._quantization is not None:
             kwargs["quantization_config"] = self._quantization
+        if self._ranks is not None:
+            kwargs |= self._ranks.loading(self._tp_plan)
         super()._create_model(*args, **kwargs)
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """As HFLM, of the processes that have documents of their own."""
+        if self._ranks is None or self._world_size == 1:
+            return super().all_gather(tensor)
+        found = [each.reshape(1) if each.dim() == 0 else each for each in self._ranks.gather(tensor.cpu())]
+        return torch.cat(found).to(tensor.device)
 
     def gather_object(self, obj: Any, dst: int = 0) -> Any:
         """As HFLM; where lm_eval gathers metrics, every process has all of them, if only empty."""
-        gathered = super().gather_object(obj, dst)
+        if self._ranks is None or self._world_size == 1:
+            gathered = super().gather_object(obj, dst)
+        else:
+            gathered = self._ranks.exchange(obj)
         return gathered and with_all_metrics(gathered)
+
+    def barrier(self) -> None:
+        """As HFLM."""
+        if self._ranks is None or self._world_size == 1:
+            super().barrier()
+        else:
+            self._ranks.gather(None)
+
+    def _gather(self, items: list[Any]) -> list[Any]:
+        """Joins the items of all processes that have documents of their own."""
+        if self._ranks is None:
+            return gather(items)
+        return [item for each in self._ranks.gather(items) for item in each]
+
+    def _agree(self, make: Callable[[], T]) -> T:
+        """What ``make`` returns, on the first of the processes that hold the model together."""
+        return make() if self._ranks is None else self._ranks.same(make)
 
     def _decode(
         self,
@@ -235,9 +311,9 @@ class EGLRLM(HFLM):
         failed: dict[int, int] = {}
         rounds = self._decoder.rounds(
             assignments=rest.values(),
-            progress=not disable_tqdm and self.rank == 0,
+            progress=not disable_tqdm and self.speaks,
             keep=record.keep_round,
-            gather=gather,
+            gather=self._gather,
         )
         for number, pool in rounds.run(assignments, served, record.kept):
             record.keep(number, pool)
@@ -264,13 +340,13 @@ class EGLRLM(HFLM):
 
     def _warn_of_open_gate(self, pools: Iterable[RolloutPool | None]) -> None:
         """Says if most tokens were recursed: then the threshold, which is in nats, does not fit the model."""
-        rate = measured_gate_rate(pools)
-        if rate > OPEN_GATE and self.rank == 0:
+        rate, recursion = measured_gate_rate(pools), self._decoder.engine.recursion
+        if rate > OPEN_GATE and self.speaks and isinstance(recursion, RecursionConfig):
             logger.warning(
                 "the gate was open at %.0f%% of the tokens (entropy_threshold=%g), which is costly and may "
                 "do harm; eglr calibrate --model NAME --gate-rate 0.2 finds a value for this model",
                 100 * rate,
-                self._decoder.engine.recursion.entropy_threshold,
+                recursion.entropy_threshold,
             )
 
     def _text(self, plan: Request, pool: RolloutPool) -> str:

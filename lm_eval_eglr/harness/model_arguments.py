@@ -7,13 +7,22 @@ import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lm_eval_eglr.decoding.pool_decoder import RECURSION_OPTIONS, REMOVED_OPTIONS, SAMPLING_OPTIONS
-from lm_eval_eglr.decoding.strategies import STRATEGY_OPTIONS
+from lm_eval_eglr.decoding.strategies import (
+    RECURRENT_OPTIONS,
+    RECURSION_OPTIONS,
+    REMOVED_OPTIONS,
+    SAMPLING_OPTIONS,
+    STRATEGY_OPTIONS,
+)
 
-DECODING_OPTIONS = (*STRATEGY_OPTIONS, *RECURSION_OPTIONS, *SAMPLING_OPTIONS, *REMOVED_OPTIONS)
+DECODING_OPTIONS = (
+    *(*STRATEGY_OPTIONS, *RECURSION_OPTIONS, *RECURRENT_OPTIONS),
+    *(*SAMPLING_OPTIONS, *REMOVED_OPTIONS),
+)
 OWN_OPTIONS = (
-    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs", "max_rows"),
+    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs", "max_rows", "tp_size"),
     *RECURSION_OPTIONS,
+    *RECURRENT_OPTIONS,
     *SAMPLING_OPTIONS,
 )
 DRAW_OPTIONS = ("top_p", "top_k", "min_p")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from eglr_selectors import Cell, ParsedPool, RolloutPool, parse_pool
@@ -14,7 +14,6 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.model.kv_cache import rows_that_fit
 from lm_eval_eglr.decoding.pool_decoder import DocumentKeys
 from lm_eval_eglr.decoding.request import Request
 from lm_eval_eglr.decoding.stopping import StopRule
@@ -26,8 +25,6 @@ from lm_eval_eglr.harness.model_arguments import DRAW_OPTIONS, GENERATION_OPTION
 
 logger = logging.getLogger(__name__)
 
-GREEDY = Cell(span=0, temperature=0.0, sample=0)
-
 
 class Planner:
     """Plans the requests of one call of ``generate_until``.
@@ -38,18 +35,33 @@ class Planner:
         always_pools: Whether tasks that know nothing of pools get one too, for a selector to reduce.
         only_hf: Whether the model's generation config has settings that only transformers' own generate
             knows, so that single texts are left to it.
+        agree: Lets processes that hold a model together make something once, to the same end.
     """
 
-    def __init__(self, model: HFLM, decoder: PoolDecoder, *, always_pools: bool, only_hf: bool) -> None:
+    def __init__(
+        self,
+        model: HFLM,
+        decoder: PoolDecoder,
+        *,
+        always_pools: bool,
+        only_hf: bool,
+        agree: Callable[[Callable[[], ParsedPool]], ParsedPool] = lambda make: make(),
+    ) -> None:
         self._model = model
         self._decoder = decoder
         self._always_pools = always_pools
         self._only_hf = only_hf
+        self._agree = agree
         self._documents = DocumentKeys()
 
     def wants_pool(self, request: Instance) -> bool:
         """Whether a request gets a pool rather than one text."""
         return isinstance(request, PoolRequest) or self._always_pools
+
+    def single_cell(self, temperature: float = 0.0) -> Cell:
+        """The cell of a single text: the model as it is, with a recurrent one's own number of recurrences."""
+        axis = self._decoder.engine.axis
+        return Cell(axis.own, temperature, axis=axis.letter)
 
     def is_left_to_hflm(self, request: Instance) -> bool:
         """Whether a request needs one text under settings that only transformers' own generate knows."""
@@ -79,7 +91,7 @@ class Planner:
                     )
         else:
             default = 1.0 if options["do_sample"] else 0.0  # as transformers has it
-            cells = (dataclasses.replace(GREEDY, temperature=float(options.get("temperature", default))),)
+            cells = (self.single_cell(float(options.get("temperature", default))),)
         drawing = {key: options[key] for key in DRAW_OPTIONS if key in options}
         tokens = model.tok_encode(context)
         if not tokens and model.prefix_token_id is not None:
@@ -117,9 +129,11 @@ class Planner:
             )
 
         def read(pool: RolloutPool) -> ParsedPool:
+            # Grading may run out of time on one process and not on another.
             if not isinstance(request, PoolRequest):
-                return parse_pool(pool, fallbacks=FALLBACKS)
-            return parse_pool(pool, request.reference, request.rules, request.fallbacks)
+                return self._agree(lambda: parse_pool(pool, fallbacks=FALLBACKS))
+            reference, rules, fallbacks = request.reference, request.rules, request.fallbacks
+            return self._agree(lambda: parse_pool(pool, reference, rules, fallbacks))
 
         return PromptJob(plan, decoding_plan, key, read)
 
@@ -143,7 +157,8 @@ class Planner:
             return max(cells, int(min(most, int(size))))
         plans = [each.request for each in assignments]
         longest = max((len(plan.tokens) + plan.max_new_tokens for plan in plans), default=1)
-        rows = max(cells, int(min(most, rows_that_fit(model.model, longest))))
+        deepest = max((cell.depth for plan in plans for cell in plan.cells), default=0)
+        rows = max(cells, int(min(most, self._decoder.stack.rows_that_fit(longest, deepest))))
         if default:
             logger.info(
                 "batch_size=1: decoding up to %d rows at once, pools side by side; max_rows=pool decodes one "

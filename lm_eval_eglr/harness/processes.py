@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch.distributed
@@ -102,7 +102,9 @@ def refuse_idle_processes(
             )
 
 
-def budget_group_digests(plans: Mapping[int, Request], keys: Mapping[int, Key]) -> dict[str, str]:
+def budget_group_digests(
+    plans: Mapping[int, Request], keys: Mapping[int, Key], gather: Callable[[list[Any]], list[Any]]
+) -> dict[str, str]:
     """By task, a digest of all its documents in all processes: with others, budgets are others."""
     mine = [(*keys[number], plan.document) for number, plan in plans.items()]
     everyone = sorted(gather(mine))

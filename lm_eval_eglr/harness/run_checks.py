@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lm_eval_eglr.harness.filter_tasks import adapt, asks_for_pools
 from lm_eval_eglr.harness.generation import check_for_pool
 from lm_eval_eglr.harness.processes import refuse_idle_processes
 from lm_eval_eglr.harness.task import METADATA_OPTIONS, EGLRTask
+from lm_eval_eglr.store.undecided import remembered_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,13 @@ def check_run(given: dict[str, Any]) -> None:
             )
 
 
+def memory_of(lm: Any) -> AbstractContextManager[None]:
+    """What a store remembers of the grader, and what is new, while a run with ``rollouts=DIR`` is scored."""
+    inner = getattr(lm, "__dict__", {}).get("lm", lm)  # behind the response cache
+    folder = getattr(inner, "store_folder", None)
+    return nullcontext() if folder is None else remembered_pairs(folder)
+
+
 def check_evaluation(given: Mapping[str, Any]) -> None:
     """Checks the arguments of ``evaluate``: what only the loaded model and tasks tell.
 
@@ -91,7 +100,12 @@ def check_evaluation(given: Mapping[str, Any]) -> None:
         refuse_idle_processes(lm.world_size, theirs, given.get("limit"), given.get("samples"))
     if repeats_differ and lm is not loaded_lm and (ours or any(map(asks_for_pools, tasks))):
         refuse_response_cache(lm.cache_db)
-    if lm.rank != 0:
+    if lm is not loaded_lm and getattr(loaded_lm, "holds_a_share", False):
+        raise ValueError(
+            f"use_cache={lm.cache_db!r}: processes that hold a model together may find different "
+            "responses in their caches; rollouts=DIR in --model_args keeps what a stopped run has decoded"
+        )
+    if not getattr(loaded_lm, "speaks", lm.rank == 0):
         return
     if not repeats_differ:
         for task in ours:

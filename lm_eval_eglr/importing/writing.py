@@ -20,6 +20,8 @@ def manifest_of(imported: Imported, form: str | None) -> Manifest:
     except PackageNotFoundError:
         ours = "unknown"
     fingerprint = {"model": imported.model or UNKNOWN, "imported": form or "several formats"}
+    if imported.pools and imported.pools[0].pool.axis.symbol == "R":
+        fingerprint["axis"] = "R"
     return Manifest(fingerprint, {"lm-eval-eglr": ours})
 
 

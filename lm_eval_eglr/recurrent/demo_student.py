@@ -29,6 +29,7 @@ from transformers.utils import ModelOutput
 
 from lm_eval_eglr.recurrent.demo_student_layers import Parts, RecurrentStudentConfig, Rotation
 
+
 @dataclass
 class RecurrentStudentOutput(ModelOutput):
     """What a pass gives.

@@ -32,8 +32,8 @@ class EqualBudget:
     """The problems of a task with their grid, and the same ones with temperature alone.
 
     Attributes:
-        grid: The pools of the L × T grid.
-        temperature: Pools of span 0 for the same problems, in the same order.
+        grid: The pools of the depth × temperature grid.
+        temperature: Pools of one depth (span 0, or recurrences) for the same problems, in the same order.
         names: What the two are called.
 
     Raises:
@@ -104,16 +104,9 @@ class EqualBudget:
         ]
 
     def verdict(self) -> str:
-        """Says whether the layer axis adds anything at an equal number of rollouts.
-
-        One sentence, on what any rollout solves; one more where the majorities differ significantly.
-        """
+        """Says whether the depth axis adds anything at an equal number of rollouts, see :func:`verdict`."""
         any_right, majority = (self.compared(figure).difference for figure in ("pass", "maj"))
-        size = _number(self.rollouts)
-        sentences = [verdict(any_right, self.names, f"pass@{size}")]
-        if majority.low > 0 or majority.high < 0:
-            sentences.append(verdict(majority, self.names, f"maj@{size}"))
-        return " ".join(sentences)
+        return verdict(any_right, majority, self.rollouts, self.names)
 
     def record(self) -> dict[str, Any]:
         """Returns the differences with their intervals, for JSON."""
@@ -130,7 +123,25 @@ class EqualBudget:
         return found
 
 
-def verdict(difference: Interval, names: tuple[str, str], figure: str) -> str:
+def verdict(any_right: Interval, majority: Interval, rollouts: float, names: tuple[str, str] = NAMES) -> str:
+    """Says who wins at an equal number of rollouts: what every table and page has in words.
+
+    One sentence, on what any rollout solves; one more where the majorities differ significantly.
+
+    Args:
+        any_right: First minus second, of problems that any rollout solves.
+        majority: The same of problems that the majority solves.
+        rollouts: Rollouts that each side gets, the mean over problems.
+        names: Of the two.
+    """
+    size = _number(rollouts)
+    sentences = [_sentence(any_right, names, f"pass@{size}")]
+    if majority.low > 0 or majority.high < 0:
+        sentences.append(_sentence(majority, names, f"maj@{size}"))
+    return " ".join(sentences)
+
+
+def _sentence(difference: Interval, names: tuple[str, str], figure: str) -> str:
     """Says a paired difference in one sentence.
 
     Args:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 from eglr_selectors import ParsedPool
+from eglr_selectors.depth_axis import baseline_depth
 from eglr_selectors.estimators import bootstrap, curve, maj_at_k, oracle_of, pass_at_k
 from plotly.subplots import make_subplots
 
-from lm_eval_eglr.reports.baseline_runs import TemperatureRun, is_grid
+from lm_eval_eglr.reports.baseline_runs import TemperatureRun, cells_of, depth_axis, is_grid, paired_pools
 from lm_eval_eglr.reports.figure_style import BLUE, GREEN, GREY, ORANGE, PURPLE, styled
 from lm_eval_eglr.reports.page_budget import Progress
 from lm_eval_eglr.reports.pareto import accuracy_against_cost
 from lm_eval_eglr.reports.selector_rows import StrategyRow, mean
 
 WHOLE = "all rollouts"
-SETS = ("temperature (L = 0)", "layers (T = 0)", "joint (L > 0, T > 0)")
 
 
 def all_figures(
@@ -32,7 +32,7 @@ def all_figures(
 ) -> dict[str, go.Figure]:
     """Makes every figure that the pools have data for.
 
-    The names are those of the page's sections and of exported files. Pools of other backends have no layer
+    The names are those of the page's sections and of exported files. Pools of other backends have no depth
     axis and no telemetry, so the figures of these are left out of theirs.
 
     Args:
@@ -44,7 +44,7 @@ def all_figures(
     """
     grid = is_grid(pools)
     telemetry = [r.telemetry for parsed in pools for r in parsed if r.telemetry is not None]
-    recursed = any(work.gated_tokens for work in telemetry)
+    recursed = any(work.recursions for work in telemetry)
     priced = any(not math.isnan(row.tokens) and not math.isnan(row.value) for row in rows)
     uncertain = any(not math.isnan(work.mean_entropy) for work in telemetry)
     makers: list[tuple[str, bool, Callable[[], go.Figure]]] = [
@@ -52,7 +52,7 @@ def all_figures(
         ("axes", grid, lambda: solved_by_axis(pools)),
         ("pareto", priced, lambda: accuracy_against_cost(rows)),
         ("curves", True, lambda: curves_over_k(pools, temperature)),
-        ("recursion", recursed, lambda: recursion_by_span(pools)),
+        ("recursion", recursed, lambda: recursion_by_depth(pools)),
         ("entropy", uncertain, lambda: entropy_histogram(pools)),
     ]
     wanted = [(name, make) for name, has_data, make in makers if has_data]
@@ -68,20 +68,21 @@ def _shares(values: Sequence[float]) -> list[float | None]:
 
 
 def grid_heat_map(pools: Sequence[ParsedPool]) -> go.Figure:
-    """Accuracy of every span and temperature, its samples averaged, with 95 % intervals."""
+    """Accuracy of every depth and temperature, its samples averaged, with 95 % intervals."""
+    axis = depth_axis(pools)
     cells: dict[tuple[int, float | None], list[list[float]]] = defaultdict(lambda: [[] for _ in pools])
     for place, parsed in enumerate(pools):
         for rollout, correct in zip(parsed, parsed.correct, strict=True):
             if correct is not None:
-                cells[rollout.cell.span, rollout.cell.temperature][place].append(float(correct))
-    spans = sorted({span for span, _ in cells})
+                cells[rollout.cell.depth, rollout.cell.temperature][place].append(float(correct))
+    depths = sorted({depth for depth, _ in cells})
     temperatures = sorted({t for _, t in cells}, key=lambda t: -1.0 if t is None else t)
     values: list[list[float | None]] = []
     texts: list[list[str]] = []
-    for span in spans:
+    for depth in depths:
         found = [
-            bootstrap([mean(problem) for problem in cells[span, t]], samples=2000)
-            if (span, t) in cells
+            bootstrap([mean(problem) for problem in cells[depth, t]], samples=2000)
+            if (depth, t) in cells
             else None
             for t in temperatures
         ]
@@ -98,7 +99,7 @@ def grid_heat_map(pools: Sequence[ParsedPool]) -> go.Figure:
         go.Heatmap(
             z=values,
             x=["unknown" if t is None else f"T = {t:g}" for t in temperatures],
-            y=[f"L = {span}" for span in spans],
+            y=[axis.heading(depth) for depth in depths],
             text=texts,
             texttemplate="%{text}",
             textfont={"color": "#14171c"},  # on cells that are light in both themes
@@ -110,19 +111,25 @@ def grid_heat_map(pools: Sequence[ParsedPool]) -> go.Figure:
         )
     )
     figure.update_xaxes(title="temperature", side="bottom")
-    figure.update_yaxes(title="recursion span, layers")
+    figure.update_yaxes(title=axis.title)
     return figure
 
 
 def solved_by_axis(pools: Sequence[ParsedPool]) -> go.Figure:
     """An UpSet plot: how many problems each combination of axes solves."""
+    axis, baseline = depth_axis(pools), baseline_depth(cells_of(pools))
+    sets = (
+        f"temperature ({axis.heading(baseline)})",
+        f"{axis.parts} (T = 0)",
+        f"joint ({axis.others(baseline)}, T > 0)",
+    )
     counts: dict[tuple[bool, bool, bool], int] = defaultdict(int)
     for parsed in pools:
         solved = [r.cell for r, correct in zip(parsed, parsed.correct, strict=True) if correct]
         counts[
-            any(cell.span == 0 for cell in solved),
+            any(cell.depth == baseline for cell in solved),
             any(cell.temperature == 0 for cell in solved),
-            any(cell.span > 0 and cell.temperature != 0 for cell in solved),
+            any(cell.depth != baseline and cell.temperature != 0 for cell in solved),
         ] += 1
     combinations = sorted(counts, key=lambda members: (not any(members), -counts[members]))
     columns = list(range(len(combinations)))
@@ -140,7 +147,7 @@ def solved_by_axis(pools: Sequence[ParsedPool]) -> go.Figure:
         cliponaxis=False,
         hovertemplate="%{y} problems<extra></extra>",
     )
-    for member, name in enumerate(SETS):
+    for member, name in enumerate(sets):
         figure.add_scatter(
             x=columns,
             y=[name] * len(columns),
@@ -164,7 +171,8 @@ def solved_by_axis(pools: Sequence[ParsedPool]) -> go.Figure:
 def curves_over_k(pools: Sequence[ParsedPool], temperature: TemperatureRun | None = None) -> go.Figure:
     """pass@k and maj@k of whole pools and of plain samples, with 95 % bands over problems.
 
-    Plain samples are those of a run of their own, if there is one, else the rollouts of span 0.
+    Plain samples are those of a run of their own, if there is one, else the rollouts of the baseline: span 0,
+    or the deepest recurrences.
     """
     figure = go.Figure()
     sizes = [len(parsed) for parsed in pools]
@@ -172,9 +180,10 @@ def curves_over_k(pools: Sequence[ParsedPool], temperature: TemperatureRun | Non
     if temperature is not None:
         parts.append((f"plain samples ({temperature.name})", temperature.pools, "dash"))
     else:
-        plain = [parsed.subset(lambda rollout: rollout.cell.span == 0) for parsed in pools]
+        _, plain = paired_pools(pools, None)
         if all(map(len, plain)) and any(len(a) != len(b) for a, b in zip(plain, pools, strict=True)):
-            parts.append(("plain samples (span 0)", plain, "dash"))
+            baseline = depth_axis(pools).name(baseline_depth(cells_of(pools)))
+            parts.append((f"plain samples ({baseline})", plain, "dash"))
     for part, chosen, dash in parts:
         for name, estimator, colour in (("pass@k", pass_at_k, BLUE), ("maj@k", maj_at_k, ORANGE)):
             points = {
@@ -226,23 +235,30 @@ def curves_over_k(pools: Sequence[ParsedPool], temperature: TemperatureRun | Non
     return figure
 
 
-def recursion_by_span(pools: Sequence[ParsedPool]) -> go.Figure:
-    """Share of tokens that were recursed, and iterations per recursed token, by span."""
-    tokens: dict[int, int] = defaultdict(int)
-    gated: dict[int, int] = defaultdict(int)
-    iterations: dict[int, int] = defaultdict(int)
+def recursion_by_depth(pools: Sequence[ParsedPool]) -> go.Figure:
+    """How much was iterated, by depth.
+
+    Of spans the share of tokens that were recursed, and iterations per recursed token. Of recurrences, which
+    iterate at every token, iterations per token, and the share of tokens whose exit rule was met.
+    """
+    axis = depth_axis(pools)
+    recurrent = axis.symbol == "R"
+    totals: dict[int, Counter[str]] = defaultdict(Counter)
     for parsed in pools:
         for rollout in parsed:
-            if rollout.telemetry is not None and rollout.cell.span > 0:
-                tokens[rollout.cell.span] += len(rollout.tokens)
-                gated[rollout.cell.span] += rollout.telemetry.gated_tokens
-                iterations[rollout.cell.span] += rollout.telemetry.recursions
-    spans = sorted(span for span in tokens if tokens[span])
-    names = [f"L = {span}" for span in spans]
+            if rollout.telemetry is not None and rollout.cell.depth > 0:
+                of = totals[rollout.cell.depth]
+                of["tokens"] += len(rollout.tokens)
+                of["gated"] += rollout.telemetry.gated_tokens
+                of["iterations"] += rollout.telemetry.recursions
+                of["converged"] += rollout.telemetry.converged_tokens
+    depths = sorted(depth for depth, of in totals.items() if of["tokens"])
+    names = [axis.heading(depth) for depth in depths]
+    share, per = ("converged", "tokens") if recurrent else ("gated", "gated")
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.24)
     figure.add_bar(
         x=names,
-        y=[100 * gated[span] / tokens[span] for span in spans],
+        y=[100 * totals[depth][share] / totals[depth]["tokens"] for depth in depths],
         marker_color=BLUE,
         row=1,
         col=1,
@@ -250,14 +266,15 @@ def recursion_by_span(pools: Sequence[ParsedPool]) -> go.Figure:
     )
     figure.add_bar(
         x=names,
-        y=[iterations[span] / gated[span] if gated[span] else None for span in spans],
+        y=[totals[d]["iterations"] / totals[d][per] if totals[d][per] else None for d in depths],
         marker_color=PURPLE,
         row=1,
         col=2,
         hovertemplate="%{x}: %{y:.2f} iterations<extra></extra>",
     )
-    figure.update_yaxes(title="% of tokens recursed", row=1, col=1)
-    figure.update_yaxes(title="iterations per recursed token", row=1, col=2)
+    left, right = ("that exited", "token") if recurrent else ("recursed", "recursed token")
+    figure.update_yaxes(title=f"% of tokens {left}", row=1, col=1)
+    figure.update_yaxes(title=f"iterations per {right}", row=1, col=2)
     figure.update_layout(showlegend=False)
     return figure
 

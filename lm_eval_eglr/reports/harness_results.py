@@ -142,13 +142,14 @@ def rollouts_of(content: dict[str, Any], task: str, name: str, size: float) -> f
 def _grid_size(content: dict[str, Any]) -> float:
     """Cells of the grid, from the run's arguments; NaN where they do not name one."""
     arguments = _table(_table(content.get("config")).get("model_args"))
-    spans, temperatures = arguments.get("spans"), arguments.get("temperatures")
-    if "strategy" in arguments or not isinstance(spans, (str, int)) or not isinstance(temperatures, str):
+    levels = arguments.get("recurrences", arguments.get("spans"))
+    temperatures = arguments.get("temperatures")
+    if "strategy" in arguments or not isinstance(levels, (str, int)) or not isinstance(temperatures, str):
         return math.nan
     counts = [part.partition("x")[2] or "1" for part in temperatures.split(":")]
     if not all(count.isdecimal() for count in counts):
         return math.nan
-    return float(len(str(spans).split(":")) * sum(map(int, counts)))
+    return float(len(str(levels).split(":")) * sum(map(int, counts)))
 
 
 def _table(value: Any) -> dict[str, Any]:

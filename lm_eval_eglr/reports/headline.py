@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eglr_selectors import ParsedPool, get_selector
+from eglr_selectors.depth_axis import baseline_depth
 from eglr_selectors.estimators import (
     BudgetComparison,
     Estimates,
@@ -17,7 +18,7 @@ from eglr_selectors.estimators import (
     pass_at_k,
 )
 
-from lm_eval_eglr.reports.baseline_runs import TemperatureRun, is_grid, paired_pools
+from lm_eval_eglr.reports.baseline_runs import TemperatureRun, cells_of, depth_axis, is_grid, paired_pools
 from lm_eval_eglr.reports.leaderboard import percent
 from lm_eval_eglr.reports.page_budget import Progress
 
@@ -57,8 +58,8 @@ def budget_comparisons(
 
     Args:
         pools: The pools.
-        temperature: A run of plain samples of the same problems; by default the grid's own rollouts of span 0
-            stand for it, whose shared cost is not known.
+        temperature: A run of plain samples of the same problems; by default the grid's own rollouts of its
+            baseline (span 0, or the deepest recurrences) stand for it, whose shared cost is not known.
         progress: Is handed the comparisons to make.
         what: Label of the progress bar.
     """
@@ -88,30 +89,31 @@ def headline(
     """
     if not is_grid(pools):
         return [
-            _figure("One rollout, mean", pass_at_k(pools, 1), _span([1])),
+            _figure("One rollout, mean", pass_at_k(pools, 1), _rollouts([1])),
             _figure("Majority of all rollouts", accuracy(pools, get_selector("majority")), _sizes(pools)),
             _figure("Any rollout, oracle", oracle_of(pools), _sizes(pools)),
         ]
+    axis, baseline = depth_axis(pools), baseline_depth(cells_of(pools))
     figures = [
-        _figure(name, oracle_of(pools, spans, temperatures), _sizes(pools, spans, temperatures))
-        for name, spans, temperatures in (
-            ("Temperature only, oracle", [0], None),
-            ("Layers only, oracle", None, [0.0]),
+        _figure(name, oracle_of(pools, depths, temperatures), _sizes(pools, depths, temperatures))
+        for name, depths, temperatures in (
+            ("Temperature only, oracle", [baseline], None),
+            (f"{axis.parts.capitalize()} only, oracle", None, [0.0]),
             ("Joint grid, oracle", None, None),
         )
     ]
     _, plain = paired_pools(pools, temperature)
+    missing = f"there are no rollouts of {axis.name(baseline)}" if not all(map(len, plain)) else ""
     return figures + [
-        _comparison(compared, plain, budget, figure) for (budget, figure), compared in comparisons.items()
+        _comparison(compared, missing, budget, figure) for (budget, figure), compared in comparisons.items()
     ]
 
 
-def _comparison(compared: BudgetComparison, plain: Sequence[ParsedPool], budget: str, figure: str) -> Figure:
+def _comparison(compared: BudgetComparison, missing: str, budget: str, figure: str) -> Figure:
     name = f"Joint minus temperature, {figure}@k at {BUDGETS[budget]}"
     difference = compared.difference
     if math.isnan(difference.value):
-        missing = "there are no rollouts of span 0" if not all(map(len, plain)) else "the cost is not known"
-        return Figure(name, "–", f"not defined: {missing}")
+        return Figure(name, "–", f"not defined: {missing or 'the cost is not known'}")
     left, right = _mean_size(compared.joint_rollouts), _mean_size(compared.temperature_rollouts)
     k = f"k = {left}" if budget == "rollouts" else f"k = {left} joint, {right} temperature"
     return Figure(
@@ -133,19 +135,19 @@ def _figure(name: str, estimates: Estimates, rollouts: str) -> Figure:
 
 
 def _sizes(
-    pools: Sequence[ParsedPool], spans: list[int] | None = None, temperatures: list[float] | None = None
+    pools: Sequence[ParsedPool], depths: list[int] | None = None, temperatures: list[float] | None = None
 ) -> str:
     def chosen(parsed: ParsedPool) -> int:
         return sum(
-            (spans is None or rollout.cell.span in spans)
+            (depths is None or rollout.cell.depth in depths)
             and (temperatures is None or rollout.cell.temperature in temperatures)
             for rollout in parsed
         )
 
-    return _span(sorted({chosen(parsed) for parsed in pools}))
+    return _rollouts(sorted({chosen(parsed) for parsed in pools}))
 
 
-def _span(sizes: Sequence[int]) -> str:
+def _rollouts(sizes: Sequence[int]) -> str:
     if len(sizes) == 1:
         return f"{sizes[0]} rollout" + ("s" if sizes[0] != 1 else "")
     return f"{sizes[0]} to {sizes[-1]} rollouts"

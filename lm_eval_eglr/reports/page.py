@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from lm_eval_eglr.reports.baseline_runs import TemperatureRun, is_grid
+from lm_eval_eglr.reports.baseline_runs import TemperatureRun, depth_axis, is_grid
 from lm_eval_eglr.reports.escaping import for_script
 from lm_eval_eglr.reports.figure_text import figure_text
 from lm_eval_eglr.reports.figures import all_figures
@@ -25,7 +25,7 @@ from lm_eval_eglr.reports.leaderboard_table import leaderboard_table
 from lm_eval_eglr.reports.page_budget import Progress, pack
 from lm_eval_eglr.reports.page_notes import Setting, page_notes, settings_of
 from lm_eval_eglr.reports.pool_chunk import ENTROPY_STEP
-from lm_eval_eglr.reports.problems import facet_names, problem_rows
+from lm_eval_eglr.reports.problems import axes_in_words, facet_names, problem_rows
 from lm_eval_eglr.reports.selector_rows import StrategyRow, strategy_row
 from lm_eval_eglr.reports.summary import Summary, summary
 from lm_eval_eglr.reports.tables import Table
@@ -42,7 +42,7 @@ SECTIONS = {
     "axes": "Which axis solves which problems",
     "pareto": "Accuracy against cost",
     "curves": "pass@k and maj@k",
-    "recursion": "Recursion by span",
+    "recursion": "Iterations by depth",
     "entropy": "Entropy of rollouts",
 }
 
@@ -60,7 +60,9 @@ class Run:
         table: All strategies.
         plots: Figures by section.
         problems: Rows of the table of problems.
-        grid: Whether its pools have a layer axis; if not, nothing is said of axes.
+        grid: Whether its pools have a depth axis; if not, nothing is said of axes.
+        axes: What the column "Solved by" tells apart, in words.
+        noun: What its depth axis is called.
         facets: Fields that the table filters by.
         chunks: One deflated pool per problem.
         notes: What a reader must know before believing anything.
@@ -75,6 +77,8 @@ class Run:
     plots: dict[str, go.Figure]
     problems: list[dict[str, Any]]
     grid: bool
+    axes: str
+    noun: str
     facets: list[str]
     chunks: list[str]
     notes: list[str]
@@ -122,6 +126,8 @@ def run_of(
         all_figures(pools, rows, temperature, progress, f"Drawing {task}"),
         problem_rows(documents),
         is_grid(pools),
+        axes_in_words(pools),
+        depth_axis(pools).noun,
         facet_names(documents),
         chunks,
         notes,
@@ -140,6 +146,7 @@ def render_page(runs: Sequence[Run]) -> str:
             "problems": run.problems,
             "facets": run.facets,
             "grid": run.grid,
+            "axes": run.axes,
             "plots": {
                 name: {"alt": figure_text(SECTIONS[name], figure), **json.loads(figure.to_json())}
                 for name, figure in run.plots.items()
@@ -150,6 +157,7 @@ def render_page(runs: Sequence[Run]) -> str:
     return template.render(
         runs=runs,
         sections=SECTIONS,
+        nouns=sorted({run.noun for run in runs if run.grid}),
         scripts=[Markup(script) for script in scripts],
         hashes=[_hash(script) for script in scripts],
         style=Markup((PARTS / "page.css").read_text(encoding="utf-8")),

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
+from eglr_selectors import Rollout
+from eglr_selectors.depth_axis import baseline_depth
+
 from lm_eval_eglr.calibration import measured_gate_rate
-from lm_eval_eglr.reports.baseline_runs import TemperatureRun, is_grid
+from lm_eval_eglr.reports.baseline_runs import TemperatureRun, cells_of, depth_axis, is_grid
 from lm_eval_eglr.store import Document, Store
 from lm_eval_eglr.store.folder import pool_paths
 
@@ -63,10 +66,14 @@ def page_notes(
             "here uses the reference and none is a fair strategy."
         )
     known = [rollout.telemetry for rollout in rollouts if rollout.telemetry is not None]
+    pools = [document.parsed for document in documents]
+    axis, baseline = depth_axis(pools), baseline_depth(cells_of(pools))
     gated = sum(each.gated_tokens for each in known)
-    if gated and all(each.changed_tokens is not None for each in known):
+    if axis.symbol == "R":
+        notes += _iterations(rollouts)
+    elif gated and all(each.changed_tokens is not None for each in known):
         changed = sum(each.changed_tokens or 0 for each in known)
-        rate = measured_gate_rate(document.parsed.pool for document in documents)
+        rate = measured_gate_rate(parsed.pool for parsed in pools)
         notes.append(
             f"The gate was open at {rate:.0%} of the tokens of spans above 0. Recursion changed {changed} of "
             f"the {gated} tokens that were recursed."
@@ -90,9 +97,26 @@ def page_notes(
             f"Plain samples come from {temperature.name}, for {len(temperature.places)} of {len(documents)} "
             "problems, with the same prompts."
         )
-    elif is_grid([document.parsed for document in documents]):
+    elif is_grid(pools):
         notes.append(
-            "The grid's own rollouts of span 0 stand for plain samples. Add a store of the same model with "
-            "spans=0 to compare as many plain samples as the grid has rollouts, and their cost."
+            f"The grid's own rollouts of {axis.name(baseline)} stand for plain samples. Add a store of the "
+            f"same model with {axis.levels}={baseline} to compare as many plain samples as the grid has "
+            "rollouts, and their cost."
         )
     return notes
+
+
+def _iterations(rollouts: Sequence[Rollout]) -> list[str]:
+    """What a recurrent-depth model made of its recurrences, where an exit rule may end them early."""
+    known = [(rollout, rollout.telemetry) for rollout in rollouts if rollout.telemetry is not None]
+    tokens = sum(len(rollout.tokens) for rollout, _ in known)
+    allowed = sum(rollout.cell.depth * len(rollout.tokens) for rollout, _ in known)
+    made = sum(telemetry.recursions for _, telemetry in known)
+    if not tokens or not made:
+        return []
+    if made == allowed:
+        return ["Every token was iterated on as often as its recurrences say: none exited early."]
+    return [
+        f"A token took {made / tokens:.1f} iterations in the mean, of {allowed / tokens:.1f} that it was "
+        "allowed: the exit rule ended the others."
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import string
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -25,6 +26,7 @@ Detail = Literal["full", "coarse", "recursion", "text"]
 # Ten steps to four: below 0.5 nats, 1 nat, 2 nats, and above.
 _COARSE = str.maketrans("0123456789", "0022444488")
 _CHANGED = str.maketrans("0123456789", "abcdefghij")
+_STEPS = string.digits + string.ascii_uppercase
 _STRIDE = 16
 
 
@@ -37,12 +39,15 @@ def pool_chunk(document: Document, vocabulary: Sequence[str], detail: Detail = "
         detail: How much is kept of single tokens.
     """
     parsed = document.parsed
+    axis, baseline = parsed.pool.axis, parsed.pool.baseline_depth
     rollouts = [_rollout(parsed, index, vocabulary, detail) for index in range(len(parsed))]
     _share_beginnings(parsed, rollouts)
     _mark_departures(parsed, rollouts)
     content = {
         "problem": mathematics_in(statement(document)),
         "reference": parsed.reference,
+        "axis": axis.symbol,
+        "baseline": axis.name(baseline),
         "rollouts": rollouts,
         "formulas": _formulas([parsed.reference, *(shown["answer"] for shown in rollouts)]),
     }
@@ -66,7 +71,10 @@ def _rollout(parsed: ParsedPool, index: int, vocabulary: Sequence[str], detail: 
     telemetry = rollout.telemetry
     if telemetry is None:
         return shown
-    shown["gated"] = telemetry.gated_tokens
+    if rollout.cell.axis == "R":
+        shown["iterations"] = round(telemetry.recursions / max(1, len(rollout.tokens)), 1)
+    else:
+        shown["gated"] = telemetry.gated_tokens
     if telemetry.changed_tokens is not None:
         shown["changed"] = telemetry.changed_tokens
     if not math.isnan(telemetry.mean_entropy):
@@ -85,25 +93,26 @@ def _rollout(parsed: ParsedPool, index: int, vocabulary: Sequence[str], detail: 
 
 
 def _coordinate(cell: Cell) -> dict[str, Any]:
-    """Row and column of the L × T matrix; nothing for what is on neither axis."""
+    """Row and column of the depth × temperature matrix; nothing for what is on neither axis."""
     if cell.temperature is None or cell.path:
         return {}
     return {
-        "span": cell.span,
+        "depth": cell.depth,
         "column": f"T {cell.temperature:g}" + (f" #{cell.sample}" if cell.sample else ""),
     }
 
 
 def _mark_departures(parsed: ParsedPool, rollouts: Sequence[dict[str, Any]]) -> None:
-    """Says of each recursed rollout at which token it leaves the one of span 0 in its column."""
+    """Says of each rollout at which token it leaves the baseline's in its column: span 0, or the deepest."""
+    baseline = parsed.pool.baseline_depth
     plain = {
         (rollout.cell.temperature, rollout.cell.sample): rollout.tokens
         for rollout in parsed
-        if rollout.cell.span == 0 and rollout.tokens and not rollout.cell.path
+        if rollout.cell.depth == baseline and rollout.tokens and not rollout.cell.path
     }
     for rollout, shown in zip(parsed, rollouts, strict=True):
         base = plain.get((rollout.cell.temperature, rollout.cell.sample))
-        if rollout.cell.span and base is not None and rollout.tokens and rollout.tokens != base:
+        if rollout.cell.depth != baseline and base is not None and rollout.tokens and rollout.tokens != base:
             shown["leaves"] = common(rollout.tokens, base)
 
 
@@ -160,10 +169,13 @@ def common(left: Sequence[Any], right: Sequence[Any]) -> int:
 
 
 def _steps(iterations: Sequence[int], changes: Sequence[int]) -> str:
-    """One digit per token, its iterations; a letter, from ``a`` for 0, where they changed the token."""
-    digits = _digits(np.array(iterations))
+    """One character per token, its iterations; a small letter, from ``a`` for 0, where the token changed.
+
+    Recurrences are many: capital letters go on from 10, and the last of them stands for all that are more.
+    """
+    digits = "".join(map(_STEPS.__getitem__, np.minimum(iterations, len(_STEPS) - 1).tolist()))
     if any(changes):
-        letters = digits.translate(_CHANGED)
+        letters = _digits(np.array(iterations)).translate(_CHANGED)
         digits = "".join(letters[i] if changed else digits[i] for i, changed in enumerate(changes))
     return digits.rstrip("0")
 

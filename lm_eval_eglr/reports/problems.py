@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from eglr_selectors import correctness, get_selector
+from eglr_selectors import ParsedPool, correctness, get_selector
+from eglr_selectors.depth_axis import baseline_depth
 from eglr_selectors.estimators import solved_by
 
+from lm_eval_eglr.reports.baseline_runs import cells_of, depth_axis
 from lm_eval_eglr.reports.mathematics import Node, answer_node, mathematics_in
 from lm_eval_eglr.store import Document
 
@@ -22,6 +24,8 @@ def problem_rows(documents: Sequence[Document]) -> list[dict[str, Any]]:
     """One row per problem, with everything that the table sorts and filters by."""
     majority = get_selector("majority")
     names = facet_names(documents)
+    pools = [document.parsed for document in documents]
+    axis, baseline = depth_axis(pools), baseline_depth(cells_of(pools))
     rows = []
     for document in documents:
         parsed = document.parsed
@@ -40,7 +44,7 @@ def problem_rows(documents: Sequence[Document]) -> list[dict[str, Any]]:
                 "correct": sum(correct is True for correct in parsed.correct),
                 "rollouts": len(parsed),
                 "majority": None if math.isnan(verdict) else bool(verdict),
-                "solved": solved_by(parsed),
+                "solved": {"layer": axis.noun}.get(solved := solved_by(parsed, baseline), solved),
                 "answers": len(set(parsed.classes) - {-1}),
                 "unanswered": len(parsed) - len(parsed.answered),
                 "truncated": sum(rollout.truncated for rollout in parsed),
@@ -49,6 +53,15 @@ def problem_rows(documents: Sequence[Document]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def axes_in_words(pools: Sequence[ParsedPool]) -> str:
+    """What "solved by" tells apart, for the column's heading."""
+    axis, baseline = depth_axis(pools), baseline_depth(cells_of(pools))
+    return (
+        f"The axis with a right rollout: temperature ({axis.name(baseline)}), {axis.noun} (temperature 0), "
+        f"both, only joint cells ({axis.others(baseline)} and a temperature above 0), or none."
+    )
 
 
 def facet_names(documents: Sequence[Document]) -> list[str]:

@@ -170,7 +170,7 @@ def pool_shares(documents: Sequence[Document]) -> dict[str, float]:
 
 
 def restrict(
-    documents: Iterable[Document], spans: Sequence[int] | None, temperatures: Sequence[float] | None
+    documents: Iterable[Document], depths: Sequence[int] | None, temperatures: Sequence[float] | None
 ) -> list[Document]:
     """Returns the documents with only some columns and rows of their grids.
 
@@ -181,14 +181,14 @@ def restrict(
     for document in documents:
         parsed = document.parsed.subset(
             lambda rollout: (
-                (spans is None or rollout.cell.span in spans)
+                (depths is None or rollout.cell.depth in depths)
                 and (temperatures is None or rollout.cell.temperature in temperatures)
             )
         )
         if not len(parsed):
             raise ValueError(
-                f"spans={spans}, temperatures={temperatures}: document {document.key.doc_id} has no such "
-                "rollout"
+                f"{document.parsed.pool.axis.levels}={depths}, temperatures={temperatures}: document "
+                f"{document.key.doc_id} has no such rollout"
             )
         kept.append(Document(document.key, parsed))
     return kept

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 
 from eglr_selectors import ParsedPool, get_selector
 from eglr_selectors.estimators import (
-    BudgetComparison,
     Estimates,
     accuracy,
     bootstrap,
     oracle_of,
     pass_at_k,
 )
-from eglr_selectors.estimators.resampling import Interval
 
 from lm_eval_eglr.reports.baseline_runs import is_grid
-from lm_eval_eglr.reports.equal_budget import points
+from lm_eval_eglr.reports.equal_budget import difference_in_words, verdict
 from lm_eval_eglr.reports.headline import Comparisons
 from lm_eval_eglr.reports.leaderboard import percent
+from lm_eval_eglr.reports.selector_rows import mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +47,14 @@ def summary(pools: Sequence[ParsedPool], comparisons: Comparisons) -> Summary:
         return _of_plain_pools(pools)
     found = [comparisons["rollouts", figure] for figure in ("pass", "maj")]
     k = _size(found[0].joint_rollouts)
+    any_right, majority = (each.difference for each in found)
     rows = (
         (f"Grid, {k} rollouts", *(_with_interval(each.joint) for each in found)),
         (f"Plain samples, {k} rollouts", *(_with_interval(each.temperature) for each in found)),
-        ("Difference, points", *(_difference(each.difference) for each in found)),
+        ("Difference, points", difference_in_words(any_right), difference_in_words(majority)),
     )
     return Summary(
-        f"At {k} rollouts per problem: {_in_words('majority', found[1])}; {_in_words('oracle', found[0])}.",
+        verdict(any_right, majority, mean(found[0].joint_rollouts)),
         ("", f"oracle† (pass@{k})", f"majority (maj@{k})"),
         rows,
     )
@@ -76,21 +76,6 @@ def _of_plain_pools(pools: Sequence[ParsedPool]) -> Summary:
     return Summary(sentence, ("", f"% correct, {count} rollouts"), rows)
 
 
-def _in_words(view: str, compared: BudgetComparison) -> str:
-    difference = compared.difference
-    if not difference.problems:
-        return f"the {view} is not known ({difference.reason})"
-    said = "no significant difference"
-    if difference.low > 0:
-        said = "the grid is better"
-    elif difference.high < 0:
-        said = "plain samples are better"
-    return (
-        f"{view} {_percent(compared.joint)} with the grid and {_percent(compared.temperature)} with plain "
-        f"samples, {said} ({_difference(difference)} points, n = {difference.problems})"
-    )
-
-
 def _percent(estimates: Estimates) -> str:
     return f"{percent(estimates.mean)} %"
 
@@ -100,13 +85,6 @@ def _with_interval(estimates: Estimates) -> str:
     if not interval.problems:
         return "–"
     return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]"
-
-
-def _difference(interval: Interval) -> str:
-    if not interval.problems:
-        return "–"
-    value, low, high = (points(each) for each in (interval.value, interval.low, interval.high))
-    return f"{value} [{low}, {high}]"
 
 
 def _size(sizes: Sequence[float]) -> str:

@@ -42,6 +42,7 @@ def _rows(key: PoolKey, parsed: ParsedPool) -> Iterator[dict[str, Any]]:
             "task": key.task,
             "doc_id": key.doc_id,
             "place": place,
+            "axis": rollout.cell.axis,
             "span": rollout.cell.span,
             "temperature": rollout.cell.temperature,
             "sample": rollout.cell.sample,

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eglr_selectors import RolloutPool
+
 from lm_eval_eglr.store.atomic_files import (
     StoreError,
     canonical,
@@ -17,10 +19,13 @@ from lm_eval_eglr.store.atomic_files import (
 )
 from lm_eval_eglr.store.folder import set_aside
 from lm_eval_eglr.store.pool_key import Place
+from lm_eval_eglr.store.pool_schema import AXIS
 from lm_eval_eglr.store.totals import Totals
 
 FORMAT = "eglr-rollouts"
 VERSION = 1
+RECURRENT_VERSION = 2
+"""Of stores of axis R. Earlier readers know no axis and would take recurrences for spans; they refuse it."""
 NAME = "manifest.json"
 PLANS = "plan.*.json"  # one of each process, so that a reader can tell a part from the whole
 
@@ -41,6 +46,16 @@ class Manifest:
     totals: Totals | None = None
 
     @property
+    def axis(self) -> str:
+        """The depth axis of its rollouts: the fingerprint of recurrences says ``R``, of spans nothing."""
+        return str(self.fingerprint.get(AXIS, "L"))
+
+    @property
+    def version(self) -> int:
+        """The version of the format that its store has."""
+        return VERSION if self.axis == "L" else RECURRENT_VERSION
+
+    @property
     def model(self) -> str:
         """The model's name, as the run was given it."""
         return str(self.fingerprint.get("model", "unknown model"))
@@ -59,7 +74,7 @@ class Manifest:
         totals = None if self.totals is None else self.totals.to_json()
         content = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": self.version,
             "fingerprint": self.fingerprint,
             "versions": self.versions,
             "totals": totals,
@@ -83,15 +98,36 @@ class Manifest:
         content = read_checked(folder / NAME)
         if content.get("format") != FORMAT:
             raise StoreError(f"{folder / NAME}: format={content.get('format')!r}: expected {FORMAT!r}")
-        if content.get("version") != VERSION:
-            raise StoreError(f"{folder}: version={content.get('version')!r}: expected {VERSION}")
+        if content.get("version") not in (VERSION, RECURRENT_VERSION):
+            raise StoreError(
+                f"{folder}: version={content.get('version')!r}: expected {VERSION}, or {RECURRENT_VERSION} "
+                "of recurrences"
+            )
         fingerprint, versions, totals = (content.get(key) for key in ("fingerprint", "versions", "totals"))
         if not isinstance(fingerprint, dict) or not isinstance(versions, dict):
             raise StoreError(f"{folder / NAME}: expected a fingerprint and versions")
         try:
-            return cls(fingerprint, versions, None if totals is None else Totals.from_json(totals))
+            read = cls(fingerprint, versions, None if totals is None else Totals.from_json(totals))
         except ValueError as error:
             raise StoreError(f"{folder / NAME}: totals: {error}") from None
+        if read.axis not in ("L", "R") or read.version != content["version"]:
+            raise StoreError(
+                f"{folder / NAME}: axis={read.axis!r} in version {content['version']}: expected R in version "
+                f"{RECURRENT_VERSION}, and none in version {VERSION}"
+            )
+        return read
+
+    def refuse_other_axis(self, pool: RolloutPool, where: str) -> None:
+        """Refuses a pool that is not on the store's depth axis.
+
+        Raises:
+            StoreError: If it is on the other one.
+        """
+        if pool.axis.symbol != self.axis:
+            raise StoreError(
+                f"{where}: a pool on depth axis {pool.axis.symbol} in a store of axis {self.axis}; spans and "
+                "recurrences have stores of their own"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from lm_eval_eglr.store.atomic_files import StoreError, digest
 from lm_eval_eglr.store.parquet_file import read_columns, read_named_by_checksum, size_limit
 from lm_eval_eglr.store.pool_key import PoolKey
 from lm_eval_eglr.store.pool_schema import (
+    AXIS,
     COST,
     COST_PREFIX,
     LISTS,
@@ -58,8 +59,11 @@ def encode(head: PoolKey, pool: RolloutPool) -> tuple[str, bytes]:
     with _refused(f"{whose}: cannot be stored"):
         shared["prompt_sha256"] = hashlib.sha256(pool.prompt.encode()).hexdigest()
         rows = [{**shared, **_row(place, rollout)} for place, rollout in enumerate(pool)]
-        columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in SCHEMA]
-        table = pa.table(columns, schema=SCHEMA)
+        schema = SCHEMA
+        if pool.axis.symbol == "L":
+            schema = SCHEMA.remove(SCHEMA.get_field_index(AXIS))
+        columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
+        table = pa.table(columns, schema=schema)
         check_columns(table)
     buffer = io.BytesIO()
     pq.write_table(
@@ -67,7 +71,7 @@ def encode(head: PoolKey, pool: RolloutPool) -> tuple[str, bytes]:
         buffer,
         compression="zstd",
         compression_level=6,
-        use_dictionary=_DICTIONARY,
+        use_dictionary=[name for name in _DICTIONARY if name.partition(".")[0] in schema.names],
         column_encoding=dict.fromkeys(_SPLIT, "BYTE_STREAM_SPLIT"),
         write_statistics=False,
     )
@@ -76,10 +80,11 @@ def encode(head: PoolKey, pool: RolloutPool) -> tuple[str, bytes]:
 
 
 def _row(place: int, rollout: Rollout) -> dict[str, Any]:
-    telemetry = {} if rollout.telemetry is None else dataclasses.asdict(rollout.telemetry)
+    # Not asdict, which copies every value of every trace.
+    telemetry = {} if rollout.telemetry is None else _fields(rollout.telemetry)
     return {
         "place": place,
-        **dataclasses.asdict(rollout.cell),
+        **_fields(rollout.cell),
         "path": rollout.cell.branch,
         "text": rollout.text,
         "tokens": rollout.tokens,
@@ -87,6 +92,10 @@ def _row(place: int, rollout: Rollout) -> dict[str, Any]:
         "score": rollout.score,
         **telemetry,
     }
+
+
+def _fields(value: Cell | Telemetry) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def decode(path: Path) -> tuple[PoolKey, RolloutPool]:
@@ -183,7 +192,13 @@ def _rollout(row: dict[str, Any]) -> Rollout:
         telemetry = Telemetry(**known)
     return Rollout(
         text=row["text"],
-        cell=Cell(row["span"], row["temperature"], row["sample"], Cell.path_of(row.get("path"))),
+        cell=Cell(
+            row["span"],
+            row["temperature"],
+            row["sample"],
+            Cell.path_of(row.get("path")),
+            axis=row.get(AXIS, "L"),
+        ),
         finish_reason=row["finish_reason"],
         tokens=row["tokens"],
         telemetry=telemetry,

@@ -22,6 +22,9 @@ TELEMETRY = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields
 COST = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(PoolCost)}
 TRACES = [name for name, kind in TELEMETRY.items() if pa.types.is_list(kind)]
 
+AXIS = "axis"
+"""The depth axis. Only pools of recurrences have the column, so those of spans are what they always were."""
+
 SCHEMA = pa.schema(
     [
         pa.field("task", pa.string()),
@@ -32,6 +35,7 @@ SCHEMA = pa.schema(
         pa.field("temperature", pa.float64()),
         pa.field("sample", pa.int64()),
         pa.field("path", pa.string()),
+        pa.field(AXIS, pa.string()),
         pa.field("text", pa.string()),
         pa.field("tokens", pa.list_(pa.int32())),
         pa.field("finish_reason", pa.string()),
@@ -49,7 +53,7 @@ SCHEMA = pa.schema(
         *(pa.field(COST_PREFIX + name, kind) for name, kind in COST.items()),
     ]
 )
-ROW_TEXTS = ("path", "text", "finish_reason")
+ROW_TEXTS = ("path", AXIS, "text", "finish_reason")
 SCALARS = ["place", "span", "temperature", "sample", *ROW_TEXTS, "score", *(TELEMETRY.keys() - {*TRACES})]
 LISTS = ["tokens", *TRACES]
 # Columns that every version has written, and never empty. Those that came later are unknown where missing.
@@ -83,6 +87,11 @@ def check_columns(table: pa.Table) -> None:
             _check_numbers(f"{name}[]", pc.list_flatten(column), nulls=False)
         else:
             _check_numbers(name, column, nulls=True)
+    if AXIS in table.column_names:
+        found = pc.unique(table[AXIS]).to_pylist()
+        if found != ["R"]:
+            shown = ", ".join(map(repr, found))
+            raise ValueError(f"{AXIS}={shown}: expected R in all rows, or no such column")
     if "place" in table.column_names:
         places = sorted(table["place"].to_pylist())
         if places != list(range(table.num_rows)):

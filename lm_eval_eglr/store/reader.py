@@ -133,6 +133,10 @@ def read_store(folder: str | Path, progress: Progress = iter) -> Store:
     folder = Path(folder)
     manifest = Manifest.read(folder)
     pools = tuple(read_pools(folder, progress))
+    for stored in pools:
+        manifest.refuse_other_axis(
+            stored.pool, f"{folder}: document {stored.key.doc_id} of {stored.key.task}"
+        )
     there = {stored.key.place for stored in pools}
     return Store(folder, manifest, pools, tuple(sorted(read_plans(folder).places - there)))
 

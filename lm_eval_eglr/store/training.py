@@ -30,9 +30,10 @@ class TrainingRow:
         advantage: The reward less the group's mean, over its standard deviation (arXiv 2402.03300,
             section 4.1.2); 0 in a group whose rewards are all equal.
         truncated: Whether the token limit cut it off.
-        span: L of its cell.
+        span: Level of the depth axis of its cell.
         temperature: T of its cell.
         answer: The answer that was read from it, ``None`` if there is none.
+        axis: The depth axis: ``L``, spans, or ``R``, recurrences.
     """
 
     prompt: str
@@ -46,6 +47,7 @@ class TrainingRow:
     span: int
     temperature: float | None
     answer: str | None = None
+    axis: str = "L"
 
     def to_record(self) -> dict[str, Any]:
         """The row as JSON-ready values: what a trainer takes."""
@@ -92,6 +94,7 @@ def _group(document: Document) -> Iterator[TrainingRow]:
             rollout.cell.span,
             rollout.cell.temperature,
             None if (answer := parsed.answers[i]) is None else answer.text,
+            rollout.cell.axis,
         )
 
 

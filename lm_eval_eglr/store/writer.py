@@ -56,6 +56,7 @@ class StoreWriter:
         self._known: dict[tuple[str, int, int], PoolPath] = {}
         self._rounds: dict[tuple[tuple[str, int, int], str], PoolPath] = {}
         self._began = False
+        self._manifest = Manifest()
         with self._guarded():
             (folder / POOLS).mkdir(parents=True, exist_ok=True)
             with self._locked(rank):
@@ -79,6 +80,7 @@ class StoreWriter:
                 else:
                     self._refuse_unnamed()
                     manifest.write(self.folder, self._scratch)
+                self._manifest = manifest
                 self._began = True
                 self._remove_partial_files()
             warn_of_strays(self.folder)
@@ -138,6 +140,8 @@ class StoreWriter:
         self._known[entry.place] = entry
 
     def _write(self, head: PoolKey, pool: RolloutPool, folder: Path) -> Path:
+        whose = f"rollouts={str(self.folder)!r}: document {head.doc_id} of {head.task}"
+        self._manifest.refuse_other_axis(pool, whose)
         name, data = encode(head, pool)
         with self._guarded():
             folder.mkdir(exist_ok=True)

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from eglr_selectors import ParsedPool
+from eglr_selectors.depth_axis import DepthAxis
 from eglr_selectors.estimators import dependence, worth_in_samples
+from eglr_selectors.estimators.dependence import Kinship
 
 from lm_eval_eglr.reports.tables import Table, Text
 from lm_eval_eglr.study.figures_in_text import NONE, number
 from lm_eval_eglr.study.matched import Matched
 
-SHARED = {
-    "same span": "the same span, other draws",
-    "same temperature column": "the same column of temperature, other spans",
-    "neither": "neither",
-    "greedy spans": "T = 0, other spans",
-}
+
+def _shared(axis: DepthAxis) -> dict[Kinship, str]:
+    """What two cells may have in common, in words."""
+    return {
+        "same span": f"the same {'span' if axis.symbol == 'L' else 'number of recurrences'}, other draws",
+        "same temperature column": f"the same column of temperature, other {axis.levels}",
+        "neither": "neither",
+        "greedy spans": f"T = 0, other {axis.levels}",
+    }
 
 
 def correlations(studies: Sequence[Matched]) -> Table:
@@ -28,7 +33,7 @@ def correlations(studies: Sequence[Matched]) -> Table:
             Text(label),
             *(Text(number(each[kind].correlation, 2) if kind in each else NONE) for each in found),
         )
-        for kind, label in SHARED.items()
+        for kind, label in _shared(studies[0].axis).items()
     ]
     rows.append(
         (
@@ -43,22 +48,25 @@ def correlations(studies: Sequence[Matched]) -> Table:
 
 def worth(studies: Sequence[Matched]) -> Table:
     """Returns how many plain rollouts solve, with an oracle, as much as parts of the grid do."""
-    spans = sorted({span for each in studies for span in each.spans})
+    axis = studies[0].axis
+    depths = sorted({depth for each in studies for depth in each.depths})
+    baselines = sorted({each.baseline for each in studies})
+    bases = " or ".join(map(str, baselines))
     parts: list[tuple[str, Callable[[Matched], list[ParsedPool]]]] = [
-        ("all greedy spans, 0 included", lambda each: each.part(greedy=True)),
+        (f"all greedy {axis.levels}, {bases} included", lambda each: each.part(greedy=True)),
         *(
             (
-                f"plain greedy and greedy span {span}",
-                lambda each, span=span: [
-                    parsed.subset(lambda r: r.cell.temperature == 0 and r.cell.span in (0, span))
-                    for parsed in each.grid
-                ],
+                f"plain greedy and greedy {axis.name(depth)}",
+                lambda each, depth=depth: each.part(depth=(each.baseline, depth), greedy=True),
             )
-            for span in spans
+            for depth in depths
         ),
         *(
-            (f"samples of span {span}, T > 0", lambda each, span=span: each.part(span=span, greedy=False))
-            for span in (0, *spans)
+            (
+                f"samples of {axis.name(depth)}, T > 0",
+                lambda each, depth=depth: each.part(depth=depth, greedy=False),
+            )
+            for depth in sorted({*baselines, *depths})
         ),
         ("the whole grid", lambda each: each.grid),
     ]

@@ -7,22 +7,25 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from eglr_selectors import ParsedPool
+from eglr_selectors.depth_axis import DepthAxis, axis_of, baseline_depth
 from eglr_selectors.pool import Cell
 
-from lm_eval_eglr.reports.baseline_runs import is_grid, temperature_run
+from lm_eval_eglr.reports.baseline_runs import depth_axis, is_grid, temperature_run
 from lm_eval_eglr.store import Store
 from lm_eval_eglr.store.vocabulary import read_vocabulary
 
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """One task: the pools of its grid, and plain rollouts (span 0) of the same problems if there are any.
+    """One task: the pools of its grid, and plain rollouts of the same problems if there are any.
+
+    Plain rollouts are those of temperature alone: of span 0, or of the grid's deepest recurrences.
 
     Attributes:
         title: Names the task, and the store where several have it.
         store: Store of the grid.
         grid: Pools of the grid, one per problem.
-        plain: Pools of span 0 for the same problems in the same order; empty if there is no such run.
+        plain: Pools of plain rollouts for the same problems in the same order; empty if there is no such run.
     """
 
     title: str
@@ -41,9 +44,19 @@ class Matched:
         return tuple(rollout.cell for rollout in self.grid[0])
 
     @property
-    def spans(self) -> list[int]:
-        """The spans above 0."""
-        return sorted({cell.span for cell in self.cells} - {0})
+    def axis(self) -> DepthAxis:
+        """The depth axis of the grid."""
+        return axis_of(self.cells)
+
+    @property
+    def baseline(self) -> int:
+        """The depth of plain rollouts."""
+        return baseline_depth(self.cells)
+
+    @property
+    def depths(self) -> list[int]:
+        """The other depths."""
+        return sorted({cell.depth for cell in self.cells} - {self.baseline})
 
     @property
     def has_temperatures(self) -> bool:
@@ -55,12 +68,15 @@ class Matched:
         """Text of each token id; empty if the store has none."""
         return read_vocabulary(self.store.folder)
 
-    def part(self, *, span: int | None = None, greedy: bool | None = None) -> list[ParsedPool]:
-        """Returns a part of every pool of the grid, by span and by whether it was decoded at T = 0."""
+    def part(
+        self, *, depth: int | tuple[int, ...] | None = None, greedy: bool | None = None
+    ) -> list[ParsedPool]:
+        """Returns a part of every pool of the grid, by depth and by whether it was decoded at T = 0."""
+        depths = (depth,) if isinstance(depth, int) else depth
         return [
             parsed.subset(
                 lambda rollout: (
-                    (span is None or rollout.cell.span == span)
+                    (depths is None or rollout.cell.depth in depths)
                     and (greedy is None or (rollout.cell.temperature == 0) == greedy)
                 )
             )
@@ -69,18 +85,23 @@ class Matched:
 
 
 def match_stores(stores: Sequence[Store]) -> list[Matched]:
-    """Finds every grid, and beside it the first run of span 0 of the same model, prompts and problems.
+    """Finds every grid, and beside it the first plain run of the same model, prompts and problems.
 
     Problems that the plain run does not have are left out.
 
     Raises:
-        ValueError: If no store holds a grid.
+        ValueError: If no store holds a grid, or grids have both depth axes, which no table has room for.
     """
     tables = [(store, task, store.documents(task)) for store in stores for task in store.tasks]
     grids = [entry for entry in tables if is_grid([document.parsed for document in entry[2]])]
     if not grids:
         names = ", ".join(str(store.folder) for store in stores)
-        raise ValueError(f"{names}: none holds a grid with spans above 0")
+        raise ValueError(f"{names}: none holds a grid of several depths")
+    axes = {depth_axis([document.parsed for document in entry[2]]).symbol for entry in grids}
+    if len(axes) > 1:
+        raise ValueError(
+            "stores: grids over spans (L) and over recurrences (R); give those of one depth axis at a time"
+        )
     tasks = [task for _, task, _ in grids]
     found = []
     for store, task, documents in grids:

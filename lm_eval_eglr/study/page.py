@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lm_eval_eglr.reports.tables import Table, render
-from lm_eval_eglr.study.tables import TITLES
 
 PACKAGES = ("lm-eval-eglr", "lm_eval", "transformers", "torch")
 
@@ -31,6 +30,7 @@ def write_study(
     power: Sequence[str],
     verdict: Iterable[str],
     tables: Mapping[str, Table],
+    titles: Mapping[str, str],
 ) -> list[Path]:
     """Writes ``study.md`` and ``tables/NAME.csv``, and returns the files.
 
@@ -41,6 +41,7 @@ def write_study(
         power: What the study could show, as it was said before it began.
         verdict: What it showed.
         tables: All tables by name.
+        titles: Their titles.
     """
     parts = [
         f"# {title}",
@@ -53,7 +54,7 @@ def write_study(
     written = [folder / "study.md"]
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        parts += [f"## {TITLES[name]}", render(table, "markdown").rstrip()]
+        parts += [f"## {titles[name]}", render(table, "markdown").rstrip()]
         written.append(folder / "tables" / f"{name}.csv")
         written[-1].write_text(render(table, "csv"), encoding="utf-8")
     written[0].write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The run of a study: the grid, as many plain rollouts and the greedy spans, each in a store of its own."""
+"""The run of a study: the grid, as many plain rollouts and the greedy column, each in a store of its own."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from eglr_selectors import Cell
+from eglr_selectors.depth_axis import axis_of, baseline_depth
 
-from lm_eval_eglr.decoding.strategies.grid import parse_temperatures
+from lm_eval_eglr.decoding.strategies.grid import check_levels, parse_temperatures
 from lm_eval_eglr.paths import tasks_folder
 from lm_eval_eglr.store import Manifest
 
 SAMPLED = 0.7
 """Temperature of the plain rollouts where the grid samples nothing."""
 
-SET_BY_THE_STUDY = ("pretrained", "spans", "temperatures", "rollouts", "strategy", "seed", "n", "temperature")
+SET_BY_THE_STUDY = (
+    *("pretrained", "spans", "recurrences", "temperatures", "rollouts"),
+    *("strategy", "seed", "n", "temperature"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class StudyPlan:
         device: As of lm_eval.
         seed: Of the draws.
         include_path: Folder of other tasks.
+        recurrences: Recurrences of the grid, in place of spans.
     """
 
     model: str
@@ -59,6 +64,7 @@ class StudyPlan:
     device: str | None = None
     seed: int = 0
     include_path: Path | None = None
+    recurrences: str | None = None
 
     def __post_init__(self) -> None:
         if not self.tasks or not all(self.tasks):
@@ -72,12 +78,13 @@ class StudyPlan:
         for name in self.model_args:
             if name in SET_BY_THE_STUDY:
                 raise ValueError(f"model_args {name}={self.model_args[name]!r}: the study sets {name}")
+        check_levels(self.spans, self.recurrences)
         parse_temperatures(self.temperatures)
         parse_temperatures(self.samples)
 
     @property
     def greedy_apart(self) -> bool:
-        """Whether the grid has no greedy column, so that greedy spans need a store of their own."""
+        """Whether the grid has no greedy column, so that greedy rollouts need a store of their own."""
         return 0 not in parse_temperatures(self.temperatures)
 
     def stores(self) -> dict[str, Path]:
@@ -101,11 +108,14 @@ def decode_study(plan: StudyPlan, log: Callable[[str], None] = print) -> dict[st
         cells: dict[str, Any] = {}
         if name == "samples":
             # The grid is there, so its cells are known, whatever the model's depth made of its spans.
-            own = plan.samples or plain_temperatures(cells_of(stores["grid"]))
-            cells = {"spans": "0", "temperatures": own}
+            there = cells_of(stores["grid"])
+            own = plan.samples or plain_temperatures(there)
+            levels = "spans" if axis_of(there).symbol == "L" else "recurrences"
+            cells = {levels: str(baseline_depth(there)), "temperatures": own}
         else:
             temperatures = "0" if name == "greedy" else plan.temperatures
-            chosen = {"spans": plan.spans, "temperatures": temperatures}
+            given = {"spans": plan.spans, "recurrences": plan.recurrences}
+            chosen = {**given, "temperatures": temperatures}
             cells = {key: value for key, value in chosen.items() if value is not None}
         if first_process():
             log(f"{name}: {', '.join(f'{key}={value}' for key, value in cells.items()) or 'default grid'}")

@@ -92,16 +92,18 @@ Question = tuple[dict[str, np.ndarray], np.ndarray]
 def _questions(each: Matched) -> dict[str, Question]:
     """What is asked of a task, where the greedy column that it needs is there."""
     greedy = each.part(greedy=True)
-    if not all(map(len, each.part(span=0, greedy=True))):
+    if not all(map(len, each.part(depth=each.baseline, greedy=True))):
         return {}
     base = accuracy(each.grid, "greedy").values
-    spans = {
-        f"span {span}": accuracy(each.part(span=span, greedy=True), "first").values for span in each.spans
+    axis = each.axis
+    depths = {
+        axis.name(depth): accuracy(each.part(depth=depth, greedy=True), "first").values
+        for depth in each.depths
     }
     votes = _over(greedy)
     found = {
-        "one greedy span, against plain greedy": (spans, base),
-        "selector over the greedy spans, against plain greedy": (votes, base),
+        f"one greedy {axis.level}, against plain greedy": (depths, base),
+        f"selector over the greedy {axis.levels}, against plain greedy": (votes, base),
     }
     if each.plain:
         few = [parsed.subset(range(min(len(greedy[0]), len(parsed)))) for parsed in each.plain]

@@ -21,24 +21,17 @@ from lm_eval_eglr.reports.tables import Table, Text
 from lm_eval_eglr.study.figures_in_text import NONE, mean, p_value, percent, points, share
 from lm_eval_eglr.study.matched import Matched
 
-AXES = {
-    "both": "both axes",
-    "temperature": "the temperature axis and not the layer axis",
-    "layer": "the layer axis and not the temperature axis",
-    "joint": "only cells with a span and a temperature",
-    "none": "no rollout of the grid",
-    "unknown": "not known",
-}
 BUDGETS = {"rollouts": "rollouts", "flops": "FLOPs", "unshared_flops": "FLOPs, nothing shared"}
 VIEWS = {"pass": "oracle", "maj": "majority"}
 
 
 def structure(studies: Sequence[Matched]) -> Table:
     """Returns accuracy of each axis, of the grid, and of as many plain rollouts."""
+    parts = studies[0].axis.parts
     rows: list[tuple[str, str, Callable[[Matched], np.ndarray | None]]] = [
         ("greedy", "1", lambda each: accuracy(each.grid, "greedy").values),
-        ("layers only, oracle", "spans", lambda each: oracle_of(each.part(greedy=True)).values),
-        ("temperature only, oracle", "column", lambda each: oracle_of(each.part(span=0)).values),
+        (f"{parts} only, oracle", "depths", lambda each: oracle_of(each.part(greedy=True)).values),
+        ("temperature only, oracle", "column", lambda each: oracle_of(each.part(depth=each.baseline)).values),
         ("joint grid, oracle", "grid", lambda each: oracle_of(each.grid).values),
         ("joint grid, majority", "grid", lambda each: accuracy(each.grid, "majority").values),
         ("plain rollouts, majority", "column", lambda each: _plain_at(each, maj_at_k, "column")),
@@ -65,10 +58,19 @@ def structure(studies: Sequence[Matched]) -> Table:
 def axes(studies: Sequence[Matched]) -> Table:
     """Returns which axis solves which problems, and how many of these plain rollouts solve too."""
     rows = []
-    for axis, label in AXES.items():
+    noun = studies[0].axis.noun
+    labels = {
+        "both": "both axes",
+        "temperature": f"the temperature axis and not the {noun} axis",
+        "layer": f"the {noun} axis and not the temperature axis",
+        "joint": _joint(studies),
+        "none": "no rollout of the grid",
+        "unknown": "not known",
+    }
+    for axis, label in labels.items():
         shown = []
         for each in studies:
-            chosen = [i for i, parsed in enumerate(each.grid) if solved_by(parsed) == axis]
+            chosen = [i for i, parsed in enumerate(each.grid) if solved_by(parsed, each.baseline) == axis]
             plain = oracle_of([each.plain[i] for i in chosen]).values if each.plain else np.array([])
             shown.append(f"{len(chosen)}, {int(np.nansum(plain))}" if each.plain else f"{len(chosen)}")
         if axis != "unknown" or any(not text.startswith("0") for text in shown):
@@ -115,9 +117,28 @@ def cost(studies: Sequence[Matched]) -> Table:
             lambda each: percent(measured_gate_rate(parsed.pool for parsed in each.grid)),
         ),
     ]
+    if studies[0].axis.symbol == "R":  # which has no gate
+        rows[-1] = ("iterations per token, grid", lambda each: _iterations(each.grid))
     cells = tuple((Text(label), *(Text(value(each)) for each in studies)) for label, value in rows)
     note = "means over problems; work that the rollouts of a pool share counts once"
     return Table(("cost", *_titles(studies)), cells, 1, (note,))
+
+
+def _joint(studies: Sequence[Matched]) -> str:
+    """The cells that are on neither axis alone."""
+    if studies[0].axis.symbol == "L":
+        return "only cells with a span and a temperature"
+    others = " or ".join(sorted({each.axis.others(each.baseline) for each in studies}))
+    return f"only cells of {others} and a temperature above 0"
+
+
+def _iterations(pools: Sequence[ParsedPool]) -> str:
+    tokens = iterations = 0
+    for rollout in (rollout for parsed in pools for rollout in parsed):
+        if rollout.telemetry is not None:
+            tokens += len(rollout.tokens)
+            iterations += rollout.telemetry.recursions
+    return f"{iterations / tokens:.1f}" if tokens else NONE
 
 
 def _titles(studies: Sequence[Matched]) -> list[str]:
@@ -128,8 +149,8 @@ def _size(each: Matched, size: str) -> int:
     return {
         "1": 1,
         "grid": len(each.cells),
-        "spans": sum(cell.temperature == 0 for cell in each.cells),
-        "column": sum(cell.span == 0 for cell in each.cells),
+        "depths": sum(cell.temperature == 0 for cell in each.cells),
+        "column": sum(cell.depth == each.baseline for cell in each.cells),
     }[size]
 
 

@@ -8,7 +8,7 @@ from lm_eval_eglr.reports.tables import Table
 from lm_eval_eglr.study.likeness import correlations, worth
 from lm_eval_eglr.study.matched import Matched
 from lm_eval_eglr.study.selecting import halves, selectors
-from lm_eval_eglr.study.single_rollouts import changes, greedy, spans
+from lm_eval_eglr.study.single_rollouts import changes, depths, greedy
 from lm_eval_eglr.study.structure import axes, budgets, cost, structure
 
 TABLES: dict[str, Callable[[Sequence[Matched]], Table]] = {
@@ -17,23 +17,32 @@ TABLES: dict[str, Callable[[Sequence[Matched]], Table]] = {
     "budgets": budgets,
     "cost": cost,
     "selectors": selectors,
-    "spans": spans,
+    "spans": depths,
     "greedy": greedy,
     "correlations": correlations,
     "worth": worth,
     "changes": changes,
     "halves": halves,
 }
-TITLES = {
+_TITLES = {
     "structure": "The structure of the claim",
     "axes": "Which axis solves which problems",
     "budgets": "At equal budgets",
     "cost": "What it costs",
     "selectors": "Selectors on both pools",
-    "spans": "Single rollouts by span",
-    "greedy": "Greedy spans against plain greedy decoding",
+    "spans": "Single rollouts by {level}",
+    "greedy": "Greedy {levels} against plain greedy decoding",
     "correlations": "How alike two rollouts are",
     "worth": "What a part of the grid is worth in plain rollouts",
-    "changes": "Where a span changes the greedy text",
+    "changes": "Where {other} changes the greedy text",
     "halves": "The best of many, chosen on one half of the problems",
 }
+
+
+def titles(studies: Sequence[Matched]) -> dict[str, str]:
+    """Returns the titles of the tables, in the words of the grids' depth axis."""
+    axis = studies[0].axis
+    other = "a span" if axis.symbol == "L" else "another number of recurrences"
+    return {
+        name: text.format(level=axis.level, levels=axis.levels, other=other) for name, text in _TITLES.items()
+    }

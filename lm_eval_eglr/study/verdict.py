@@ -58,20 +58,21 @@ def verdict(studies: Sequence[Matched]) -> list[str]:
     """Says in three lines what was found, at which budget, and how sure it is."""
     paired = [each for each in studies if each.plain and each.has_temperatures]
     if not paired:
-        return ["no verdict: no grid has sampled cells and a run of span 0 alone for the same problems"]
+        plain = "span 0" if studies[0].axis.symbol == "L" else "its deepest recurrences"
+        return [f"no verdict: no grid has sampled cells and a run of {plain} alone for the same problems"]
     names = _listed([each.title for each in paired])
     size = _listed(sorted({str(len(each.cells)) for each in paired}))
     figures = {
         "greedy": [mean(accuracy(each.grid, "greedy").values) for each in paired],
         "layers": [mean(oracle_of(each.part(greedy=True)).values) for each in paired],
-        "temperature": [mean(oracle_of(each.part(span=0)).values) for each in paired],
+        "temperature": [mean(oracle_of(each.part(depth=each.baseline)).values) for each in paired],
         "grid": [mean(oracle_of(each.grid).values) for each in paired],
         "plain": [mean(oracle_of(each.plain).values) for each in paired],
     }
     shown = {name: _listed([percent(value) for value in values]) for name, values in figures.items()}
     views = {
         "greedy": "greedy decoding",
-        "layers": "the layer axis",
+        "layers": f"the {paired[0].axis.noun} axis",
         "temperature": "the temperature axis",
         "grid": f"the grid of {size}",
     }
@@ -82,8 +83,9 @@ def verdict(studies: Sequence[Matched]) -> list[str]:
         f"With an oracle more rollouts solve more, as published. On {names}: {', '.join(parts)}.",
     ]
     oracle, majority = (pooled_difference(paired, name) for name in ("oracle", "majority"))
+    said = _said(oracle, paired[0].axis.noun)
     lines.append(
-        f"At equal numbers {_said(oracle)}: {size} plain rollouts solve {shown['plain']} %. Grid less plain: "
+        f"At equal numbers {said}: {size} plain rollouts solve {shown['plain']} %. Grid less plain: "
         f"{points(oracle)} points by the oracle, {points(majority)} by the majority vote{_excludes(paired)}."
     )
     share = discordant_share(paired)
@@ -114,12 +116,12 @@ def discordant_share(studies: Sequence[Matched]) -> float:
     return mean(np.abs(first - second))
 
 
-def _said(difference: Interval) -> str:
+def _said(difference: Interval, noun: str) -> str:
     if difference.low > 0:
-        return "the layer axis adds to temperature alone"
+        return f"the {noun} axis adds to temperature alone"
     if difference.high < 0:
         return "the grid solves less than temperature alone"
-    return "the layer axis adds nothing that could be shown"
+    return f"the {noun} axis adds nothing that could be shown"
 
 
 def _excludes(studies: Sequence[Matched]) -> str:

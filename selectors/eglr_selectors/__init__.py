@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from eglr_selectors.cell import Axis, Cell
+from eglr_selectors.cell import Cell
+from eglr_selectors.depth_axis import DepthAxis
 from eglr_selectors.grading import (
     Answer,
     Rules,
@@ -39,8 +40,8 @@ from eglr_selectors.voting import choose, undefined, vote
 
 __all__ = [
     "Answer",
-    "Axis",
     "Cell",
+    "DepthAxis",
     "FinishReason",
     "ParsedPool",
     "PoolCost",

@@ -1,4 +1,4 @@
-"""A pool as a notebook shows it: the matrix of its answers, spans down, temperatures across."""
+"""A pool as a notebook shows it: the matrix of its answers, depth down, temperatures across."""
 
 from __future__ import annotations
 

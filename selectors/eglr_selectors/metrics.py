@@ -76,7 +76,7 @@ def pool_metrics(parsed: ParsedPool) -> PoolMetrics:
         ``truncated`` (NaN where a backend does not say why its texts ended), ``no_answer``, ``ungraded``;
         ``cost_vs_shared_plain`` and ``ties``, a share of tokens, only where the pool knows its cost. The
         cost is the pool's FLOPs over those of plain samples that share as many prefixes: 1.1 means that
-        recursion added a tenth.
+        recursion added a tenth. It is left out on axis R, where no level is the plain model: compare FLOPs.
 
     Raises:
         ValueError: If the pool is empty.
@@ -93,8 +93,10 @@ def pool_metrics(parsed: ParsedPool) -> PoolMetrics:
     cost = parsed.pool.cost
     if cost is None or not cost.plain_flops:
         return PoolMetrics(metrics)
+    metrics["ties"] = parsed.pool.tie_share
+    if parsed.pool.axis.symbol == "R":
+        return PoolMetrics(metrics)
     plain = shared_plain_flops(parsed)
     if not math.isnan(plain):
         metrics["cost_vs_shared_plain"] = cost.flops / plain
-    metrics["ties"] = parsed.pool.tie_share
     return PoolMetrics(metrics, cost.flops / cost.plain_flops)

@@ -91,7 +91,7 @@ class ParsedPool:
     def __getitem__(self, index: tuple[int, float | None, int]) -> Rollout: ...
 
     def __getitem__(self, index: Any) -> Any:
-        """A rollout by its place, or the rollouts of a cell by ``parsed[span, temperature]``."""
+        """A rollout by its place, or the rollouts of a cell by ``parsed[depth, temperature]``."""
         if isinstance(index, tuple) and len(index) == 2:
             return self.subset(self.pool.indices_of(*index))
         return self.pool[index]

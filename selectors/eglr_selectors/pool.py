@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, overload
 
 from eglr_selectors.answer_matrix import Entry, matrix_html
 from eglr_selectors.cell import Cell
+from eglr_selectors.depth_axis import DepthAxis, axis_of, baseline_depth
 from eglr_selectors.grading import extract
 from eglr_selectors.pool_cost import PoolCost
 
@@ -130,7 +131,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RolloutPool:
-    """All rollouts of one prompt, in grid order (spans outermost, then temperatures, then samples).
+    """All rollouts of one prompt, in grid order (depth outermost, then temperatures, then samples).
 
     Of rollouts that branch, each follows those that were there when it forked.
 
@@ -140,12 +141,28 @@ class RolloutPool:
         cost: What decoding it cost; ``None`` if not known.
         uses_reference: Whether the reference decided which rollouts there are, so that no selection from
             this pool is a fair strategy.
+
+    Raises:
+        ValueError: If its rollouts are on both depth axes.
     """
 
     rollouts: tuple[Rollout, ...]
     prompt: str = ""
     cost: PoolCost | None = None
     uses_reference: bool = False
+
+    def __post_init__(self) -> None:
+        axis_of(rollout.cell for rollout in self.rollouts)
+
+    @property
+    def axis(self) -> DepthAxis:
+        """The depth axis of its rollouts."""
+        return axis_of(rollout.cell for rollout in self.rollouts[:1])
+
+    @property
+    def baseline_depth(self) -> int:
+        """The level of "temperature alone": span 0, or the deepest of its recurrences."""
+        return baseline_depth(rollout.cell for rollout in self.rollouts)
 
     def __len__(self) -> int:
         return len(self.rollouts)
@@ -163,10 +180,10 @@ class RolloutPool:
     def __getitem__(self, index: tuple[int, float | None, int]) -> Rollout: ...
 
     def __getitem__(self, index: Any) -> Any:
-        """A rollout by its place, the samples of a cell by ``pool[span, temperature]``, or one of them.
+        """A rollout by its place, the samples of a cell by ``pool[depth, temperature]``, or one of them.
 
-        ``pool[4, 0.7]`` is a pool of the rollouts of span 4 and temperature 0.7, ``pool[4, 0.7, 1]`` the
-        second of them.
+        ``pool[4, 0.7]`` is a pool of the rollouts of span 4 (or of 4 recurrences) and temperature 0.7,
+        ``pool[4, 0.7, 1]`` the second of them.
 
         Raises:
             KeyError: If there is no such cell.
@@ -183,7 +200,7 @@ class RolloutPool:
         """Returns the places of a cell's rollouts.
 
         Args:
-            span: L of the cell.
+            span: Level of the depth axis, L or R.
             temperature: T of the cell.
             sample: Which of its samples; ``None`` for all.
 
@@ -197,19 +214,19 @@ class RolloutPool:
             and sample in (None, rollout.cell.sample)
         ]
         if not found:
-            wanted = f"span {span}, temperature {temperature}"
+            wanted = f"{self.axis.level} {span}, temperature {temperature}"
             wanted += "" if sample is None else f", sample {sample}"
             raise KeyError(f"{wanted}: the pool has {self._axes() or 'no grid'}")
         return found
 
     def _axes(self) -> str:
-        """Its spans and temperatures in words; empty where they are not known."""
+        """Its depths and temperatures in words; empty where they are not known."""
         cells = [rollout.cell for rollout in self.rollouts]
         temperatures = sorted({cell.temperature for cell in cells if cell.temperature is not None})
         if not temperatures:
             return ""
-        spans = ", ".join(map(str, sorted({cell.span for cell in cells})))
-        return f"spans {spans}; temperatures {', '.join(f'{t:g}' for t in temperatures)}"
+        levels = ", ".join(map(str, sorted({cell.depth for cell in cells})))
+        return f"{self.axis.levels} {levels}; temperatures {', '.join(f'{t:g}' for t in temperatures)}"
 
     def __repr__(self) -> str:
         tokens = sum(len(rollout.tokens) for rollout in self)
@@ -227,17 +244,17 @@ class RolloutPool:
     def matrix_html(
         self, answers: Sequence[str | None], correct: Sequence[bool | None], reference: str | None = None
     ) -> str:
-        """Returns the matrix of answers as HTML, spans down, temperatures across, right ones green.
+        """Returns the matrix of answers as HTML, depth down, temperatures across, right ones green.
 
         Args:
             answers: One per rollout, ``None`` where there is none.
             correct: Whether each is right; ``None`` where that is not known.
             reference: The right one, named above the matrix.
         """
-        grid = all(rollout.cell.temperature is not None for rollout in self)
+        grid, axis = all(rollout.cell.temperature is not None for rollout in self), self.axis
         entries = [
             Entry(
-                row=f"L = {rollout.cell.span}" if grid else "",
+                row=axis.heading(rollout.cell.depth) if grid else "",
                 column=_column(rollout.cell) if grid else "",
                 answer=answer,
                 correct=right,

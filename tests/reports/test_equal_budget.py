@@ -53,11 +53,12 @@ def test_a_majority_that_differs_is_not_passed_over() -> None:
 
 def test_the_sentence_is_one_that_people_use() -> None:
     difference = Interval(-0.02, -0.06, 0.02, 200)
-    assert verdict(difference, ("grid", "temperature"), "pass@16") == (
+    same = Interval(0.0, -0.01, 0.01, 200)
+    assert verdict(difference, same, 16) == (
         "No significant difference in pass@16: grid −2.0 points (95 % CI −6.0 to +2.0, n = 200)."
     )
     unknown = Interval(float("nan"), float("nan"), float("nan"), 0, "no problem is defined")
-    assert "is not known: no problem is defined" in verdict(unknown, ("grid", "temperature"), "pass@16")
+    assert "is not known: no problem is defined" in verdict(unknown, same, 16)
 
 
 def test_the_table_has_both_at_one_size_and_their_cost() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from eglr_selectors import Cell, PoolCost, Rollout, RolloutPool, Telemetry
+from eglr_selectors.cell import Axis
 
 from lm_eval_eglr.store import Manifest, PoolKey, StoreWriter
 
@@ -13,10 +14,10 @@ SPANS, TEMPERATURES = (0, 2, 4), (0.0, 0.7, 0.7)
 WORDS = ["12", " so", "=", " the", "7", " find"]
 
 
-def cells_of(spans: tuple[int, ...], temperatures: tuple[float, ...]) -> list[Cell]:
+def cells_of(depths: tuple[int, ...], temperatures: tuple[float, ...], axis: Axis = "L") -> list[Cell]:
     return [
-        Cell(span, temperature, temperatures[:column].count(temperature))
-        for span in spans
+        Cell(depth, temperature, temperatures[:column].count(temperature), axis=axis)
+        for depth in depths
         for column, temperature in enumerate(temperatures)
     ]
 
@@ -27,12 +28,18 @@ def write_study(
     spans: tuple[int, ...] = SPANS,
     temperatures: tuple[float, ...] = TEMPERATURES,
     task: str = "toy",
+    axis: Axis = "L",
 ) -> Path:
-    """Writes a store whose pools are right where a matrix ``[problems, cells]`` says so."""
-    cells = cells_of(spans, temperatures)
+    """Writes a store whose pools are right where a matrix ``[problems, cells]`` says so.
+
+    On axis R ``spans`` are numbers of recurrences, of which a token makes all but one.
+    """
+    cells = cells_of(spans, temperatures, axis)
+    recurrent = axis == "R"
     rng = np.random.default_rng(0)
     writer = StoreWriter(folder)
-    with writer.writing(Manifest({"model": "toy/model", "cells": [str(cell) for cell in cells]})):
+    fingerprint = {"model": "toy/model", "cells": [str(cell) for cell in cells]}
+    with writer.writing(Manifest({**fingerprint, **({"axis": "R"} if recurrent else {})})):
         writer.describe_tokens(lambda: WORDS)
         for number, row in enumerate(right):
             rollouts = tuple(
@@ -46,9 +53,10 @@ def write_study(
                         mean_logprob=-float(rng.random()),
                         mean_confidence=5.0,
                         mean_self_certainty=5.0,
-                        gated_tokens=2 * int(cell.span > 0),
+                        gated_tokens=0 if recurrent else 2 * int(cell.span > 0),
+                        recursions=5 * cell.span - 1 if recurrent else 0,
                         converged_tokens=int(cell.span > 0),
-                        changed_tokens=int(cell.span > 0),
+                        changed_tokens=0 if recurrent else int(cell.span > 0),
                         plain_layer_tokens=20,
                         recursion_layer_tokens=cell.span,
                         head_evaluations=5,

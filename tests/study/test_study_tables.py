@@ -17,7 +17,7 @@ from lm_eval_eglr.reports.tables import Table
 from lm_eval_eglr.store import read_store
 from lm_eval_eglr.study.matched import match_stores
 from lm_eval_eglr.study.single_rollouts import kind_of
-from lm_eval_eglr.study.tables import TABLES, TITLES
+from lm_eval_eglr.study.tables import TABLES, titles
 from lm_eval_eglr.study.verdict import power_statement, verdict
 
 Both = tuple[Path, Path]
@@ -35,10 +35,11 @@ def rows_of(table: Table) -> dict[tuple[str, ...], list[str]]:
 def test_every_table_is_printed_and_named(both: Both) -> None:
     done = CliRunner().invoke(app, ["axes", *map(str, both)])
     assert done.exit_code == 0, done.output
-    for title in TITLES.values():
+    names = titles(match_stores([read_store(folder) for folder in both]))
+    for title in names.values():
         assert title in done.stdout
     assert "At equal numbers" in done.stdout
-    assert TITLES.keys() == TABLES.keys()
+    assert names.keys() == TABLES.keys()
     listed = CliRunner().invoke(app, ["axes", "--help"]).stdout
     for name in TABLES:
         assert name in listed

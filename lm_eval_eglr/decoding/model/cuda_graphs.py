@@ -267,10 +267,13 @@ def _padded(count: int, sizes: tuple[int, ...]) -> int:
 
 
 def make_runner(cuda_graphs: bool = True) -> MakeRunner:
-    """What makes the runner of a run: by graphs, where they are wanted and the model can be captured."""
+    """What makes the runner of a run: by graphs, where they are wanted and the model can be captured.
+
+    What processes exchange is not.
+    """
 
     def make(stack: LayerStack, cache: KVCache) -> RunBatch:
-        if cuda_graphs and can_capture(stack.model):
+        if cuda_graphs and stack.shards.size == 1 and can_capture(stack.model):
             return GraphRunner(stack, cache)
         return EagerRunner(stack, cache)
 

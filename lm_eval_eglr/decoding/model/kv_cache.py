@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import psutil
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 MOST_ROWS = 256  # beyond it throughput hardly grows and a step's logits do
 FREE_SHARE = 0.6  # what is left is for activations and for everyone else
+PLENTY = 0.25  # share of the free memory that is reserved ahead of need
 # What torch's allocator on a CPU says; it raises no type of its own.
 CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 FEW_ROWS = 4  # rows that are copied one by one on a GPU
@@ -32,6 +32,8 @@ class KVCache:
 
     Attributes:
         max_rows: Most rows that it grows to by itself.
+        expected: Positions that rows may come to need. Room for them is made at once where memory is plenty,
+            so that keys and values are not copied, nor graphs captured, again and again.
         growth: How often the stores have been made anew; tensors from before are not the cache's any more.
         keys: By layer; with one row more than the capacity, see :attr:`scratch_slot`.
         values: Likewise.
@@ -39,9 +41,16 @@ class KVCache:
         length: Positions that there is room for.
     """
 
-    def __init__(self, max_rows: int) -> None:
-        """Makes an empty cache that will not have more than ``max_rows`` rows."""
+    def __init__(self, max_rows: int, sizes: Mapping[torch.device, int] | None = None) -> None:
+        """Makes an empty cache that will not have more than ``max_rows`` rows.
+
+        Args:
+            max_rows: Most rows that it grows to by itself.
+            sizes: Bytes of one position by device; without them nothing is reserved ahead of need.
+        """
         self.max_rows = max_rows
+        self.expected = 0
+        self._sizes = dict(sizes or {})
         self.growth = 0
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
@@ -66,6 +75,8 @@ class KVCache:
         grown_length = self.length
         if length > self.length:
             grown_length = max(length, min(2 * self.length, self.length + 1024))
+            if self.expected > grown_length and self._is_plenty(grown_rows, self.expected):
+                grown_length = self.expected
         self.growth += 1
         self.rows, self.length = grown_rows, grown_length
         for store in (self.keys, self.values):
@@ -73,6 +84,20 @@ class KVCache:
                 new = _zeros(old, self._shape(old))
                 new[:before, :, : old.shape[2]] = old[:before]
                 store[layer] = new
+
+    def _is_plenty(self, rows: int, length: int) -> bool:
+        """Whether so much takes a small part of the free memory of where it lies."""
+        sizes = {device: size * (rows + 1) * length for device, size in self._sizes.items()}
+        return bool(sizes) and all(size <= PLENTY * free_memory(device) for device, size in sizes.items())
+
+    @property
+    def bytes_per_token(self) -> dict[torch.device, int]:
+        """Keys and values of one position in all layers, bytes, by the device that they lie on."""
+        found: dict[torch.device, int] = {}
+        for tensor in (*self.keys.values(), *self.values.values()):
+            size = tensor.shape[1] * tensor.shape[3] * tensor.element_size()
+            found[tensor.device] = found.get(tensor.device, 0) + size
+        return found
 
     def add_layer(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Makes the stores of a layer for states like these, ``[rows, key_heads, queries, dim]``."""
@@ -128,27 +153,29 @@ def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.zeros(count, np.uint8)).view(like.dtype).view(shape)
 
 
-def bytes_per_token(model: PreTrainedModel) -> int:
-    """Keys and values of one position in all layers, bytes."""
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    size: int = 2 * config.num_hidden_layers * heads * dim * model.dtype.itemsize
-    return size
+def rows_that_fit(bytes_per_token: Mapping[torch.device, int], length: int, vocabulary: int) -> int:
+    """Rows of ``length`` positions that fit into the free memory of the devices of the cache, 1 to 256.
 
+    Counts keys and values, and on every device the fp32 distributions of a step at four of them per row.
 
-def rows_that_fit(model: PreTrainedModel, length: int) -> int:
-    """Rows of ``length`` positions that fit into the free memory of the model's device, 1 to 256.
-
-    Counts keys and values, and the fp32 distributions of a step at four of them per row.
+    Args:
+        bytes_per_token: Keys and values of one position, by device.
+        length: Positions of a row.
+        vocabulary: Size of the vocabulary.
     """
-    device = next(model.parameters()).device
+    rows = MOST_ROWS
+    for device, size in bytes_per_token.items():
+        row = length * size + 4 * 4 * vocabulary
+        rows = min(rows, int(FREE_SHARE * free_memory(device) / row))
+    return max(1, rows)
+
+
+def free_memory(device: torch.device) -> int:
+    """Free memory of a device, bytes."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-    else:
-        free = psutil.virtual_memory().available
-    row = length * bytes_per_token(model) + 4 * 4 * model.config.get_text_config().vocab_size
-    return max(1, min(MOST_ROWS, int(FREE_SHARE * free / row)))
+        return torch.cuda.mem_get_info(device)[0]
+    free: int = psutil.virtual_memory().available
+    return free
 
 
 class OutOfMemory(RuntimeError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from lm_eval_eglr.decoding.model.attention import row_mask
+from lm_eval_eglr.decoding.model.kv_cache import rows_that_fit
 from lm_eval_eglr.decoding.model.passes import Pass, PassOutput
+from lm_eval_eglr.decoding.model.shards import Shards, whole_model
 from lm_eval_eglr.decoding.numerics import at_least_fp32
 
 SUPPORTED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -35,6 +37,11 @@ class LayerStack:
     Attributes:
         model: The causal LM.
         depth: Number N of decoder layers.
+        base_layers: Those that every token runs through: all.
+        shards: The processes that hold the model together.
+        bytes_per_token: Keys and values of one position in all layers, bytes by device, as the layers make
+            them; known once the self-check has run them. The configuration does not tell: a process may hold
+            a share of the heads.
     """
 
     _names = (f"eglr_rows_{number}" for number in itertools.count())
@@ -50,7 +57,10 @@ class LayerStack:
         self.model = model
         self.decoder: PreTrainedModel = model.get_decoder()
         self.layers = _decoder_layers(self.decoder, model)
-        self.depth = len(self.layers)
+        self.depth = self.base_layers = len(self.layers)
+        self.shards = Shards.of(model)
+        self._whole = whole_model(model)
+        self.bytes_per_token: dict[torch.device, int] = {}
         self.norm, self._output_class = self._find_norm()
         self._pass: Pass | None = None
         self._attention = self._register_attention()
@@ -132,17 +142,9 @@ class LayerStack:
             for config, name in zip(self._configs, attentions, strict=True):
                 config._attn_implementation = name
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Switches the model to evaluation for the block, and what was in training back."""
-        training = [module for module in self.model.modules() if module.training]
-        try:
-            for module in training:
-                module.training = False
-            yield
-        finally:
-            for module in training:
-                module.training = True
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Switches the model to evaluation for a block, and what was in training back."""
+        return evaluating(self.model)
 
     def forward(self, running: Pass, tokens: Tensor, positions: Tensor) -> Tensor:
         """Runs a pass: some rows through all layers, the last ones perhaps through their top layers only.
@@ -258,20 +260,42 @@ class LayerStack:
             )
         return after[0][0], type(output)
 
+    def rows_that_fit(self, length: int, deepest: int = 0) -> int:
+        """Rows of ``length`` positions that fit into the memory of all devices and processes, 1 to 256.
+
+        Spans store no keys of their own, so that the deepest one does not matter.
+        """
+        vocabulary = self.model.config.get_text_config().vocab_size
+        return self.shards.smallest(rows_that_fit(self.bytes_per_token, length, vocabulary), self.device)
+
     def layer_parameters(self) -> float:
         """Mean number of parameters of a layer that work on a token; of a mixture, the routed share."""
         config = self.model.config.get_text_config()
         experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
         share = config.num_experts_per_tok / experts if experts else 1.0
         total = 0.0
-        for name, parameter in self.layers.named_parameters():
+        layers = _decoder_layers(self._whole.get_decoder(), self._whole)
+        for name, parameter in layers.named_parameters():
             total += parameter.numel() * (share if ".experts." in name else 1.0)
         return total / self.depth
 
     def head_parameters(self) -> int:
         """Number of parameters of the unembedding."""
-        count: int = self.model.get_output_embeddings().weight.numel()
+        count: int = self._whole.get_output_embeddings().weight.numel()
         return count
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switches a model to evaluation for the block, and what was in training back."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def refuse_unsupported(model: PreTrainedModel) -> None:

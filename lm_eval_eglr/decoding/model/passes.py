@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache
@@ -64,11 +65,14 @@ class PassOutput:
         logprobs: ln p of every row and recursion, ``[rows + recursions, vocab]``, in fp32 at least.
         states: h_k of the recursions, ``[recursions, dim]``.
         residuals: The residual stream of the rows.
+        work: Layers and heads that each row took beyond those that every token takes, ``[rows, 2]``, on the
+            host; ``None`` for none.
     """
 
     logprobs: Tensor
     states: Tensor
     residuals: Residuals
+    work: np.ndarray | None = None
 
 
 class Pass(Cache):

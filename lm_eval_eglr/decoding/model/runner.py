@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
+from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import DynamicPass, PassOutput, RecursionInputs
@@ -45,6 +47,7 @@ class Batch:
         spans: Spans that the live rows may be recursed with.
         recursions: Those that are in flight; they are the last rows.
         draws: The draws from the pass's distributions.
+        table: The cells that draw.
     """
 
     tokens: np.ndarray
@@ -55,15 +58,21 @@ class Batch:
     spans: Collection[int]
     recursions: ActiveRecursions
     draws: Draws
+    table: CellTable
 
     @property
     def width(self) -> int:
         """Columns of the cache up to the longest row's newest token."""
         return int(self.positions.max()) + 1
 
+    @property
+    def first_cells(self) -> np.ndarray:
+        """The first cell of each row, ``[rows]``; of a batch without recursions, whose rows all draw."""
+        return self.draws.cells[np.searchsorted(self.draws.entries, np.arange(self.starting))]
+
 
 RunBatch = Callable[[Batch], PassOutput]
-MakeRunner = Callable[[LayerStack, KVCache], RunBatch]
+MakeRunner = Callable[[Any, KVCache], RunBatch]
 """Makes the runner of a run from the model and the cache that holds its rows."""
 
 

@@ -76,6 +76,7 @@ def _run_rows(stack: LayerStack, tokens: Tensor) -> list[tuple[str, list[int], T
             running = DynamicPass(cache, slots, positions[rows], 2, stack.depth, joining)
             output = stack.run(running, last[rows], positions[rows])
             found.append(("layers run again", rows, output.logprobs))
+        stack.bytes_per_token = cache.bytes_per_token
         return found
 
 

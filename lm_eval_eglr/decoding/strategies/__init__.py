@@ -4,11 +4,17 @@ import importlib
 import pkgutil
 
 from lm_eval_eglr.decoding.strategies.strategy import (
+    CONSTRUCTOR_OPTIONS,
+    RECURRENT_OPTIONS,
+    RECURSION_OPTIONS,
+    REMOVED_OPTIONS,
+    SAMPLING_OPTIONS,
     STRATEGIES,
     DecodingPlan,
+    Options,
     Strategy,
     options_of,
-    read_strategy,
+    read_options,
     strategy_name,
 )
 
@@ -19,4 +25,17 @@ for _name in dict.fromkeys((*_FIRST, *(module.name for module in pkgutil.iter_mo
 
 STRATEGY_OPTIONS = tuple(dict.fromkeys(option for name in STRATEGIES for option in options_of(name)))
 
-__all__ = ["STRATEGIES", "STRATEGY_OPTIONS", "DecodingPlan", "Strategy", "read_strategy", "strategy_name"]
+__all__ = [
+    "CONSTRUCTOR_OPTIONS",
+    "RECURRENT_OPTIONS",
+    "RECURSION_OPTIONS",
+    "REMOVED_OPTIONS",
+    "SAMPLING_OPTIONS",
+    "STRATEGIES",
+    "STRATEGY_OPTIONS",
+    "DecodingPlan",
+    "Options",
+    "Strategy",
+    "read_options",
+    "strategy_name",
+]

@@ -15,12 +15,13 @@ from eglr_selectors.builtin.sequential import settled
 from eglr_selectors.options import check_name, check_range
 from eglr_selectors.pool import Cell, RolloutPool
 
+from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.request import CostModel, Request
 from lm_eval_eglr.decoding.strategies.grid import (
-    ANY_DEPTH,
     Items,
+    check_levels,
     grid_cells,
-    parse_spans,
+    levels_of,
     parse_temperatures,
 )
 from lm_eval_eglr.decoding.strategies.strategy import Budget, FreeBudget, strategy
@@ -37,6 +38,7 @@ class AdaptiveGrid:
 
     Attributes:
         spans: Spans L, layers.
+        recurrences: Iterations of a recurrent-depth model, in place of spans.
         temperatures: Temperatures.
         n: Budget of a prompt, rollouts; half of the grid by default.
         wave: Cells opened at a time.
@@ -53,9 +55,10 @@ class AdaptiveGrid:
     wave: int = 4
     vote_threshold: float = 0.95
     budget: FreeBudget = "free"
+    recurrences: Items | None = None
 
     def __post_init__(self) -> None:
-        parse_spans(self.spans, ANY_DEPTH)
+        check_levels(self.spans, self.recurrences)
         parse_temperatures(self.temperatures)
         if self.n is not None:
             check_range("n", self.n, 1, integer=True)
@@ -63,19 +66,21 @@ class AdaptiveGrid:
         check_range("vote_threshold", self.vote_threshold, 0.5, 1)
         check_name("budget", self.budget, get_args(FreeBudget))
 
-    def on(self, depth: int, costs: CostModel) -> AdaptivePlan:
+    def on(self, depth: DepthAxis, costs: CostModel) -> AdaptivePlan:
         """The grid, closed."""
-        cells = grid_cells(parse_spans(self.spans, depth), parse_temperatures(self.temperatures))
-        return AdaptivePlan(self, cells, costs)
+        levels = levels_of(depth, self.spans, self.recurrences)
+        cells = grid_cells(levels, parse_temperatures(self.temperatures), depth.letter)
+        return AdaptivePlan(self, cells, costs, depth)
 
 
-def opening_order(cells: Sequence[Cell], costs: CostModel) -> list[Cell]:
-    """The cells by expected gain per operation, after plain greedy decoding.
+def opening_order(cells: Sequence[Cell], costs: CostModel, depth: DepthAxis) -> list[Cell]:
+    """The cells by expected gain per operation, after greedy decoding by the model as it is.
 
     A cell is expected to gain 1 / ((1 + a) (1 + b)): a counts the opened cells of its temperature and
     sample, whose draws it may share, b those of its span, whose mistakes it may share. It is a prior, the
     same for every prompt: nothing is known of a prompt before its first answers. Its cost is that of a
-    token of its span with ``GATED_SHARE`` and ``ITERATIONS``. The first in grid order wins a tie.
+    token of its span with ``GATED_SHARE`` and ``ITERATIONS``, or with all of its recurrences. The first in
+    grid order wins a tie.
     """
     waiting = list(cells)
     order: list[Cell] = []
@@ -83,11 +88,14 @@ def opening_order(cells: Sequence[Cell], costs: CostModel) -> list[Cell]:
     spans: Counter[int] = Counter()
 
     def worth(cell: Cell) -> float:
-        if not order and (cell.span, cell.temperature) == (0, 0.0):
+        if not order and (cell.span, cell.temperature) == (depth.own, 0.0):
             return float("inf")
         gain = 1 / ((1 + columns[cell.temperature, cell.sample]) * (1 + spans[cell.span]))
-        recursed = GATED_SHARE * ITERATIONS if cell.span else 0.0
         plain = costs.flops(costs.depth, 1)
+        if cell.axis == "R":
+            made = (depth.most(cell.span) - depth.most(depth.own)) * depth.layers(cell.span)
+            return gain * plain / (plain + costs.flops(made, 0))
+        recursed = GATED_SHARE * ITERATIONS if cell.span else 0.0
         return gain * plain / (plain + recursed * costs.flops(cell.span, 1))
 
     while waiting:
@@ -110,13 +118,14 @@ class AdaptivePlan:
     options: AdaptiveGrid
     cells: tuple[Cell, ...]
     costs: CostModel
+    depth: DepthAxis
     order: tuple[Cell, ...] = field(init=False)
     reads: bool = field(init=False, default=True)
 
     def __post_init__(self) -> None:
         if self.options.n is not None and self.options.n > len(self.cells):
             raise ValueError(f"n={self.options.n}: expected at most the {len(self.cells)} cells of the grid")
-        object.__setattr__(self, "order", tuple(opening_order(self.cells, self.costs)))
+        object.__setattr__(self, "order", tuple(opening_order(self.cells, self.costs, self.depth)))
 
     @property
     def rows(self) -> int:

@@ -16,7 +16,9 @@ from eglr_selectors.options import check_finite, check_name, check_range
 from eglr_selectors.pool import Cell, Rollout, RolloutPool
 
 from lm_eval_eglr.decoding.config import BranchingConfig
+from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.request import CostModel, Request, ResumePoint
+from lm_eval_eglr.decoding.strategies.grid import Items, check_levels, grid_cells, level_of
 from lm_eval_eglr.decoding.strategies.strategy import Budget, strategy
 from lm_eval_eglr.decoding.telemetry import records_of
 
@@ -37,6 +39,7 @@ class Eager:
             ``free``: prompts that used theirs up and could have forked further; ``labels``: prompts that
             no rollout has solved, which looks at the reference.
         max_rollouts: Most rollouts of one prompt over both rounds; twice n by default.
+        recurrences: Iterations of a recurrent-depth model; its own by default.
     """
 
     recurses: ClassVar[bool] = False
@@ -49,6 +52,7 @@ class Eager:
     branch_top_k: int = 20
     budget: Budget = "free"
     max_rollouts: int | None = None
+    recurrences: Items | None = None
 
     def __post_init__(self) -> None:
         check_range("n", self.n, 1, integer=True)
@@ -61,6 +65,7 @@ class Eager:
         check_name("budget", self.budget, get_args(Budget))
         if self.max_rollouts is not None:
             check_range("max_rollouts", self.max_rollouts, self.n, integer=True)
+        check_levels(None, self.recurrences)
 
     @property
     def most(self) -> int:
@@ -69,9 +74,10 @@ class Eager:
             return self.n
         return 2 * self.n if self.max_rollouts is None else self.max_rollouts
 
-    def on(self, depth: int, costs: CostModel) -> EagerPlan:
+    def on(self, depth: DepthAxis, costs: CostModel) -> EagerPlan:
         """One rollout that forks."""
-        return EagerPlan(self)
+        level, temperature = level_of(depth, self.recurrences), float(self.temperature)
+        return EagerPlan(self, grid_cells([level], [temperature], depth.letter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +95,7 @@ class EagerPlan:
     """EAGER with its options."""
 
     options: Eager
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        """The rollout that all others branch from."""
-        return (Cell(0, float(self.options.temperature)),)
+    cells: tuple[Cell, ...]  # the rollout that all others branch from
 
     @property
     def rows(self) -> int:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from eglr_selectors import ParsedPool
+from eglr_selectors.cell import Axis
 from eglr_selectors.options import check_finite, check_range
 from eglr_selectors.pool import Cell, RolloutPool
 
+from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.request import CostModel, Request
 from lm_eval_eglr.decoding.strategies.strategy import Budget, strategy
 
@@ -82,6 +84,64 @@ def _span(item: str, depth: int) -> int:
     return span
 
 
+def parse_recurrences(value: Items) -> tuple[int, ...]:
+    """Reads numbers of recurrences such as ``"4:8:16:32"`` or ``[1, 2]``.
+
+    Raises:
+        ValueError: If one is no integer of at least 1, or occurs twice.
+    """
+    found = []
+    for item in _items("recurrences", value):
+        if not re.fullmatch(r"0*[1-9]\d*", item):
+            raise ValueError(f"recurrences: {item!r} is no number of iterations; expected an integer >= 1")
+        found.append(int(item))
+    repeated = [number for number, count in Counter(found).items() if count > 1]
+    if repeated:
+        raise ValueError(f"recurrences={value!r}: {repeated[0]} occurs twice")
+    return tuple(found)
+
+
+def check_levels(spans: Items | None, recurrences: Items | None) -> None:
+    """Checks how levels of depth are written, before the model is known.
+
+    Raises:
+        ValueError: For a bad value, or where both axes are given.
+    """
+    if spans is not None and recurrences is not None:
+        raise ValueError(
+            f"recurrences={recurrences!r}: expected either these or spans={spans!r}; a grid has one axis of "
+            "depth, since a model has top layers that are applied again, or a recurrent block"
+        )
+    parse_spans(spans, ANY_DEPTH)
+    if recurrences is not None:
+        parse_recurrences(recurrences)
+
+
+def levels_of(depth: DepthAxis, spans: Items | None, recurrences: Items | None) -> tuple[int, ...]:
+    """The levels of depth on one model; a recurrent one's own where none is given.
+
+    Raises:
+        ValueError: If they are of another depth axis than the model's.
+    """
+    if depth.letter == "L":
+        if recurrences is not None:
+            raise ValueError(f"recurrences={recurrences!r}: {depth.refusal}")
+        return parse_spans(spans, depth.deepest or 0)
+    if spans is not None:
+        raise ValueError(f"spans={spans!r}: {depth.refusal}")
+    return (depth.own,) if recurrences is None else parse_recurrences(recurrences)
+
+
+def level_of(depth: DepthAxis, recurrences: Items | None) -> int:
+    """The one level of strategies that have no grid: the model's own, or a number of recurrences."""
+    if recurrences is None:
+        return depth.own
+    levels = levels_of(depth, None, recurrences)
+    if len(levels) != 1:
+        raise ValueError(f"recurrences={recurrences!r}: expected one number, as this strategy has no grid")
+    return levels[0]
+
+
 def parse_temperatures(value: Items | None) -> tuple[float, ...]:
     """Reads temperatures such as ``"0:0.7:0.7"``, ``"0:0.7x3"`` or ``[0, 0.7]``.
 
@@ -110,13 +170,13 @@ def parse_temperatures(value: Items | None) -> tuple[float, ...]:
     return tuple(temperatures)
 
 
-def grid_cells(spans: Sequence[int], temperatures: Sequence[float]) -> tuple[Cell, ...]:
-    """Lists the cells of the grid, spans outermost; equal temperatures are numbered as samples."""
+def grid_cells(levels: Sequence[int], temperatures: Sequence[float], axis: Axis = "L") -> tuple[Cell, ...]:
+    """Lists the cells of the grid, depth outermost; equal temperatures are numbered as samples."""
     cells = []
-    for span in spans:
+    for level in levels:
         seen: Counter[float] = Counter()
         for temperature in temperatures:
-            cells.append(Cell(span, temperature, seen[temperature]))
+            cells.append(Cell(level, temperature, seen[temperature], axis=axis))
             seen[temperature] += 1
     return tuple(cells)
 
@@ -166,6 +226,7 @@ class Grid:
 
     Attributes:
         spans: Spans L, layers; see :func:`lm_eval_eglr.decoding.strategies.grid.parse_spans`.
+        recurrences: Iterations of a recurrent-depth model, in place of spans.
         temperatures: Temperatures; see :func:`lm_eval_eglr.decoding.strategies.grid.parse_temperatures`.
     """
 
@@ -173,14 +234,16 @@ class Grid:
 
     spans: Items | None = None
     temperatures: Items | None = None
+    recurrences: Items | None = None
 
     def __post_init__(self) -> None:
-        parse_spans(self.spans, ANY_DEPTH)
+        check_levels(self.spans, self.recurrences)
         parse_temperatures(self.temperatures)
 
-    def on(self, depth: int, costs: CostModel) -> FixedPlan:
+    def on(self, depth: DepthAxis, costs: CostModel) -> FixedPlan:
         """All cells of the grid."""
-        return FixedPlan(grid_cells(parse_spans(self.spans, depth), parse_temperatures(self.temperatures)))
+        levels = levels_of(depth, self.spans, self.recurrences)
+        return FixedPlan(grid_cells(levels, parse_temperatures(self.temperatures), depth.letter))
 
 
 @strategy("sample")
@@ -191,18 +254,22 @@ class Sample:
     Attributes:
         n: Rollouts per prompt; no greedy one is among them.
         temperature: Their temperature.
+        recurrences: Iterations of a recurrent-depth model; its own by default.
     """
 
     recurses: ClassVar[bool] = False
 
     n: int = 16
     temperature: float = 0.7
+    recurrences: Items | None = None
 
     def __post_init__(self) -> None:
         check_range("n", self.n, 1, integer=True)
         check_range("temperature", self.temperature, 0, open_low=True)
         check_finite("temperature", self.temperature)
+        check_levels(None, self.recurrences)
 
-    def on(self, depth: int, costs: CostModel) -> FixedPlan:
+    def on(self, depth: DepthAxis, costs: CostModel) -> FixedPlan:
         """All samples."""
-        return FixedPlan(tuple(Cell(0, float(self.temperature), number) for number in range(self.n)))
+        level, temperature = level_of(depth, self.recurrences), float(self.temperature)
+        return FixedPlan(grid_cells([level], [temperature] * self.n, depth.letter))

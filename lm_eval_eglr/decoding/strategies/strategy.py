@@ -7,18 +7,25 @@ plan on a model. It lives in a file of its own in this folder, and every file he
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from eglr_selectors import ParsedPool
 from eglr_selectors.pool import Cell, RolloutPool
 
-from lm_eval_eglr.decoding.config import RecursionConfig
+from lm_eval_eglr.decoding.config import RecursionConfig, SamplingConfig
+from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.request import CostModel, Request
+from lm_eval_eglr.recurrent.config import RecurrentConfig
 
 Budget = Literal["none", "free", "labels"]
 FreeBudget = Literal["none", "free"]
-_RECURSION = tuple(field.name for field in dataclasses.fields(RecursionConfig))
+RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionConfig))
+RECURRENT_OPTIONS = tuple(field.name for field in dataclasses.fields(RecurrentConfig))
+SAMPLING_OPTIONS = tuple(field.name for field in dataclasses.fields(SamplingConfig))
+CONSTRUCTOR_OPTIONS = ("strategy", "max_rows", "max_length", "share", "trace", "cuda_graphs")
+REMOVED_OPTIONS = ("kv",)  # still accepted with the value that is left, with a warning
 
 
 class DecodingPlan(Protocol):
@@ -68,11 +75,11 @@ class Strategy(Protocol):
 
     recurses: ClassVar[bool]  # whether the options of the recursion are for it, too
 
-    def on(self, depth: int, costs: CostModel) -> DecodingPlan:
-        """The strategy on a model of so many layers.
+    def on(self, depth: DepthAxis, costs: CostModel) -> DecodingPlan:
+        """The strategy on a model with such a depth axis.
 
         Raises:
-            ValueError: If a span is deeper than the model, or a budget larger than the grid.
+            ValueError: If a level is none of the model, or a budget larger than the grid.
         """
 
 
@@ -113,7 +120,7 @@ def read_strategy(name: str, options: Mapping[str, Any]) -> tuple[Strategy, dict
             own[key] = value
             continue
         owners = [other for other in STRATEGIES if key in options_of(other)]
-        if key in _RECURSION and not STRATEGIES[name].recurses:
+        if key in RECURSION_OPTIONS and not STRATEGIES[name].recurses:
             owners = [other for other, kind in STRATEGIES.items() if kind.recurses]
         if owners:
             allowed = ", ".join(options_of(name))
@@ -128,3 +135,71 @@ def read_strategy(name: str, options: Mapping[str, Any]) -> tuple[Strategy, dict
 def strategy_name(chosen: Strategy) -> str:
     """The name under which a strategy is asked for."""
     return next(name for name, kind in STRATEGIES.items() if isinstance(chosen, kind))
+
+
+class Options(NamedTuple):
+    """Options by name, sorted out and checked.
+
+    Attributes:
+        strategy: The strategy with its options.
+        recursion: How top layers are applied again.
+        sampling: How tokens are drawn.
+        recurrent: How a recurrent block is iterated.
+        given: The names that were given.
+    """
+
+    strategy: Strategy
+    recursion: RecursionConfig
+    sampling: SamplingConfig
+    recurrent: RecurrentConfig
+    given: frozenset[str]
+
+    def check_axis(self, depth: DepthAxis) -> None:
+        """Refuses options of the depth axis that a model does not have.
+
+        Raises:
+            ValueError: If one was given.
+        """
+        others = RECURSION_OPTIONS if depth.letter == "R" else RECURRENT_OPTIONS
+        for name in sorted(self.given.intersection(others)):
+            raise ValueError(f"{name}: {depth.refusal}")
+
+
+def read_options(strategy: str, options: Mapping[str, Any]) -> Options:
+    """Makes the strategy and the configurations from options by name; ``None`` was not given.
+
+    Raises:
+        ValueError: If an option is in none of them, or a value is wrong.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    _check_removed(given.pop("kv", None))
+    chosen, options = read_strategy(strategy, given)
+    known = (*RECURSION_OPTIONS, *SAMPLING_OPTIONS, *RECURRENT_OPTIONS)
+    for key, value in options.items():
+        if key not in known:
+            of_strategies = dict.fromkeys(option for name in STRATEGIES for option in options_of(name))
+            allowed = ", ".join(sorted((*CONSTRUCTOR_OPTIONS, *of_strategies, *known)))
+            raise ValueError(f"{key}={value!r}: unknown option; expected one of {allowed}")
+
+    def of(names: Sequence[str]) -> dict[str, Any]:
+        return {key: value for key, value in options.items() if key in names}
+
+    return Options(
+        chosen,
+        RecursionConfig(**of(RECURSION_OPTIONS)),
+        SamplingConfig(**of(SAMPLING_OPTIONS)),
+        RecurrentConfig(**of(RECURRENT_OPTIONS)),
+        frozenset(given),
+    )
+
+
+def _check_removed(kv: Any) -> None:
+    """Warns of ``kv="keep"``, and refuses any other cache policy."""
+    if kv is None:
+        return
+    if kv != "keep":
+        raise ValueError(
+            f"kv={kv!r}: expected keep, or no kv at all; overwrite was removed, since it cost 1.6 times the "
+            "FLOPs and was not better (docs/results.md)"
+        )
+    warnings.warn("kv='keep' is what always happens, and the option will go", FutureWarning, stacklevel=4)

@@ -10,6 +10,10 @@ async function unpack(run, place) {
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   const pool = JSON.parse(await new Response(stream).text());
   for (const rollout of pool.rollouts) {
+    rollout.baseline = pool.baseline;
+    // Recurrences iterate on every token: what is worth a mark is that the exit rule was not met, if one ever was.
+    const early = pool.axis === "R" && rollout.iterations < rollout.depth;
+    rollout.marked = (steps) => (pool.axis === "R" ? early && steps >= Math.min(rollout.depth, 35) : steps > 0);
     // What a rollout has in common with an earlier one is kept once.
     const [source, same] = rollout.like ?? [0, 0];
     if (!rollout.pieces) {
@@ -35,12 +39,12 @@ function factsOf(rollout, place) {
   const heat = Number(rollout.heat?.[place] ?? 0);
   const mark = rollout.steps[place] ?? "0";
   const changed = mark >= "a";
-  const steps = changed ? mark.charCodeAt(0) - 97 : Number(mark);
+  const steps = changed ? mark.charCodeAt(0) - 97 : parseInt(mark, 36);
   const words = [`token ${place}`];
   if (rollout.heat !== undefined) words.push(`entropy ${(heat * DATA.step).toFixed(2)} nats or more`);
   if (steps) words.push(`${steps} iteration${steps > 1 ? "s" : ""}`);
   if (changed) words.push("another token without the recursion");
-  if (rollout.leaves === place) words.push("here the rollout leaves that of span 0");
+  if (rollout.leaves === place) words.push(`here the rollout leaves that of ${rollout.baseline}`);
   return { heat, steps, changed, words: words.join(", ") };
 }
 
@@ -54,7 +58,7 @@ function textOf(rollout) {
     const { heat, steps, changed, words } = factsOf(rollout, place);
     const token = make("span", visible(piece), "token");
     if (heat) token.style.backgroundColor = `rgba(var(--heat), ${heat / 11})`;
-    if (steps) token.classList.add("recursed");
+    if (rollout.marked(steps)) token.classList.add("recursed");
     if (changed) token.classList.add("changed");
     if (rollout.leaves === place) token.classList.add("leaves");
     token.title = words;
@@ -103,7 +107,8 @@ function entry(pool, rollout) {
     const changed = rollout.changed === undefined ? "" : `, ${rollout.changed} of them changed`;
     facts.push(`${rollout.gated} recursed${changed}`);
   }
-  if (rollout.leaves !== undefined) facts.push(`leaves span 0 at token ${rollout.leaves}`);
+  if (rollout.iterations) facts.push(`${rollout.iterations} iterations per token`);
+  if (rollout.leaves !== undefined) facts.push(`leaves ${rollout.baseline} at token ${rollout.leaves}`);
   summary.append(answer, make("span", facts.join(" · "), "none"));
   details.append(summary);
   details.addEventListener("toggle", () => {
@@ -112,20 +117,20 @@ function entry(pool, rollout) {
   return details;
 }
 
-// Spans by temperatures; nothing for pools that are no grid.
+// Depths by temperatures; nothing for pools that are no grid.
 function matrix(pool, entries) {
-  const spans = [...new Set(pool.rollouts.map((rollout) => rollout.span))];
+  const depths = [...new Set(pool.rollouts.map((rollout) => rollout.depth))];
   const names = [...new Set(pool.rollouts.map((rollout) => rollout.column))];
-  if (spans.includes(undefined) || spans.length < 2) return [];
+  if (depths.includes(undefined) || depths.length < 2) return [];
   const table = make("table", null, "matrix");
   const top = make("tr");
   top.append(make("th", ""), ...names.map((name) => Object.assign(make("th", name), { scope: "col" })));
   table.append(top);
-  for (const span of spans) {
+  for (const depth of depths) {
     const line = make("tr");
-    line.append(Object.assign(make("th", `L ${span}`), { scope: "row" }));
+    line.append(Object.assign(make("th", `${pool.axis} ${depth}`), { scope: "row" }));
     for (const name of names) {
-      const number = pool.rollouts.findIndex((rollout) => rollout.span === span && rollout.column === name);
+      const number = pool.rollouts.findIndex((rollout) => rollout.depth === depth && rollout.column === name);
       const cell = make("td");
       if (number >= 0) {
         const rollout = pool.rollouts[number];
@@ -156,13 +161,14 @@ function legendOf(pool) {
   reference.append(pool.reference === null ? "none" : answerOf(pool, pool.reference));
   legend.append(reference);
   if (pool.rollouts.some((rollout) => rollout.leaves !== undefined)) {
-    legend.append(make("span", "≠ 12: from token 12 on it differs from the rollout of span 0 in its column"));
+    legend.append(make("span", `≠ 12: from token 12 on it differs from the rollout of ${pool.baseline} in its column`));
   }
   if (pool.rollouts.some((rollout) => rollout.pieces)) {
     if (pool.rollouts.some((rollout) => rollout.heat)) {
       legend.append(make("span", `entropy of the token: 0 to ${(9 * DATA.step).toFixed(2)} nats and more`, "scale"));
     }
-    if (pool.rollouts.some((rollout) => rollout.steps)) legend.append(make("span", "recursed token", "recursed"));
+    const marks = pool.rollouts.some((rollout) => [...(rollout.steps ?? "")].some((mark) => rollout.marked(parseInt(mark, 36))));
+    if (marks) legend.append(make("span", pool.axis === "R" ? "token that took all its iterations" : "recursed token", "recursed"));
     if (pool.rollouts.some((rollout) => /[a-j]/.test(rollout.steps))) {
       legend.append(make("span", "token that recursion changed", "changed"));
     }

@@ -16,7 +16,7 @@ const ALL_COLUMNS = [
   { key: "correct", name: "Correct", meaning: "How many rollouts have a right answer.", show: (row) => `${row.correct} of ${row.rollouts}` },
   { key: "majority", name: "Majority", meaning: "Whether the most frequent answer is right.", show: (row) => truth(row.majority), tone: (row) => tone(row.majority) },
   { key: "there", name: "There", other: true, meaning: "Whether the most frequent answer of the other run is right.", show: (row) => truth(row.there), tone: (row) => tone(row.there) },
-  { key: "solved", name: "Solved by", grid: true, meaning: "The axis with a right rollout: temperature (span 0), layer (temperature 0), both, only joint cells (span and temperature above 0), or none." },
+  { key: "solved", name: "Solved by", grid: true, meaning: "" }, // the run says which axes it has,
   { key: "answers", name: "Answers", meaning: "How many different answers the rollouts have." },
   { key: "unanswered", name: "No answer", meaning: "Rollouts in which no answer was found." },
   { key: "truncated", name: "Cut off", meaning: "Rollouts that the token limit ended." },
@@ -140,7 +140,9 @@ function others() {
 
 function arrange() {
   const compared = otherRun() !== null;
-  columns = ALL_COLUMNS.filter((column) => (!column.grid || DATA.runs[current].grid) && (!column.other || compared));
+  const { grid, axes } = DATA.runs[current];
+  columns = ALL_COLUMNS.filter((column) => (!column.grid || grid) && (!column.other || compared));
+  columns = columns.map((column) => (column.key === "solved" ? { ...column, meaning: axes } : column));
   byId("both-label").hidden = !compared;
   if (!compared) byId("both").value = "";
   head();

@@ -18,7 +18,9 @@ _WORTH = {True: 1.0, None: 0.5, False: 0.0}
 
 @register_selector("oracle", uses_reference=True)
 def oracle(*, spans: Sequence[int] | None = None, temperatures: Sequence[float] | None = None) -> SelectFn:
-    """The first correct rollout, of the whole grid or of some spans and temperatures.
+    """The first correct rollout, of the whole grid or of some depths and temperatures.
+
+    ``spans`` are levels of the pool's depth axis, L or R.
 
     Where none is correct, the first whose answer could not be graded, else the first answer.
     Undefined without a reference and where the sub-grid is empty. A rollout that branched off another is
@@ -34,11 +36,11 @@ def oracle(*, spans: Sequence[int] | None = None, temperatures: Sequence[float] 
             i
             for i, rollout in enumerate(parsed)
             if (not rollout.cell.path or (wanted_spans is None and wanted_temperatures is None))
-            and (wanted_spans is None or rollout.cell.span in wanted_spans)
+            and (wanted_spans is None or rollout.cell.depth in wanted_spans)
             and (wanted_temperatures is None or rollout.cell.temperature in wanted_temperatures)
         ]
         if not inside:
-            reason = "the pool has no rollout of these spans and temperatures"
+            reason = f"the pool has no rollout of these {parsed.pool.axis.levels} and temperatures"
             return undefined(parsed, reason if len(parsed) else "the pool is empty", consumed=[])
         return highest(parsed, [_WORTH[correct] for correct in parsed.correct], among=inside)
 
@@ -47,13 +49,13 @@ def oracle(*, spans: Sequence[int] | None = None, temperatures: Sequence[float] 
 
 @register_selector("temperature_oracle", uses_reference=True)
 def temperature_oracle() -> SelectFn:
-    """The oracle of the temperature axis alone: span 0 only."""
-    return oracle(spans=[0])
+    """The oracle of the temperature axis alone: span 0 only, or the deepest recurrences."""
+    return lambda parsed: oracle(spans=[parsed.pool.baseline_depth])(parsed)
 
 
 @register_selector("layer_oracle", uses_reference=True)
 def layer_oracle() -> SelectFn:
-    """The oracle of the layer axis alone: temperature 0 only."""
+    """The oracle of the depth axis alone, layers or recurrences: temperature 0 only."""
     return oracle(temperatures=[0.0])
 
 

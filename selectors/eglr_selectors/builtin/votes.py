@@ -23,16 +23,16 @@ def majority() -> SelectFn:
 
 @register_selector("span_balanced")
 def span_balanced() -> SelectFn:
-    """Majority in which all answered rollouts of a span share one vote (this project).
+    """Majority in which all answered rollouts of a depth, L or R, share one vote (this project).
 
-    So a span with many rollouts or few failures has no more say than one with few of them.
+    So a depth with many rollouts or few failures has no more say than one with few of them.
     """
 
     def choice(parsed: ParsedPool) -> Selection:
-        answered = Counter(parsed[i].cell.span for i in parsed.answered)
+        answered = Counter(parsed[i].cell.depth for i in parsed.answered)
         # In whole parts of one vote, so that 3 × 1/3 ties with 7 × 1/7.
         parts = math.lcm(*answered.values())
-        votes = ((i, float(parts // answered[parsed[i].cell.span])) for i in parsed.answered)
+        votes = ((i, float(parts // answered[parsed[i].cell.depth])) for i in parsed.answered)
         selection = vote(parsed, votes)
         weights = {number: weight / parts for number, weight in selection.weights.items()}
         return replace(selection, weights=weights)

@@ -1,4 +1,4 @@
-"""Which axis of the grid solves a problem: temperature, layers, both, or only their product."""
+"""Which axis of the grid solves a problem: temperature, depth, both, or only their product."""
 
 from __future__ import annotations
 
@@ -25,20 +25,27 @@ def oracle_of(
 
     Args:
         pools: The pools.
-        spans: The spans of the sub-grid; all by default.
+        spans: Levels of the depth axis, L or R, of the sub-grid; all by default.
         temperatures: Its temperatures; all by default.
     """
     return accuracy(pools, get_selector("oracle", spans=spans, temperatures=temperatures))
 
 
-def solved_by(parsed: ParsedPool) -> Axis:
+def solved_by(parsed: ParsedPool, baseline: int | None = None) -> Axis:
     """Returns which axis solves a problem.
 
-    ``both``: a cell of span 0 and a cell of temperature 0 (it may be the same one); ``temperature``
-    or ``layer``: only that axis; ``joint``: only cells with a span and a temperature above 0, or only
-    rollouts that branched off others; ``none``; ``unknown`` where nothing is graded or a correct
-    rollout's temperature is not known.
+    ``both``: a cell of the baseline's depth and a cell of temperature 0 (it may be the same one);
+    ``temperature`` or ``layer`` (the depth axis, whichever it is): only that axis; ``joint``: only cells of
+    another depth and a temperature above 0, or only rollouts that branched off others; ``none``;
+    ``unknown`` where nothing is graded or a correct rollout's temperature is not known.
+
+    Args:
+        parsed: The pool.
+        baseline: Depth of "temperature alone"; by default :attr:`RolloutPool.baseline_depth`. Give the
+            grid's where pools hold different parts of one grid.
     """
+    if baseline is None:
+        baseline = parsed.pool.baseline_depth
     if not any(correct is not None for correct in parsed.correct):
         return "unknown"
     cells = [rollout.cell for rollout, correct in zip(parsed, parsed.correct, strict=True) if correct]
@@ -46,7 +53,7 @@ def solved_by(parsed: ParsedPool) -> Axis:
         return "unknown" if None in parsed.correct else "none"
     if any(cell.temperature is None for cell in cells):
         return "unknown"
-    by_temperature = any(cell.span == 0 and not cell.path for cell in cells)
+    by_temperature = any(cell.depth == baseline and not cell.path for cell in cells)
     by_layer = any(cell.temperature == 0 and not cell.path for cell in cells)
     if by_temperature and by_layer:
         return "both"

@@ -34,7 +34,7 @@ class BudgetComparison:
         joint_rollouts: How many rollouts of the grid the budget bought, per problem. A fraction f between
             two whole numbers stands for a coin that buys the larger with chance f: the figure is then
             interpolated, and the mean cost is the budget exactly.
-        temperature_rollouts: How many at span 0.
+        temperature_rollouts: How many of temperature alone.
         difference: Mean of joint minus temperature, with its paired bootstrap interval.
     """
 
@@ -64,8 +64,9 @@ def compare_at_budget(
     luckiest rollouts are picked.
 
     Args:
-        joint: Pools of the L × T grid.
-        temperature: Pools of span 0 for the same problems, in the same order.
+        joint: Pools of the depth × temperature grid.
+        temperature: Pools of the baseline's depth (span 0, or the deepest recurrences) for the same problems,
+            in the same order.
         budget: What is equal.
         figure: ``pass`` (an oracle's view) or ``maj`` (majority's).
         seed: Seed of the bootstrap, and of Monte Carlo where it is needed.

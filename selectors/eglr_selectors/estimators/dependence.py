@@ -35,8 +35,9 @@ def dependence(
 ) -> dict[Kinship, Dependence]:
     """Returns the correlation of successes by what two cells of the grid have in common.
 
-    Of the cells above temperature 0: ``same span`` (other samples), ``same temperature column`` (other
-    spans), ``neither``. At temperature 0: ``greedy spans``. What could not be graded counts as wrong.
+    Of the cells above temperature 0: ``same span`` (of either depth axis; other samples), ``same temperature
+    column`` (other depths), ``neither``. At temperature 0: ``greedy spans``. What could not be graded counts
+    as wrong.
 
     Args:
         pools: Of one grid: the same cells for every problem.
@@ -95,7 +96,7 @@ def _kinship(a: Cell, b: Cell) -> Kinship | None:
         return "greedy spans"
     if 0 in (a.temperature, b.temperature):
         return None
-    if a.span == b.span:
+    if a.depth == b.depth:
         return "same span"
     return "same temperature column" if (a.temperature, a.sample) == (b.temperature, b.sample) else "neither"
 

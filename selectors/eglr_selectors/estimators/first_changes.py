@@ -1,4 +1,4 @@
-"""Where a greedy span first writes another token than plain greedy decoding does, and what becomes of it."""
+"""Where greedy text of another depth first parts from plain greedy decoding, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from eglr_selectors.parsed import ParsedPool
 
 @dataclass(frozen=True, slots=True)
 class FirstChange:
-    """The first token that a span changes in the greedy text of a problem.
+    """The first token that another depth changes in the greedy text of a problem.
 
-    Until there the two texts have one prefix, so the recursion alone decided the token, or rounding where
-    the two were decoded in other batches.
+    Until there the two texts have one prefix, so depth alone decided the token, or rounding where the two
+    were decoded in other batches.
 
     Attributes:
         problem: Place of the problem.
         token: Place of the token, counted from 0.
         share: ``token`` over the tokens of the plain text.
         plain: Token that plain greedy decoding writes; ``None`` where its text ends there.
-        other: Token that the span writes.
+        other: Token that the other depth writes.
         before: Whether the plain text is correct.
-        after: Whether the span's text is correct.
+        after: Whether the other depth's text is correct.
         same_answer: Whether the two have equal answers, or neither has one.
     """
 

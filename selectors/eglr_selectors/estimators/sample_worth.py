@@ -27,7 +27,7 @@ def worth_in_samples(
     small for is infinite.
 
     Args:
-        parts: A part of every problem's pool, such as its greedy spans.
+        parts: A part of every problem's pool, such as its greedy column.
         plain: Plain samples of the same problems, in the same order.
         confidence: Coverage of the interval.
         samples: Resamples of the problems.

@@ -31,8 +31,9 @@ AGREEMENT = (
 RELATIVE = tuple(f"{name}_in_pool" for name in TELEMETRY[:4])
 FEATURES = (*TELEMETRY, *OWN, *AGREEMENT, *RELATIVE)
 """Names of the columns of :func:`features`. ``agreement`` is the share of all answers equal to this
-one, ``agreement_rank`` the number of answers with more votes, ``span_agreement`` the share of spans
-in which the answer occurs, ``*_in_pool`` the difference from the pool's mean."""
+one, ``agreement_rank`` the number of answers with more votes, ``span`` the level of the depth
+axis, L or R, ``span_agreement`` the share of such levels at which the answer occurs, ``*_in_pool`` the
+difference from the pool's mean."""
 
 
 def features(parsed: ParsedPool) -> np.ndarray:
@@ -60,7 +61,7 @@ def _own(rollout: Rollout) -> list[float]:
         math.log(tokens) if tokens else math.nan,
         math.log1p(len(rollout.text)),
         math.nan if rollout.finish_reason == "unknown" else float(rollout.truncated),
-        cell.span,
+        cell.depth,
         math.nan if cell.temperature is None else cell.temperature,
         telemetry.gated_tokens / tokens if counted and telemetry else math.nan,
         telemetry.recursions / tokens if counted and telemetry else math.nan,
@@ -71,8 +72,8 @@ def _agreement(parsed: ParsedPool) -> np.ndarray:
     votes = Counter(number for number in parsed.classes if number >= 0)
     spans: dict[int, set[int]] = {}
     for rollout, number in zip(parsed, parsed.classes, strict=True):
-        spans.setdefault(number, set()).add(rollout.cell.span)
-    all_spans = len({rollout.cell.span for rollout in parsed})
+        spans.setdefault(number, set()).add(rollout.cell.depth)
+    all_spans = len({rollout.cell.depth for rollout in parsed})
     answered = sum(votes.values())
     # A rollout without an answer agrees with nothing: zeros, and `answered` tells why.
     rows = {
