@@ -15,25 +15,19 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import math
 import os
-import sys
 import time
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo_model"))
-
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
-from word_problems import OPERATIONS, WordProblem, problems
-from word_tokenizer import PROMPT
+from validation import OPERATIONS, accuracies, chat, rise, some_problems
 
-from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.paths import DEMO_FOLDER
 from lm_eval_eglr.trl import PoolGRPOTrainer, PoolRollouts, math_reward
 
@@ -65,23 +59,6 @@ COLUMNS = (
 )
 
 
-def chat(problem: WordProblem) -> list[dict[str, str]]:
-    """The messages that ``demo_eglr`` shows the model."""
-    return [{"role": "user", "content": PROMPT.format(problem=problem.problem)}]
-
-
-def some_problems(split: Any, seed: int, operations: int, count: int) -> list[WordProblem]:
-    """The first problems of a stream that have so many operations."""
-    stream = (each for each in problems(split, seed) if each.operations == operations)
-    return list(itertools.islice(stream, count))
-
-
-def rise(before: list[float], after: list[float]) -> tuple[float, float]:
-    """By how much the mean over problems rose, and the standard error of that: the problems are the same."""
-    differences = [new - old for old, new in zip(before, after, strict=True)]
-    return round(mean(differences), 4), round(stdev(differences) / len(differences) ** 0.5, 4)
-
-
 class Validation(TrainerCallback):
     """Every few steps: accuracy on held-out problems, of the policy's samples and greedy."""
 
@@ -92,22 +69,6 @@ class Validation(TrainerCallback):
         self.logs: list[dict[str, float]] = []
         self.before: tuple[list[float], list[float]] | None = None
 
-    def accuracies(self, model: Any) -> tuple[list[float], list[float]]:
-        """Of each problem: how many of its samples at temperature 1 are right, and whether greedy is."""
-        temperatures = f"0:1x{SAMPLES}"
-        decoder = PoolDecoder(model, self.tokenizer, spans="0", temperatures=temperatures, max_rows=256)
-        pools = decoder.generate(
-            [chat(each) for each in self.problems],
-            max_new_tokens=self.arguments.tokens,
-            progress=False,
-            seed=1,
-        )
-        answers = [str(each.answer) for each in self.problems for _ in range(1 + SAMPLES)]
-        rewards = math_reward([rollout.text for pool in pools for rollout in pool], answer=answers)
-        right = [reward or 0.0 for reward in rewards]
-        groups = [right[start : start + 1 + SAMPLES] for start in range(0, len(right), 1 + SAMPLES)]
-        return [mean(group[1:]) for group in groups], [group[0] for group in groups]
-
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keeps a step's metrics, and validates when it is time."""
         if "reward" in kwargs["logs"]:
@@ -117,7 +78,9 @@ class Validation(TrainerCallback):
 
     def report(self, step: int, model: Any) -> None:
         """Adds a row to the curve, and prints it."""
-        sampled, greedy = self.accuracies(model)
+        sampled, greedy = accuracies(
+            model, self.tokenizer, self.problems, samples=SAMPLES, tokens=self.arguments.tokens
+        )
         self.before = self.before or (sampled, greedy)
         logs, self.logs = self.logs, []
 
