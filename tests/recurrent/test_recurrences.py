@@ -91,7 +91,7 @@ OPTIONS = [
 @pytest.mark.parametrize(
     ("make", "options"),
     [*((tiny_student, each) for each in OPTIONS), *((tiny_hrm, OPTIONS[place]) for place in (1, 5, 6))],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_neither_batch_nor_sharing_nor_company_changes_a_rollout(make, options, tokenizer):
     """Rows that exit sooner, rows of other levels, rows that wait and are read again: none sees another."""
