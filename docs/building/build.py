@@ -39,6 +39,7 @@ SECTIONS = {
         "reliability",
         "tasks/index",
         "demo_model",
+        "recurrent_model",
     ),
     "Results": ("results",),
     "Reference": (

@@ -268,7 +268,7 @@ def _positions(like: Tensor, cache: Cache | None) -> Tensor:
 def _attended(attention_mask: Tensor | None, tokens: int) -> Tensor | None:
     """Which columns each token attends to, ``[batch, 1, tokens, columns]``; ``None`` where nothing is padding.
 
-    Padding attends to itself, so that its keys and values are numbers.
+    Padding attends to itself: kernels differ in what they give a token that attends to nothing.
     """
     if attention_mask is None or bool(attention_mask.all()):
         return None

@@ -31,6 +31,7 @@ UNCORRECTED = (
     "this trainer takes the pools for rollouts of the policy that it trains; "
     "PoolGRPOTrainer weighs them by the importance ratio"
 )
+ONLY_SPANS = "PoolRollouts draws from spans; training a recurrent-depth model on its grid is not supported"
 EXTRA_FIELDS = ("cell", "span", "temperature", "truncated", "telemetry")
 """Fields that reward functions get beside TRL's own, one value per completion."""
 
@@ -94,6 +95,8 @@ class PoolRollouts:
         for name in ("strategy", "trace"):
             if name in options:
                 raise ValueError(f"{name}={options[name]!r}: PoolRollouts decodes the grid and traces it")
+        if "recurrences" in options:
+            raise ValueError(f"recurrences={options['recurrences']!r}: {ONLY_SPANS}")
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
             raise ValueError(f"seed={seed!r}: expected an integer >= 0")
         constructor = ("max_length", "share", "cuda_graphs")
@@ -167,7 +170,7 @@ class PoolRollouts:
                 warnings.warn(UNCORRECTED, stacklevel=2)
             tokenizer = trainer.processing_class
             with _own_forward(model):
-                self._decoder = _TemplateDecoder(
+                decoder = _TemplateDecoder(
                     model,
                     tokenizer,
                     spans=self.spans,
@@ -175,8 +178,10 @@ class PoolRollouts:
                     trace=True,
                     **self._options,
                 )
-            self._decoder.template_options = dict(trainer.chat_template_kwargs)
-            self._model = model
+            if decoder.engine.axis.letter != "L":
+                raise ValueError(f"model={type(model).__name__}: {ONLY_SPANS}")
+            decoder.template_options = dict(trainer.chat_template_kwargs)
+            self._decoder, self._model = decoder, model
             self.cells(trainer, "train")
             if trainer.eval_dataset is not None:
                 self.cells(trainer, "eval")

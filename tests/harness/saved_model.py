@@ -16,9 +16,15 @@ CHAT_TEMPLATE = (
 )
 
 
-def save_tiny_model(folder: Path, family: str = "llama", **generation: Any) -> str:
-    """Saves a model; ``generation`` goes into its generation config."""
-    model = tiny_model(family, max_position_embeddings=2048)
+# Sizes that four processes can share out, also by transformers 5.14, which wants an even vocabulary.
+SHARED_SIZES = {"num_key_value_heads": 4, "vocab_size": 260}
+
+
+def save_tiny_model(
+    folder: Path, family: str = "llama", sizes: dict[str, int] | None = None, **generation: Any
+) -> str:
+    """Saves a model of other ``sizes``; ``generation`` goes into its generation config."""
+    model = tiny_model(family, max_position_embeddings=2048, **sizes or {})
     for key, value in generation.items():
         setattr(model.generation_config, key, value)
     model.save_pretrained(folder)

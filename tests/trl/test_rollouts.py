@@ -14,6 +14,8 @@ from tiny_models import byte_tokenizer, tiny_model
 from training_runs import CELLS, GRID, PROMPTS, GRPOTrainer, Recorder, trainer
 
 from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.recurrent.demo_student import RecurrentStudentForCausalLM
+from lm_eval_eglr.recurrent.demo_student_layers import RecurrentStudentConfig
 from lm_eval_eglr.trl import PoolGRPOTrainer, PoolRollouts
 
 
@@ -205,11 +207,27 @@ def test_what_does_not_fit_is_refused_before_a_step(
         trainer(tmp_path, PoolRollouts(**{**GRID, **options}), settings=settings)
 
 
+def test_a_recurrent_depth_model_is_refused_before_a_step(tmp_path: Path) -> None:
+    config = RecurrentStudentConfig(
+        vocab_size=len(byte_tokenizer()),
+        hidden_size=32,
+        intermediate_size=48,
+        num_attention_heads=2,
+        mean_recurrence=2,
+        pad_token_id=0,
+    )
+    model = RecurrentStudentForCausalLM(config)
+    rollouts = PoolRollouts(temperatures="0.7x4")  # cells enough, at the model's own depth
+    with pytest.raises(ValueError, match="model=RecurrentStudentForCausalLM: PoolRollouts draws from spans"):
+        trainer(tmp_path, rollouts, model=model)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"strategy": "eager"}, "strategy='eager'"),
         ({"trace": False}, "trace=False"),
+        ({"recurrences": "1:2"}, "recurrences='1:2': PoolRollouts draws from spans"),
         ({"seed": -1}, "seed=-1: expected an integer >= 0"),
         ({"seed": True}, "seed=True: expected an integer >= 0"),
         ({"entropy_treshold": 1}, "entropy_treshold=1: unknown option"),
