@@ -88,5 +88,7 @@ def recurrent(tokenizer: PreTrainedTokenizerFast, seed: int) -> Student:
 
 
 if __name__ == "__main__":
-    options = parser(__doc__.splitlines()[0]).parse_args()
+    command = parser(__doc__.splitlines()[0])
+    command.set_defaults(every=200, validation=200, until=0.6)
+    options = command.parse_args()
     train(options, lambda tokenizer: recurrent(tokenizer, options.seed))

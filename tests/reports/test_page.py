@@ -329,11 +329,11 @@ def test_recurrences_have_their_own_headings_and_words(page: Any, tmp_path: Path
     assert "A token took 5.2 iterations in the mean, of 6.0 that it was allowed" in text
     show(page, file)
     page.wait_for_selector(".run:not([hidden]) [data-plot=recursion] .main-svg")
-    assert "Recurrences only, oracle" in page.locator(".run:not([hidden]) .headline").inner_text()
+    assert "Recurrences only, oracle" in page.locator(".run:not([hidden]) .headline").text_content()
     names = page.locator(".run:not([hidden]) .plot").evaluate_all("all => all.map(each => each.ariaLabel)")
     assert names[0].startswith("Accuracy over the grid. R = 2, T = 0: ")
-    assert "recurrence" in page.locator("#solved").inner_text()
-    assert "temperature (R12), recurrence (temperature 0)" in page.locator("#meanings").inner_text()
+    assert "recurrence" in page.locator("#solved").text_content()
+    assert "temperature (R12), recurrence (temperature 0)" in page.locator("#meanings").text_content()
     page.goto(file.as_uri() + "#problem=1")
     page.wait_for_selector("#pool .matrix")
     assert page.locator("#pool .matrix th[scope=row]").all_inner_texts() == ["R 2", "R 4", "R 12"]
