@@ -177,7 +177,7 @@ def main() -> None:
     tables["drafts"] = drafts(arguments, prompts, cases)
     grid = ":".join(map(str, arguments.grid))
     pools = run("grid", f"recurrences={grid},temperatures=0:0.7x3")
-    samples = run("samples", f"recurrences={own},temperatures=0:0.7x15")
+    samples = run("samples of 32", f"recurrences={own},temperatures=0:0.7x31")
     tables["grid"] = beside_samples(pools, samples, arguments.seed)
     facts = about(arguments, {"problems": len(greedy)}, hidden=[])
     text = "\n\n".join(f"## {name}\n\n{table(rows)}" for name, rows in tables.items())
