@@ -28,6 +28,7 @@ SECTIONS = {
         "tutorials/write_a_verifier",
         "tutorials/other_backends",
         "tutorials/several_processes",
+        "tutorials/recurrent_depth",
         "tutorials/grpo",
     ),
     "How it works": (
