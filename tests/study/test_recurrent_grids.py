@@ -44,7 +44,8 @@ def both(tmp_path: Path) -> Both:
 
 
 def run(*arguments: str | Path, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    wide = {"COLUMNS": "200"}  # a narrow terminal breaks names over lines
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env=wide)
     assert result.exit_code == code, result.output
     return result.output
 
