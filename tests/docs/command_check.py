@@ -84,6 +84,7 @@ def check_module(parsed: Any, flag: str) -> None:
 
 def check_lm_eval(arguments: list[str], processes: str = "1") -> None:
     """Checks the arguments, the tasks, the selectors, and for hf-eglr all options, without a model."""
+    from contextlib import nullcontext
     from types import SimpleNamespace
 
     from lm_eval._cli.harness import HarnessCLI
@@ -113,7 +114,7 @@ def check_lm_eval(arguments: list[str], processes: str = "1") -> None:
             # As in one of several processes that are not there.
             patch.setenv("RANK", "0")
             patch.setenv("WORLD_SIZE", processes)
-            alone = SimpleNamespace(group=0, rank=0)
+            alone = SimpleNamespace(group=0, rank=0, as_world=nullcontext)
             patch.setattr("lm_eval_eglr.harness.model.TensorParallel", lambda size: alone)
             options = {key: value for key, value in config.model_args.items() if key != "rollouts"}
             with pytest.raises(LoadedError):
