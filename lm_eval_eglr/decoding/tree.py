@@ -16,7 +16,7 @@ import numpy as np
 from eglr_selectors.pool import FinishReason, Rollout
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_eglr.decoding.cells import ERROR, REASONS, WAITING, CellTable, Ledger
+from lm_eval_eglr.decoding.cells import ERROR, REASONS, STOP, WAITING, CellTable, Ledger, Written
 from lm_eval_eglr.decoding.config import BranchingConfig
 from lm_eval_eglr.decoding.forking import Forks, plan_forks
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
@@ -43,6 +43,7 @@ class Tree:
         finished: Jobs whose last rollout has ended.
         preempted: Forked rows that there was no slot for.
         events: Counts changes of which rows there are.
+        moved: By old slot the new one that the last commit gave rows; ``None`` if none has moved.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Tree:
         self.finished: deque[Job] = deque()
         self.preempted: list[WaitingRow] = []
         self.events = 0
+        self.moved: np.ndarray | None = None
         self.jobs: list[Job | None] = []
         self.ledger = Ledger(depth)
         self._work = np.zeros((0, 2), np.int64)  # layers and heads of the recursions of a slot's token
@@ -80,6 +82,7 @@ class Tree:
         self._share = share
         self._trace = trace
         self._live: np.ndarray | None = None
+        self._is_plain: bool | None = None
         self._draws: Draws | None = None
 
     def begin(self, request: Request, number: int) -> list[WaitingRow]:
@@ -136,7 +139,15 @@ class Tree:
 
     def _changed(self) -> None:
         self.events += 1
-        self._live = self._draws = None
+        self._live = self._draws = self._is_plain = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no live cell can be recursed or branch: the next step depends on what is drawn alone."""
+        if self._is_plain is None:
+            branching = any(job is not None and job.request.branching is not None for job in self.jobs)
+            self._is_plain = not branching and not self.table.span[self.live()[0]].any()
+        return self._is_plain
 
     def live(self) -> tuple[np.ndarray, np.ndarray]:
         """The cells that have a row, ordered by slot, and their slots."""
@@ -175,6 +186,8 @@ class Tree:
         *,
         max_recursions: int,
         limit: int,
+        written: Written | None = None,
+        ahead: bool = False,
     ) -> StepResult:
         """Appends what a step drew: rollouts end, rows fork, and holes are closed.
 
@@ -186,6 +199,8 @@ class Tree:
             cache: Holds the rows' keys and values.
             max_recursions: 0 never recurses.
             limit: Most live rows; more only for rows that cannot wait.
+            written: When the device had recorded the draws.
+            ahead: Whether the device has been given the next step.
         """
         table, recursions, draws = self.table, batch.recursions, batch.draws
         starting = batch.slots[: batch.starting]
@@ -209,7 +224,7 @@ class Tree:
                 self._changed()
             ready, lengths, reasons = self._append(complete)
             over = np.flatnonzero(reasons)
-            records = table.read(ready[over], lengths[over]) if len(over) else []
+            records = table.read(ready[over], lengths[over], written if ahead else None) if len(over) else []
         except BaseException:
             if branches is not None:
                 branches.undo(table)
@@ -227,7 +242,7 @@ class Tree:
         if len(over):
             survivors = ready[reasons == 0]
             dead = np.setdiff1d(np.flatnonzero(complete), table.slot[survivors])
-            broken = np.intersect1d(table.slot[ready[reasons == ERROR]], dead)
+            broken = np.intersect1d(table.slot[ready[self._unforeseen(ready, reasons, ahead)]], dead)
             for place, record in zip(over.tolist(), records, strict=True):
                 self._finish(int(ready[place]), REASONS[reasons[place]], record)
             table.retire(ready[over])
@@ -250,7 +265,7 @@ class Tree:
             sources, targets = zip(*moves, strict=True)
             # A row that is being recursed has its newest token stored, too.
             cache.copy_rows(sources, targets, int(self.position[list(targets)].max()) + 1)
-            recursions.move(dict(moves))
+            recursions.move(self.moved)
         return StepResult(len(ready), len(over))
 
     def _append(self, complete: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -270,6 +285,13 @@ class Tree:
         reasons = table.reasons(ready, newest, lengths, self._end_tokens, self._tokenizer)
         return ready, lengths, reasons
 
+    def _unforeseen(self, ready: np.ndarray, reasons: np.ndarray, ahead: bool) -> np.ndarray:
+        """Which cells have ended so that their row may hold keys and values that are no numbers."""
+        found: np.ndarray = reasons == ERROR
+        if ahead:  # and has run a stop string's last token, whose keys and values nobody has looked at
+            found |= (reasons == STOP) & ~np.isin(self.table.drawn[ready], self._end_tokens)
+        return found
+
     def _to_recurse(self, gated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Slots and spans of the recursions that gated rows begin, each span of a row's cells once."""
         if not len(gated):
@@ -286,7 +308,8 @@ class Tree:
         """Adds to their jobs what the tokens of complete rows have cost."""
         if ended.any():
             made = recursions.iterations[ended]
-            layers = np.array([recursions.axis.layers(span) for span in recursions.spans[ended].tolist()])
+            levels, which = np.unique(recursions.spans[ended], return_inverse=True)
+            layers = np.array([recursions.axis.layers(level) for level in levels.tolist()])[which]
             np.add.at(self._work, recursions.slots[ended], np.stack([layers * made, made], -1))
         rows = np.flatnonzero(complete)
         self.ledger.count_tokens(self.job[rows], self._work[rows] if len(recursions) else None)
@@ -370,6 +393,7 @@ class Tree:
 
     def _plan_moves(self, forks: list[tuple[int, int]], dead: np.ndarray) -> list[tuple[int, int]]:
         """Closes the holes of dead rows with the last ones; source and target slot of each that moves."""
+        self.moved = None
         holes = set(dead[len(forks) :].tolist())
         if not holes:
             return []
@@ -384,5 +408,6 @@ class Tree:
         live = np.flatnonzero(self.table.slot >= 0)
         self.table.slot[live] = slot_of[self.table.slot[live]]
         self.count = count
+        self.moved = slot_of
         self._changed()
         return moves
