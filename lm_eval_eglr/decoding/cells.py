@@ -6,8 +6,10 @@ what decides how to go on (tokens, lengths, slots) lies on the host, which sees 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from eglr_selectors.pool import Cell, FinishReason
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.depth import DepthAxis
+from lm_eval_eglr.decoding.numerics import on_device
 from lm_eval_eglr.decoding.request import Job
 from lm_eval_eglr.decoding.sampling import BLOCK, DrawStream, Truncation, truncation_of
 from lm_eval_eglr.decoding.stopping import StopRule
@@ -27,6 +30,13 @@ NEVER = -(1 << 40)
 STOP, LENGTH, ERROR = 1, 2, 3
 REASONS: dict[int, FinishReason] = {STOP: "stop", LENGTH: "length", ERROR: "error"}
 """Why a rollout ends; 0 is for one that goes on."""
+
+
+class Written(NamedTuple):
+    """When records were written: the device's event after it, and :attr:`CellTable.growth` before it."""
+
+    event: torch.cuda.Event
+    growth: int
 
 
 @dataclass(slots=True)
@@ -68,6 +78,7 @@ class CellTable:
         self._lines: list[_Line | None] = []
         self._free: list[int] = []
         self._device: torch.device | None = None
+        self._stream: torch.cuda.Stream | None = None
         self._seeds: list[tuple[int, np.ndarray]] = []
         self._block = np.zeros(0, np.int64)  # number of the block of uniforms that is on the device
         self.slot = self.job = self.order = self.span = self.length = self.limit = np.zeros(0, np.int64)
@@ -214,6 +225,21 @@ class CellTable:
         reasons[newest < 0] = ERROR
         return reasons
 
+    def unforeseen(self, cells: np.ndarray, reasons: np.ndarray, end_tokens: np.ndarray | None) -> np.ndarray:
+        """Slots of cells that have ended so that their row may hold keys and values that are no numbers.
+
+        Args:
+            cells: Cells that have drawn, ``[cells]``.
+            reasons: Why they end.
+            end_tokens: Given where the device runs ahead: then a stop string's last token has run, too, whose
+                keys and values nobody has looked at.
+        """
+        found: np.ndarray = reasons == ERROR
+        if end_tokens is not None:
+            found |= (reasons == STOP) & ~np.isin(self.drawn[cells], end_tokens)
+        slots: np.ndarray = self.slot[cells[found]]
+        return slots
+
     # What lies on the device.
 
     def attach(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -250,10 +276,10 @@ class CellTable:
             made.append(new)
         self.telemetry, self.uniforms, self.plain = made
 
-    def prepare(self, cells: np.ndarray) -> None:
-        """Makes room for the next token of cells, and puts the uniforms of their draws on the device."""
-        self.widen(int(self.length[cells].max()) + 1)
-        wanted = self.length[cells] // BLOCK
+    def prepare(self, cells: np.ndarray, lengths: np.ndarray) -> None:
+        """Makes room for a token behind ``lengths`` others of cells, and has their uniforms on the device."""
+        self.widen(int(lengths.max()) + 1)
+        wanted = lengths // BLOCK
         stale = np.flatnonzero(self._block[cells] != wanted)
         if not len(stale):
             return
@@ -264,8 +290,7 @@ class CellTable:
                 for cell, number in zip(lines.tolist(), wanted[stale].tolist(), strict=True)
             ]
         )
-        index = torch.from_numpy(lines).to(self.uniforms.device)
-        self.uniforms[index] = torch.from_numpy(blocks).to(self.uniforms.device)
+        self.uniforms[on_device(lines, self.uniforms.device)] = on_device(blocks, self.uniforms.device)
         self._block[lines] = wanted[stale]
 
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
@@ -274,10 +299,22 @@ class CellTable:
         self.length[list(targets)] = self.length[list(sources)]
         self.telemetry[list(targets)] = self.telemetry[list(sources)]
 
-    def read(self, cells: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-        """The records of cells, ``[tokens, fields]`` each, in one transfer."""
-        index = torch.from_numpy(cells).to(self.telemetry.device)
-        records = self.telemetry[:, : int(lengths.max())].index_select(0, index).cpu().numpy()
+    def read(self, cells: np.ndarray, lengths: np.ndarray, written: Written | None) -> list[np.ndarray]:
+        """The records of cells, ``[tokens, fields]`` each, in one transfer.
+
+        Args:
+            cells: The cells.
+            lengths: Tokens of each.
+            written: When the newest of them were written, where the device may have been given more since.
+        """
+        with contextlib.ExitStack() as beside:
+            if written is not None and written.growth == self.growth:
+                # On a stream of its own, so as not to wait for what has been launched since.
+                self._stream = self._stream or torch.cuda.Stream(self._device)
+                self._stream.wait_event(written.event)
+                beside.enter_context(torch.cuda.stream(self._stream))
+            index = on_device(cells, self.telemetry.device)
+            records = self.telemetry[:, : int(lengths.max())].index_select(0, index).cpu().numpy()
         return [line[:length] for line, length in zip(records, lengths.tolist(), strict=True)]
 
 

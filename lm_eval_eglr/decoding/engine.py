@@ -23,16 +23,17 @@ from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.model.cpu_linear import CpuLinear
+from lm_eval_eglr.decoding.model.cuda_graphs import can_capture
 from lm_eval_eglr.decoding.model.kv_cache import (
     KVCache,
     OutOfMemory,
     is_out_of_memory,
     release_memory,
 )
-from lm_eval_eglr.decoding.model.passes import PassOutput
-from lm_eval_eglr.decoding.model.runner import Batch, MakeRunner, RunBatch, recursions_run_alone
+from lm_eval_eglr.decoding.model.runner import Batch, MakeRunner, RunBatch, Step, recursions_run_alone
+from lm_eval_eglr.decoding.numerics import on_device
 from lm_eval_eglr.decoding.prefill import Prefixes, ReadRows, prefill
-from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
+from lm_eval_eglr.decoding.recursion import ActiveRecursions
 from lm_eval_eglr.decoding.request import CostModel, Job, Request, StepResult
 from lm_eval_eglr.decoding.sampler import Sampler
 from lm_eval_eglr.decoding.scheduler import Poll, Scheduler
@@ -114,6 +115,8 @@ class Engine:
         max_rows: Most rows alive at once. A request needs as many as it has cells.
         end_tokens: Tokens that end a rollout.
         make_runner: Makes what runs the passes of a run.
+        ahead: Whether the device gets a step before the host has committed the one before: so where the model
+            lies on one CUDA device. It changes no rollout.
         rounding: How far a log-probability moves by rounding, nats; measured at start in half precision.
         prefixes: Prompts that are kept for requests to come.
         tree: The live rows.
@@ -151,8 +154,10 @@ class Engine:
         self._make_recursions = decodable.recursions
         self.costs = CostModel(stack.depth, stack.layer_parameters(), stack.head_parameters())
         self.prefixes = Prefixes()
-        shards = self.stack.shards
+        shards = stack.shards
         self._agree = shards.agree if shards.size > 1 else None
+        # Levels of a recurrent block, and processes that must agree on what is drawn, wait for the host.
+        self.ahead = can_capture(stack.model) and decodable.axis.shares_rows and self._agree is None
         self._tokenizer = tokenizer
         self._share = share
         self.rounding = decodable.rounding
@@ -172,14 +177,16 @@ class Engine:
             share=self._share,
             trace=self.trace,
         )
-        self._sampler = Sampler(self._table, self.rounding)
+        self._sampler = Sampler(self._table, self.rounding, self._agree)
         self._recursions = self._make_recursions(self.rounding)
         self._seen = -1  # events of the tree when rows were last let in
         self._spans: set[int] = set()  # of the requests so far, but for 0
+        self._end_tokens = on_device(np.array(sorted(self.end_tokens), np.int64), self.stack.device)
         self._reset_cache(self.max_rows)
 
     def _reset_cache(self, rows: int) -> None:
         """Empties the cache, which then has at most so many rows, and with it all that points into it."""
+        self._launched: Step | None = None
         self._recursions.clear()
         self.prefixes.clear()
         self._cache = KVCache(rows, self.stack.bytes_per_token)
@@ -250,16 +257,28 @@ class Engine:
             yield
 
     def step(self) -> StepResult | None:
-        """Runs a pass and draws a token for every cell whose distribution it completed; ``None`` if idle."""
-        batch = self._schedule()
+        """Runs a pass and draws a token for every cell whose distribution it completed; ``None`` if idle.
+
+        Where the engine runs ahead, the next step is launched before this one is committed.
+        """
+        step, self._launched = self._launched or self._launch(None), None
+        if step is None:
+            return None
+        if self.ahead:
+            self._launched = self._launch(step)
+        return self._commit(step)
+
+    def _launch(self, before: Step | None) -> Step | None:
+        """Gives the device a step, perhaps behind one that is not committed; ``None`` if there is none."""
+        batch = self._schedule(before)
         if batch is None:
             return None
         output = self._run_batch(batch)
         verdict = self._recursions.step(output, batch.starting)
-        drawn = self._sampler.draw(batch.draws, output, verdict)
-        return self._commit(batch, output, verdict, drawn.fetch(self._agree))
+        drawn = self._sampler.draw(batch.draws, batch.lengths, output, verdict)
+        return Step(batch, output, verdict, drawn, batch.slots)
 
-    def _schedule(self) -> Batch | None:
+    def _schedule(self, before: Step | None) -> Batch | None:
         """Lets rows in, and chooses those that run: all that can, unless too many others are recursed."""
         tree, recursions = self.tree, self._recursions
         # Where nothing has begun or ended, nothing can be let in.
@@ -268,13 +287,14 @@ class Engine:
         if admitted:
             self._spans.update(cell.span for row in admitted for cell in row.job.request.cells if cell.span)
             prefill(self._read, self._cache, tree, admitted, self.prefixes)
-        if not tree.count:
+        if not tree.count or (before is not None and (len(recursions) or not tree.is_plain)):
             return None
         starting = np.flatnonzero(tree.active[: tree.count] == 0)
         if len(recursions) and recursions_run_alone(len(starting), tree.count, self.stack.device):
             starting = starting[:0]
         slots = np.concatenate([starting, recursions.slots])
-        return Batch(
+        draws = tree.draws(starting, recursions)
+        batch = Batch(
             tokens=tree.token[slots],
             positions=tree.position[slots],
             slots=slots,
@@ -282,27 +302,35 @@ class Engine:
             live=tree.count,
             spans=self._spans,
             recursions=recursions,
-            draws=tree.draws(starting, recursions),
+            draws=draws,
+            lengths=self._table.length[draws.cells],
             table=self._table,
         )
+        return batch if before is None else before.next(batch, self._table, self._end_tokens)
 
-    def _commit(self, batch: Batch, output: PassOutput, verdict: Verdict, flags: np.ndarray) -> StepResult:
-        tree = self.tree
+    def _commit(self, step: Step) -> StepResult:
+        tree, launched = self.tree, self._launched
+        batch, flags = step.fetch()
         tree.ledger.count_pass(tree.job[: tree.count])
         try:
-            return tree.commit(
+            done = tree.commit(
                 batch,
-                output,
-                verdict,
+                step.output,
+                step.verdict,
                 flags,
                 self._cache,
                 max_recursions=self.recursion.max_recursions,
                 limit=self._scheduler.limit,
+                written=step.drawn.written,
+                ahead=launched is not None,
             )
         finally:
             if tree.preempted:
                 self._scheduler.preempt(tree.preempted)
                 tree.preempted = []
+        if launched is not None and not launched.follow(self._table, step.tokens, tree.moved):
+            self._launched = None
+        return done
 
     def _retry_with_half_the_rows(self, shortage: str) -> None:
         """Makes room after memory ran out: all rows wait, to go on half as many at a time.

@@ -28,6 +28,19 @@ def top_entropy(logprobs: Tensor, top_k: int) -> Tensor:
     return entropy(likeliest.log_softmax(-1))
 
 
+def that_may_fork(
+    table: CellTable, jobs: Sequence[Job | None], cells: np.ndarray
+) -> list[tuple[BranchingConfig, np.ndarray]]:
+    """The places of cells at which rollouts may fork, by their options."""
+    configs: dict[BranchingConfig, list[int]] = {}
+    for index, job in enumerate(jobs):
+        if job is not None and job.request.branching is not None:
+            configs.setdefault(job.request.branching, []).append(index)
+    members = table.job[cells]
+    found = [(config, np.flatnonzero(np.isin(members, indices))) for config, indices in configs.items()]
+    return [(config, places) for config, places in found if len(places)]
+
+
 def candidates(
     branching: Sequence[tuple[BranchingConfig, np.ndarray]], logprobs: Tensor, entries: Tensor
 ) -> tuple[list[Tensor], Tensor]:

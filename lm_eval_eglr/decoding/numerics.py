@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,15 @@ def at_least_fp32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
+def on_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """An array on a device. It goes there by way of pinned memory, so that nobody waits for the other.
+
+    On a CPU the tensor may share the array's memory.
+    """
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def row_blocks(values: Tensor) -> Iterator[slice]:
     """Blocks of the rows of ``[rows, vocab]`` on a CPU; all rows at once on other devices."""
     rows, width = values.shape
@@ -35,11 +45,11 @@ def row_blocks(values: Tensor) -> Iterator[slice]:
 
 
 def by_blocks(function: Callable[..., Tensor], *values: Tensor) -> Tensor:
-    """``function(*values)``, ``[rows, ...]``, of tensors ``[rows, vocab]`` whose rows it treats alike."""
+    """``function(*values)``, ``[..., rows]``, of tensors ``[rows, vocab]`` whose rows it treats alike."""
     first = values[0]
     if first.dim() != 2 or first.device.type != "cpu" or first.numel() <= ELEMENTS:
         return function(*values)
-    return torch.cat([function(*(each[block] for each in values)) for block in row_blocks(first)])
+    return torch.cat([function(*(each[block] for each in values)) for block in row_blocks(first)], -1)
 
 
 def entropy(logprobs: Tensor) -> Tensor:
@@ -64,14 +74,26 @@ def rms(hidden: Tensor) -> Tensor:
     return at_least_fp32(hidden).square().mean(-1, keepdim=True).sqrt()
 
 
-def statistics(logprobs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Confidence, self-certainty and lead of distributions, ``[rows, vocab]`` to ``[rows]`` each.
+class Statistics(NamedTuple):
+    """What is known of distributions, nats, ``[rows]`` each.
 
-    Confidence is the mean negative log-probability of the 20 likeliest tokens, self-certainty the divergence
-    from the uniform distribution, and the lead how far the likeliest token is ahead of the second, all nats.
+    Attributes:
+        entropy: H(p); NaN where a distribution is not finite.
+        confidence: Mean negative log-probability of the 20 likeliest tokens.
+        certainty: Self-certainty, the divergence from the uniform distribution.
+        lead: How far the likeliest token is ahead of the second.
     """
+
+    entropy: Tensor
+    confidence: Tensor
+    certainty: Tensor
+    lead: Tensor
+
+
+def statistics(logprobs: Tensor) -> Statistics:
+    """Statistics of distributions ``[rows, vocab]``."""
     found = by_blocks(_statistics, logprobs)
-    return found[:, 0], found[:, 1], found[:, 2]
+    return Statistics(found[0], found[1], found[2], found[3])
 
 
 def _statistics(logprobs: Tensor) -> Tensor:
@@ -84,7 +106,7 @@ def _statistics(logprobs: Tensor) -> Tensor:
         likeliest = logprobs.topk(count).values
     lead = likeliest[:, 0] - likeliest[:, 1] if count > 1 else likeliest[:, 0] + torch.inf
     certainty = -logprobs.mean(-1) - math.log(size)
-    return torch.stack([-likeliest.mean(-1), certainty, lead], -1)
+    return torch.stack([entropy(logprobs), -likeliest.mean(-1), certainty, lead])
 
 
 # How far a log-probability moves when its sums are taken in another order, nats; docs/reliability.md says

@@ -6,7 +6,6 @@ with the drawn tokens which rows were gated and which recursions have ended.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.depth import UPDATE_RULES, ExitRule, Iterate, KLExit, TopLayers
 from lm_eval_eglr.decoding.model.passes import PassOutput
-from lm_eval_eglr.decoding.numerics import entropy
+from lm_eval_eglr.decoding.numerics import Statistics, statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class Verdict:
     Attributes:
         gated: Whether each row is uncertain enough to be recursed, ``[rows]``.
         ended: Whether each recursion has made its last iteration, ``[recursions]``.
-        entropies: Of each distribution, nats; NaN where it is not finite, ``[rows + recursions]``.
+        statistics: Of each distribution, ``[rows + recursions]``.
         plain_entropies: Of p_0 of each one's row, nats.
         iterations: Iterations so far; 0 of rows.
         divergences: Distance of the last iteration, nats; 0 of rows.
@@ -36,7 +35,7 @@ class Verdict:
 
     gated: Tensor
     ended: Tensor
-    entropies: Tensor
+    statistics: Statistics
     plain_entropies: Tensor
     iterations: Tensor
     divergences: Tensor
@@ -100,13 +99,14 @@ class ActiveRecursions:
     def step(self, output: PassOutput, starting: int) -> Verdict:
         """Gates the rows of a pass, its first ``starting`` ones, and ends an iteration of the others."""
         config, logprobs = self._config, output.logprobs
-        entropies = entropy(logprobs)
+        found = output.statistics or statistics(logprobs)
+        entropies = found.entropy
         plain = entropies[:starting].double()  # compared as the numbers that users see
         gated = plain > config.entropy_threshold
         near = (plain - config.entropy_threshold).abs() <= 2 * self._rounding
         if not len(self):
             nothing = torch.zeros_like(entropies)
-            return Verdict(gated, gated[:0], entropies, entropies, nothing, nothing, nothing, near)
+            return Verdict(gated, gated[:0], found, entropies, nothing, nothing, nothing, near)
         recursed = logprobs[starting:]
         distances = self._exit.distance(
             Iterate(output.states, recursed), Iterate(self.states, self._logprobs)
@@ -126,7 +126,7 @@ class ActiveRecursions:
         return Verdict(
             gated,
             converged | (self._made >= config.max_recursions),
-            entropies,
+            found,
             torch.cat([entropies[:starting], self._entropies]),
             after_rows(self._made),
             after_rows(distances),
@@ -177,7 +177,7 @@ class ActiveRecursions:
                 anchors,
                 states,
                 output.logprobs.index_select(0, index),
-                verdict.entropies[index],
+                verdict.plain_entropies[index],
                 verdict.near[index],
                 torch.zeros(len(rows), dtype=torch.long, device=device),
             ]
@@ -190,6 +190,6 @@ class ActiveRecursions:
             joined.append(values.index_select(0, chosen.to(values.device)))
         self._anchors, self.states, self._logprobs, self._entropies, self._near, self._made = joined
 
-    def move(self, slot_of: Mapping[int, int]) -> None:
-        """Follows rows that were moved: ``slot_of`` is the new slot of those by the old one."""
-        self.slots = np.array([slot_of.get(slot, slot) for slot in self.slots.tolist()], np.int64)
+    def move(self, slot_of: np.ndarray) -> None:
+        """Follows rows that were moved: ``slot_of`` is the new slot of each by the old one."""
+        self.slots = slot_of[self.slots]

@@ -6,7 +6,7 @@ Nothing here waits for the device: drawn tokens and flags are fetched by the hos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from lm_eval_eglr.decoding.cells import CellTable
+from lm_eval_eglr.decoding.cells import CellTable, Written
 from lm_eval_eglr.decoding.config import BranchingConfig
 from lm_eval_eglr.decoding.forking import candidates
 from lm_eval_eglr.decoding.model.passes import PassOutput
-from lm_eval_eglr.decoding.numerics import statistics
+from lm_eval_eglr.decoding.numerics import on_device
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 from lm_eval_eglr.decoding.sampling import BLOCK, draw_tokens, warpers
+from lm_eval_eglr.decoding.telemetry import COLUMN
 
 FAILED = -1  # drawn from a distribution that is not finite
 
@@ -86,25 +87,37 @@ class Draws:
         )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Drawn:
-    """What a step made, still on the device.
+    """What a step made, on its way to the host.
 
     Attributes:
         flags: One number per row (is it gated?), then per recursion (has it ended?), then per draw (its
             token, or :data:`FAILED`), then what :func:`~lm_eval_eglr.decoding.forking.candidates` found.
+        tokens: The drawn tokens, on the device, ``[draws]``; any token where drawing failed.
+        written: When all this had been computed; ``None`` on a CPU.
     """
 
     flags: Tensor
+    tokens: Tensor
+    written: Written | None = None
 
-    def fetch(self, agree: Callable[[Tensor], Tensor] | None = None) -> np.ndarray:
-        """Waits for the device: the only transfer of a step.
+    @classmethod
+    def send(cls, flags: Tensor, tokens: Tensor, growth: int) -> Drawn:
+        """Begins the only transfer of a step."""
+        if not flags.is_cuda:
+            return cls(flags, tokens)
+        pinned = torch.empty(flags.shape, dtype=flags.dtype, pin_memory=True)
+        pinned.copy_(flags, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(flags.device))
+        return cls(pinned, tokens, Written(event, growth))
 
-        Args:
-            agree: Makes them the same on all processes that decode together, if there are others.
-        """
-        flags = self.flags if agree is None else agree(self.flags)
-        return flags.cpu().numpy()
+    def fetch(self) -> np.ndarray:
+        """Waits for the device."""
+        if self.written is not None:
+            self.written.event.synchronize()
+        return self.flags.cpu().numpy()
 
 
 class Sampler:
@@ -114,52 +127,55 @@ class Sampler:
     the host leaves it alone. So no shape depends on what the device decides.
     """
 
-    def __init__(self, table: CellTable, rounding: float) -> None:
-        """Draws for cells of ``table``; log-probabilities move by ``rounding`` nats."""
+    def __init__(
+        self, table: CellTable, rounding: float, agree: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """Draws for the cells of a table.
+
+        Args:
+            table: The table.
+            rounding: How far a log-probability moves by rounding, nats.
+            agree: Makes what is drawn the same on all processes that decode together, if there are others.
+        """
         self._table = table
         self._rounding = rounding
+        self._agree = agree
 
-    def draw(self, draws: Draws, output: PassOutput, verdict: Verdict) -> Drawn:
-        """Draws for all cells."""
+    def draw(self, draws: Draws, lengths: np.ndarray, output: PassOutput, verdict: Verdict) -> Drawn:
+        """Draws for all cells, which have ``lengths`` tokens before, ``[draws]``."""
         table, logprobs = self._table, output.logprobs
         table.attach(logprobs.device, logprobs.dtype)
-        table.prepare(draws.cells)
+        table.prepare(draws.cells, lengths)
         if draws.plan is None:
             draws.plan = _Plan.of(draws, table, logprobs)
         plan = draws.plan
-        columns = torch.from_numpy(table.length[draws.cells]).to(logprobs.device, non_blocking=True)
-        confidences, certainties, leads = statistics(logprobs)
-        tokens, ties, drawn = self._tokens(plan, logprobs, leads, columns)
+        columns = on_device(lengths, logprobs.device)
+        found = verdict.statistics
+        tokens, ties, drawn = self._tokens(plan, logprobs, found.lead, columns)
         changed = torch.zeros_like(drawn)
         if draws.plain < len(draws.cells):
             changed[draws.plain :] = tokens[draws.plain :] != table.plain[plan.cells[draws.plain :]]
         if plan.deep is not None:
             table.plain[plan.cells[: draws.plain]] = tokens[: draws.plain]
             ties = ties | (plan.pick(verdict.near) & plan.deep)
-        found: list[Tensor] = []
+        forks: list[Tensor] = []
         gates = changed
         if draws.branching:
-            found, gates = candidates(draws.branching, logprobs, plan.entries)
-        entropies = plan.pick(verdict.entropies)
-        table.telemetry[plan.cells, columns] = torch.stack(
-            [
-                plan.pick(verdict.plain_entropies),
-                entropies,
-                plan.pick(confidences),
-                plan.pick(certainties),
-                plan.pick(verdict.iterations),
-                plan.pick(verdict.divergences),
-                plan.pick(verdict.converged),
-                logprobs[plan.entries, tokens],
-                drawn,
-                ties.to(drawn),
-                changed,
-                gates,
-            ],
-            -1,
+            forks, gates = candidates(draws.branching, logprobs, plan.entries)
+        of_rows: Iterable[Tensor] = (
+            *(verdict.plain_entropies, *found[:3]),
+            *(verdict.iterations, verdict.divergences, verdict.converged),
         )
-        tokens = tokens.masked_fill(entropies.isnan(), FAILED)
-        return Drawn(torch.cat([verdict.gated, verdict.ended, tokens, *(each.flatten() for each in found)]))
+        if not plan.same:
+            of_rows = torch.stack(list(of_rows))[:, plan.entries].unbind()
+        chosen = logprobs[plan.entries, tokens]
+        of_draws = (chosen, drawn, ties.to(drawn), changed, gates)
+        record = torch.stack([*of_rows, *of_draws], -1)
+        table.telemetry[plan.cells, columns] = record
+        entropies = record[:, COLUMN["refined_entropy"]]
+        flags = tokens.masked_fill(entropies.isnan(), FAILED)
+        flags = torch.cat([verdict.gated, verdict.ended, flags, *(each.flatten() for each in forks)])
+        return Drawn.send(flags if self._agree is None else self._agree(flags), tokens, table.growth)
 
     def _tokens(
         self, plan: _Plan, logprobs: Tensor, leads: Tensor, columns: Tensor
@@ -225,29 +241,27 @@ class _Group:
     ) -> _Group:
         """Lays out the draws at ``places``."""
         device = logprobs.device
-
-        def on_device(values: np.ndarray) -> Tensor:
-            return torch.from_numpy(values).to(device, non_blocking=True)
-
         entries, heat = draws.entries[places], temperatures[places]
         line = rank = None
         most = 1
         if len(entries) > 1 and not (entries[1:] > entries[:-1]).all():
-            pairs = np.stack([entries, heat], -1)
-            distinct, group = np.unique(pairs, axis=0, return_inverse=True)
-            group = group.reshape(-1)
-            counts = np.bincount(group)
-            order = np.argsort(group, kind="stable")
-            within = np.empty_like(group)
-            within[order] = np.arange(len(group)) - (np.cumsum(counts) - counts)[group[order]]
-            entries, heat = distinct[:, 0].astype(np.int64), distinct[:, 1]
-            line, rank, most = on_device(group), on_device(within), int(counts.max())
+            order = np.lexsort((heat, entries))
+            ordered = entries[order], heat[order]
+            begins = np.ones(len(order), bool)
+            begins[1:] = (ordered[0][1:] != ordered[0][:-1]) | (ordered[1][1:] != ordered[1][:-1])
+            first = np.flatnonzero(begins)
+            counts = np.diff(first, append=len(order))
+            group, within = np.empty_like(order), np.empty_like(order)
+            group[order] = np.repeat(np.arange(len(first)), counts)
+            within[order] = np.arange(len(order)) - np.repeat(first, counts)
+            entries, heat = ordered[0][first], ordered[1][first]
+            line, rank, most = on_device(group, device), on_device(within, device), int(counts.max())
         everyone = len(entries) == len(logprobs) and bool((entries == np.arange(len(entries))).all())
         return cls(
-            slice(None) if len(places) == len(draws.cells) else on_device(places),
-            None if everyone else on_device(entries),
+            slice(None) if len(places) == len(draws.cells) else on_device(places, device),
+            None if everyone else on_device(entries, device),
             warp,
-            on_device(heat).to(logprobs.dtype),
+            on_device(heat, device).to(logprobs.dtype),
             line,
             rank,
             most,
@@ -289,12 +303,10 @@ class _Plan:
     @classmethod
     def of(cls, draws: Draws, table: CellTable, logprobs: Tensor) -> _Plan:
         """Plans the draws from ``logprobs``."""
-        cells, entries = torch.from_numpy(np.stack([draws.cells, draws.entries])).to(
-            logprobs.device, non_blocking=True
-        )
+        cells, entries = on_device(np.stack([draws.cells, draws.entries]), logprobs.device)
         same = len(draws.entries) == len(logprobs) and bool((draws.entries == np.arange(len(logprobs))).all())
         spans = table.span[draws.cells] > 0
-        deep = torch.from_numpy(spans).to(logprobs.device, non_blocking=True) if spans.any() else None
+        deep = on_device(spans, logprobs.device) if spans.any() else None
         temperatures, truncations = table.temperature[draws.cells], table.truncation[draws.cells]
         greedy = temperatures == 0
         kinds = np.where(greedy, -1, truncations)

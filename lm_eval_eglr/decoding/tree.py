@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from eglr_selectors.pool import FinishReason, Rollout
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_eglr.decoding.cells import ERROR, REASONS, WAITING, CellTable, Ledger
-from lm_eval_eglr.decoding.config import BranchingConfig
-from lm_eval_eglr.decoding.forking import Forks, plan_forks
+from lm_eval_eglr.decoding.cells import REASONS, WAITING, CellTable, Ledger, Written
+from lm_eval_eglr.decoding.forking import Forks, plan_forks, that_may_fork
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.model.runner import Batch
@@ -43,6 +43,7 @@ class Tree:
         finished: Jobs whose last rollout has ended.
         preempted: Forked rows that there was no slot for.
         events: Counts changes of which rows there are.
+        moved: By old slot the new one that the last commit gave rows; ``None`` if none has moved.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Tree:
         self.finished: deque[Job] = deque()
         self.preempted: list[WaitingRow] = []
         self.events = 0
+        self.moved: np.ndarray | None = None
         self.jobs: list[Job | None] = []
         self.ledger = Ledger(depth)
         self._work = np.zeros((0, 2), np.int64)  # layers and heads of the recursions of a slot's token
@@ -80,6 +82,7 @@ class Tree:
         self._share = share
         self._trace = trace
         self._live: np.ndarray | None = None
+        self._is_plain: bool | None = None
         self._draws: Draws | None = None
 
     def begin(self, request: Request, number: int) -> list[WaitingRow]:
@@ -139,7 +142,15 @@ class Tree:
 
     def _changed(self) -> None:
         self.events += 1
-        self._live = self._draws = None
+        self._live = self._draws = self._is_plain = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no live cell can be recursed or branch: the next step depends on what is drawn alone."""
+        if self._is_plain is None:
+            branching = any(job is not None and job.request.branching is not None for job in self.jobs)
+            self._is_plain = not branching and not self.table.span[self.live()[0]].any()
+        return self._is_plain
 
     def live(self) -> tuple[np.ndarray, np.ndarray]:
         """The cells that have a row, ordered by slot, and their slots."""
@@ -153,20 +164,11 @@ class Tree:
         if everyone and self._draws is not None:
             return self._draws
         live, slots = self.live()
-        draws = Draws.of(live, slots, self.table.span[live], starting, recursions, self._branching)
+        branching = partial(that_may_fork, self.table, self.jobs)
+        draws = Draws.of(live, slots, self.table.span[live], starting, recursions, branching)
         if everyone:
             self._draws = draws
         return draws
-
-    def _branching(self, cells: np.ndarray) -> list[tuple[BranchingConfig, np.ndarray]]:
-        """The places of cells that may fork, by their options."""
-        configs: dict[BranchingConfig, list[int]] = {}
-        for index, job in enumerate(self.jobs):
-            if job is not None and job.request.branching is not None:
-                configs.setdefault(job.request.branching, []).append(index)
-        jobs = self.table.job[cells]
-        found = [(config, np.flatnonzero(np.isin(jobs, members))) for config, members in configs.items()]
-        return [(config, places) for config, places in found if len(places)]
 
     def commit(
         self,
@@ -178,6 +180,8 @@ class Tree:
         *,
         max_recursions: int,
         limit: int,
+        written: Written | None = None,
+        ahead: bool = False,
     ) -> StepResult:
         """Appends what a step drew: rollouts end, rows fork, and holes are closed.
 
@@ -189,6 +193,8 @@ class Tree:
             cache: Holds the rows' keys and values.
             max_recursions: 0 never recurses.
             limit: Most live rows; more only for rows that cannot wait.
+            written: When the device had recorded the draws.
+            ahead: Whether the device has been given the next step.
         """
         table, recursions, draws = self.table, batch.recursions, batch.draws
         starting = batch.slots[: batch.starting]
@@ -212,7 +218,7 @@ class Tree:
                 self._changed()
             ready, lengths, reasons = self._append(complete)
             over = np.flatnonzero(reasons)
-            records = table.read(ready[over], lengths[over]) if len(over) else []
+            records = table.read(ready[over], lengths[over], written if ahead else None) if len(over) else []
         except BaseException:
             if branches is not None:
                 branches.undo(table)
@@ -230,7 +236,9 @@ class Tree:
         if len(over):
             survivors = ready[reasons == 0]
             dead = np.setdiff1d(np.flatnonzero(complete), table.slot[survivors])
-            broken = np.intersect1d(table.slot[ready[reasons == ERROR]], dead)
+            broken = np.intersect1d(
+                table.unforeseen(ready, reasons, self._end_tokens if ahead else None), dead
+            )
             for place, record in zip(over.tolist(), records, strict=True):
                 self._finish(int(ready[place]), REASONS[reasons[place]], record)
             table.retire(ready[over])
@@ -249,11 +257,11 @@ class Tree:
             cache.reserve(max(self.count, *(target + 1 for _, target in forks)), lengths_of_forks)
             sources, targets = zip(*forks, strict=True)
             cache.copy_rows(sources, targets, lengths_of_forks)
-        if moves:
+        if moves and self.moved is not None:
             sources, targets = zip(*moves, strict=True)
             # A row that is being recursed has its newest token stored, too.
             cache.copy_rows(sources, targets, int(self.position[list(targets)].max()) + 1)
-            recursions.move(dict(moves))
+            recursions.move(self.moved)
         return StepResult(len(ready), len(over))
 
     def _append(self, complete: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -291,12 +299,12 @@ class Tree:
         """Adds to their jobs what the tokens of complete rows have cost; ``work`` is that of the pass."""
         if ended.any():
             made = recursions.iterations[ended]
-            layers = np.array([recursions.axis.layers(span) for span in recursions.spans[ended].tolist()])
+            levels, which = np.unique(recursions.spans[ended], return_inverse=True)
+            layers = np.array([recursions.axis.layers(level) for level in levels.tolist()])[which]
             np.add.at(self._work, recursions.slots[ended], np.stack([layers * made, made], -1))
         rows = np.flatnonzero(complete)
         self.ledger.count_tokens(self.job[rows], self._work[rows] if len(recursions) else work)
-        if len(recursions):
-            self._work[rows] = 0
+        self._work[rows] = 0
 
     def _finish(self, cell: int, reason: FinishReason, records: np.ndarray) -> None:
         """Ends a rollout, and its job with its last one."""
@@ -304,13 +312,9 @@ class Tree:
         job, request = line.job, line.job.request
         tokens = table.sequence(cell)
         text = request.stop.cut(decode_text(self._tokenizer, tokens, skip_special_tokens=True))
+        branches, level = request.branching is not None, line.cell.span
         telemetry = telemetry_of(
-            records,
-            axis=self.table.axis,
-            level=line.cell.span,
-            depth=self._depth,
-            trace=self._trace,
-            branches=request.branching is not None,
+            records, axis=table.axis, level=level, depth=self._depth, trace=self._trace, branches=branches
         )
         rollout = Rollout(text, line.cell, reason, tuple(tokens), telemetry)
         job.finished.append((int(table.order[cell]), rollout))
@@ -376,13 +380,14 @@ class Tree:
 
     def _plan_moves(self, forks: list[tuple[int, int]], dead: np.ndarray) -> list[tuple[int, int]]:
         """Closes the holes of dead rows with the last ones; source and target slot of each that moves."""
+        self.moved = None
         holes = set(dead[len(forks) :].tolist())
         if not holes:
             return []
         count = self.count - len(holes)
         sources = [slot for slot in range(count, self.count) if slot not in holes]
         moves = list(zip(sources, sorted(hole for hole in holes if hole < count), strict=True))
-        slot_of = np.arange(self.count)
+        self.moved = slot_of = np.arange(self.count)
         for source, target in moves:
             slot_of[source] = target
             for values in (self.position, self.token, self.job, self.active, self._work):

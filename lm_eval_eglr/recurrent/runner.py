@@ -12,7 +12,7 @@ from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.passes import PassOutput, Residuals
 from lm_eval_eglr.decoding.model.runner import Batch
-from lm_eval_eglr.decoding.numerics import entropy
+from lm_eval_eglr.decoding.numerics import statistics
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 from lm_eval_eglr.recurrent.stack import RecurrentStack, Tokens
 
@@ -57,7 +57,7 @@ class RecurrentRunner:
 def output_of(logprobs: Tensor, work: np.ndarray, *made: np.ndarray) -> RecurrentOutput:
     """Puts together what a pass returns."""
     numbers = torch.from_numpy(np.stack(made, -1)).to(logprobs)
-    return RecurrentOutput(logprobs, logprobs.new_empty(0), Residuals(0), work, numbers)
+    return RecurrentOutput(logprobs, logprobs.new_empty(0), Residuals(0), work, made=numbers)
 
 
 class NoRecursions(ActiveRecursions):
@@ -70,9 +70,9 @@ class NoRecursions(ActiveRecursions):
     def step(self, output: PassOutput, starting: int) -> Verdict:
         """What the pass has decided already."""
         assert isinstance(output, RecurrentOutput)
-        entropies = entropy(output.logprobs)
-        nothing = torch.zeros_like(entropies, dtype=torch.bool)
+        found = statistics(output.logprobs)
+        nothing = torch.zeros_like(found.entropy, dtype=torch.bool)
         iterations, divergences, converged, near = output.made.unbind(-1)
         return Verdict(
-            nothing, nothing[:0], entropies, entropies, iterations, divergences, converged, near > 0
+            nothing, nothing[:0], found, found.entropy, iterations, divergences, converged, near > 0
         )

@@ -200,7 +200,7 @@ def test_distributions_that_are_not_finite_end_with_the_iterations() -> None:
         verdict = iterate(active, torch.full((1, 2), math.nan, dtype=torch.float64))
     assert len(active) == 0
     assert not verdict.converged
-    assert verdict.entropies.isnan().all()
+    assert verdict.statistics.entropy.isnan().all()
 
 
 def test_those_that_ended_are_forgotten_while_others_join() -> None:
@@ -212,7 +212,7 @@ def test_those_that_ended_are_forgotten_while_others_join() -> None:
 
 def test_rows_that_move_are_followed() -> None:
     active = begun(1, 2, 3)
-    active.move({2: 0, 0: 9})
+    active.move(np.array([9, 1, 0]))
     assert active.slots.tolist() == [0, 1, 9]
 
 

@@ -24,6 +24,7 @@ from lm_eval_eglr.decoding.model.kv_cache import KVCache, is_out_of_memory
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import PassOutput, Residuals, StaticAddresses, StaticPass
 from lm_eval_eglr.decoding.model.runner import Batch, EagerRunner, MakeRunner, RunBatch
+from lm_eval_eglr.decoding.numerics import Statistics, on_device, statistics
 
 logger = logging.getLogger(__name__)
 
@@ -117,11 +118,14 @@ class GraphRunner:
         self._capture = capture or capture_graph
         self._eager = EagerRunner(stack, cache)
         self._rehearsed: set[tuple[int, int]] = set()
+        self._passes: dict[Shape, _CapturedPass] = {}
         self._clear()
 
     def _clear(self) -> None:
-        """Forgets all graphs, and with them their memory."""
-        self._passes: dict[Shape, _CapturedPass] = {}
+        """Forgets all graphs, and with them their memory, once none of them runs any more."""
+        if self._passes and self._stack.device.type == "cuda":
+            torch.cuda.synchronize(self._stack.device)
+        self._passes.clear()
         self._met: Counter[Shape] = Counter()
         self._growth = -1
         # Memory that the graphs share, since they never run at the same time, and where all of them write.
@@ -146,7 +150,9 @@ class GraphRunner:
             known.compute()
         count = len(batch.tokens)
         states = known.states[batch.starting : count].clone() if len(batch.recursions) else torch.empty(0)
-        return PassOutput(known.logprobs[:count], states, known.residuals)
+        assert known.statistics is not None
+        statistics = Statistics(*(each[:count] for each in known.statistics))
+        return PassOutput(known.logprobs[:count], states, known.residuals, statistics=statistics)
 
     def _pass(self, shape: Shape, batch: Batch) -> _CapturedPass:
         """The graph of a shape or of a larger one, or one that is not captured yet."""
@@ -213,6 +219,7 @@ class _CapturedPass:
         self._inputs = torch.zeros(size, dtype=stack.model.dtype, device=device)
         self._before = torch.zeros_like(self._inputs)
         self.logprobs = self.states = torch.empty(0)
+        self.statistics: Statistics | None = None
         self.residuals = Residuals(stack.depth)
 
     def fill(self, batch: Batch) -> None:
@@ -227,7 +234,10 @@ class _CapturedPass:
             numbers[5, batch.starting : count] = self._stack.depth - active.spans
             self._inputs[batch.starting : count] = active.inputs()
             self._before[batch.starting : count] = active.states
-        self._numbers.copy_(torch.from_numpy(numbers), non_blocking=True)
+        self._numbers.copy_(on_device(numbers, self._numbers.device))
+        if batch.newest is not None:
+            self._numbers[0, : batch.starting] = batch.newest
+            self._numbers[4, : batch.starting] = batch.stores(scratch)
 
     def compute(self) -> None:
         """Runs the pass on what was filled in; everything that it uses is on the device."""
@@ -254,6 +264,7 @@ class _CapturedPass:
         normed = self._stack.forward(running, tokens[:, None], positions[:, None])
         scores = self._stack.unembed(normed[:, 0])
         self.logprobs = torch.log_softmax(scores, -1, out=self._output.like(scores))
+        self.statistics = statistics(self.logprobs)
         self.states, self.residuals = running.states, running.residuals
 
 

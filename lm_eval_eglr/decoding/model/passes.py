@@ -21,6 +21,7 @@ from transformers import Cache
 
 from lm_eval_eglr.decoding.model.attention import SharedLayout, row_attention, shared_attention
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
+from lm_eval_eglr.decoding.numerics import Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +68,14 @@ class PassOutput:
         residuals: The residual stream of the rows.
         work: Layers and heads that each row took beyond those that every token takes, ``[rows, 2]``, on the
             host; ``None`` for none.
+        statistics: Of the distributions, where the runner has computed them with the pass.
     """
 
     logprobs: Tensor
     states: Tensor
     residuals: Residuals
     work: np.ndarray | None = None
+    statistics: Statistics | None = None
 
 
 class Pass(Cache):
@@ -184,6 +187,7 @@ class DynamicPass(Pass):
         depth: Number of layers.
         recursions: The last rows, which join above; ``None`` if there are none.
         stored: Whether the rows' keys and values are stored.
+        stores: Row of the cache where they are stored, ``[rows]``; by default the one that each attends to.
     """
 
     def __init__(
@@ -195,10 +199,12 @@ class DynamicPass(Pass):
         depth: int,
         recursions: RecursionInputs | None = None,
         stored: bool = True,
+        stores: Tensor | None = None,
     ) -> None:
         super().__init__(cache, positions, int(positions.max()) + 1)
         self.residuals = Residuals(depth)
         self._slots = slots
+        self._stores = stores
         self._live = live
         self._depth = depth
         self._recursions = recursions
@@ -230,6 +236,7 @@ class DynamicPass(Pass):
         """Slots and positions of what is stored, on ``device``; made once per pass."""
         if device not in self._indices:
             slots = torch.arange(self._stored) if self._slots is None else self._slots[: self._stored]
+            slots = slots if self._stores is None else self._stores
             self._indices[device] = (slots.to(device), self.offsets[: self._stored].to(device))
         return self._indices[device]
 

@@ -1,4 +1,4 @@
-"""How a pass is run: a batch in, its distributions out.
+"""How a pass is run: a batch in, its distributions out; and the step that it is part of.
 
 A runner is any function of that shape. The engine makes one per run; tests inject their own.
 """
@@ -6,18 +6,20 @@ A runner is any function of that shape. The engine makes one per run; tests inje
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import DynamicPass, PassOutput, RecursionInputs
-from lm_eval_eglr.decoding.recursion import ActiveRecursions
-from lm_eval_eglr.decoding.sampler import Draws
+from lm_eval_eglr.decoding.numerics import on_device
+from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
+from lm_eval_eglr.decoding.sampler import Drawn, Draws
 
 # Below this share of rows that can start, those that are being recursed run alone.
 STARTING_SHARE_ON_CPU, STARTING_SHARE_ON_GPU = 0.85, 0.75
@@ -48,6 +50,12 @@ class Batch:
         recursions: Those that are in flight; they are the last rows.
         draws: The draws from the pass's distributions.
         table: The cells that draw.
+        lengths: Tokens that the cell of each draw has before it, ``[draws]``.
+        leaders: Which draw of the step before each row's token is, -1 where the host knows the token,
+            ``[rows]``; ``None`` where it knows them all, as also of the next two.
+        newest: The rows' tokens, ``[rows]`` on the device.
+        discarded: Rows that have ended, as far as the device knows, whose keys and values are not kept,
+            ``[rows]`` on the device.
     """
 
     tokens: np.ndarray
@@ -59,6 +67,10 @@ class Batch:
     recursions: ActiveRecursions
     draws: Draws
     table: CellTable
+    lengths: np.ndarray
+    leaders: np.ndarray | None = None
+    newest: Tensor | None = None
+    discarded: Tensor | None = None
 
     @property
     def width(self) -> int:
@@ -69,6 +81,110 @@ class Batch:
     def first_cells(self) -> np.ndarray:
         """The first cell of each row, ``[rows]``; of a batch without recursions, whose rows all draw."""
         return self.draws.cells[np.searchsorted(self.draws.entries, np.arange(self.starting))]
+
+    def stores(self, scratch: int) -> Tensor:
+        """Where the keys and values of rows go, ``scratch`` for those that are discarded, ``[rows]``."""
+        assert self.discarded is not None
+        slots = on_device(self.slots[: self.starting], self.discarded.device)
+        return slots.masked_fill(self.discarded, scratch)
+
+
+@dataclass(slots=True)
+class Step:
+    """A step that the device has been given, and that the host has not committed.
+
+    On a GPU it is launched before the one ahead of it has been committed, so that the device never waits for
+    the host. That commit may end rollouts, let cells part from their row, and move rows: :meth:`follow`
+    leaves of a step what is still true, and what is dropped was computed for nobody.
+
+    Attributes:
+        batch: What runs.
+        output: What the pass returns.
+        verdict: What it decides.
+        drawn: What is drawn.
+        slots: The slots that its rows have by now, ``[rows]``.
+        kept: Those of its draws that count; ``None`` if all do.
+        tokens: All drawn tokens, once they have been fetched.
+    """
+
+    batch: Batch
+    output: PassOutput
+    verdict: Verdict
+    drawn: Drawn
+    slots: np.ndarray
+    kept: np.ndarray | None = None
+    tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def fetch(self) -> tuple[Batch, np.ndarray]:
+        """Waits for the device; returns what still counts of the batch, and its flags."""
+        batch, flags = self.batch, self.drawn.fetch()
+        draws, rows = batch.draws, len(batch.slots)
+        self.tokens = flags[rows : rows + len(draws.cells)].astype(np.int64, copy=False)
+        if self.kept is None:
+            return (batch if self.slots is batch.slots else replace(batch, slots=self.slots)), flags
+        entries = np.unique(draws.entries[self.kept])
+        cells = draws.cells[self.kept]
+        left = replace(
+            batch,
+            slots=self.slots[entries],
+            starting=len(entries),
+            draws=Draws(cells, np.searchsorted(entries, draws.entries[self.kept]), len(cells)),
+        )
+        return left, np.concatenate([flags[entries], self.tokens[self.kept]])
+
+    def follow(self, table: CellTable, tokens: np.ndarray, moved: np.ndarray | None) -> bool:
+        """Takes in the commit of the step before; returns whether anything of this one is left.
+
+        A draw counts if its cell is still in its row and the row's token is the one that ran.
+
+        Args:
+            table: The cells.
+            tokens: All tokens of the step before.
+            moved: New slots by the old ones; ``None`` if no row has moved.
+        """
+        batch = self.batch
+        cells, entries, leaders = batch.draws.cells, batch.draws.entries, batch.leaders
+        assert leaders is not None
+        if moved is not None:
+            self.slots = moved[batch.slots]
+        ran = tokens[leaders]  # of any draw where the host knew the token, which nothing can change
+        counts = table.slot[cells] == self.slots[entries]
+        counts &= (leaders < 0)[entries] | (table.drawn[cells] == ran[entries])
+        self.kept = None if counts.all() else np.flatnonzero(counts)
+        return bool(counts.any())
+
+    def next(self, batch: Batch, table: CellTable, end_tokens: Tensor) -> Batch | None:
+        """The batch that follows before this step is committed; ``None`` if all rows are known to end.
+
+        Args:
+            batch: All live rows as the host knows them.
+            table: The cells.
+            end_tokens: Tokens that end a rollout, on the device.
+        """
+        entries = self.batch.draws.entries
+        kept = np.arange(len(entries)) if self.kept is None else self.kept
+        rows = entries[kept]  # ascending; a row's newest token will be what its first cell draws
+        first = np.flatnonzero(np.diff(rows, prepend=-1))
+        leaders = np.full(batch.live, -1)
+        leaders[self.slots[rows[first]]] = kept[first]
+        runs = leaders >= 0
+        draws = batch.draws
+        lengths = batch.lengths + runs[draws.entries]
+        over = np.zeros(batch.live, bool)
+        over[draws.entries] = lengths >= table.limit[draws.cells]
+        if over.all():
+            return None
+        drawn = self.drawn.tokens
+        leading, tokens, ends = on_device(np.stack([leaders, batch.tokens, over]), drawn.device)
+        newest = torch.where(leading < 0, tokens, drawn[leading.clamp_min(0)])
+        return replace(
+            batch,
+            positions=batch.positions + (runs & ~over),
+            lengths=lengths,
+            leaders=leaders,
+            newest=newest,
+            discarded=(ends > 0) | (newest[:, None] == end_tokens).any(-1),
+        )
 
 
 RunBatch = Callable[[Batch], PassOutput]
@@ -93,5 +209,8 @@ class EagerRunner:
         if len(active):
             slots = torch.from_numpy(batch.slots)
             inputs = RecursionInputs(active.spans.tolist(), active.inputs(), active.outputs)
-        running = DynamicPass(cache, slots, positions, batch.live, self._stack.depth, inputs)
+        stores = None
+        if batch.newest is not None and batch.discarded is not None:
+            tokens, stores = batch.newest, batch.stores(cache.scratch_slot)
+        running = DynamicPass(cache, slots, positions, batch.live, self._stack.depth, inputs, stores=stores)
         return self._stack.run(running, tokens, positions)
