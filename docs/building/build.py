@@ -28,6 +28,7 @@ SECTIONS = {
         "tutorials/write_a_verifier",
         "tutorials/other_backends",
         "tutorials/several_processes",
+        "tutorials/recurrent_depth",
         "tutorials/grpo",
     ),
     "How it works": (
@@ -39,6 +40,7 @@ SECTIONS = {
         "reliability",
         "tasks/index",
         "demo_model",
+        "recurrent_model",
     ),
     "Results": ("results",),
     "Reference": (

@@ -21,6 +21,7 @@ def pages() -> dict[str, str]:
         "selectors/README.md": "grading.md",
         "tasks/README.md": "tasks/index.md",
         "examples/demo_model/README.md": "demo_model.md",
+        "examples/recurrent_model/README.md": "recurrent_model.md",
     }
     for path in sorted(ROOT.glob("tasks/*/README.md")):
         found[path.relative_to(ROOT).as_posix()] = f"tasks/{path.parent.name}.md"

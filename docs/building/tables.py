@@ -43,8 +43,12 @@ def arguments_table() -> str:
         if parameter.name in meanings and parameter.name not in ("pretrained", "kwargs"):
             default = _default(package, parameter.name) or _shown(str(parameter.default))
             rows.append((parameter.name, default, meanings[parameter.name]))
-    for name in ("RecursionConfig", "SamplingConfig"):
-        config = package[f"decoding.config.{name}"]
+    for name in (
+        "decoding.config.RecursionConfig",
+        "decoding.config.SamplingConfig",
+        "recurrent.config.RecurrentConfig",
+    ):
+        config = package[name]
         meanings = _described(config.docstring, "attributes")
         for field, meaning in meanings.items():
             rows.append((field, _shown(str(config.members[field].value)), meaning))

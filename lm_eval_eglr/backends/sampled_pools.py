@@ -103,6 +103,7 @@ class SampledPools:
         self._store = (
             None if rollouts is None else StoreWriter(Path(rollouts), int(os.environ.get("RANK", 0)))
         )
+        self.store_folder = None if self._store is None else self._store.folder
         drawing = {name: getattr(options, name) for name in ("seed", "top_p", "top_k", "min_p")}
         cells = None if options.temperatures is None else [str(cell) for cell in options.cells]
         self._manifest = Manifest({**fingerprint, "cells": cells, **drawing}, _versions())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from eglr_selectors import Cell
 
 from lm_eval_eglr.cli.output import check_writable, log, print_json
 from lm_eval_eglr.cli.select import Json
@@ -57,9 +58,7 @@ def calibrate(
         decoder = PoolDecoder.from_pretrained(
             model,
             model_kwargs=kwargs,
-            spans="0",
             temperatures=[temperature],
-            entropy_threshold=float("inf"),
             trace=True,
         )
     except OSError as error:
@@ -69,9 +68,16 @@ def calibrate(
             f"model={model!r}: no such folder here, and no such model in the hub's cache or on the hub "
             "as far as it can be reached"
         ) from error
+    if decoder.engine.axis.letter == "R":
+        raise ValueError(
+            f"model={model!r}: a recurrent-depth model has no gate to calibrate; exit=kl with exit_threshold "
+            "ends its iterations (docs/strategies.md)"
+        )
+    plain = [Cell(span=0, temperature=temperature)]
     chat = bool(getattr(decoder.tokenizer, "chat_template", None))
     inputs: Any = [[{"role": "user", "content": text}] for text in texts] if chat else texts
-    found = calibration.calibrate(decoder.generate(inputs, max_new_tokens=max_new_tokens), gate_rate)
+    pools = decoder.generate(inputs, max_new_tokens=max_new_tokens, cells=plain)
+    found = calibration.calibrate(pools, gate_rate)
     if plot is not None:
         from lm_eval_eglr.reports.figures import entropy_distribution
 

@@ -12,37 +12,51 @@ import typer
 from lm_eval_eglr.cli.output import log, say
 from lm_eval_eglr.cli.report import report
 from lm_eval_eglr.cli.sources import open_store
-from lm_eval_eglr.paths import DEMO, tasks_folder
+from lm_eval_eglr.paths import DEMO, DEMO_RECURRENT, tasks_folder
 from lm_eval_eglr.reports.equal_budget import EqualBudget
 from lm_eval_eglr.reports.tables import print_rich
 
 TASK = "demo_eglr"
 ROWS = 256
-GRID = "spans=0:1:2:4,temperatures=0:0.7x3"
-BUDGET = "spans=0,temperatures=0:0.7x15"
+RUNS = {
+    DEMO: {"grid": "spans=0:1:2:4,temperatures=0:0.7x3", "temperature": "spans=0,temperatures=0:0.7x15"},
+    DEMO_RECURRENT: {
+        "grid": "recurrences=1:2:4:8,temperatures=0:0.7x3",
+        "temperature": "recurrences=8,temperatures=0:0.7x15",
+    },
+}
+KINDS = {DEMO: "model of 1.6 million parameters", DEMO_RECURRENT: "small recurrent-depth model"}
 NATURE = (
-    "demo is a model of 1.6 million parameters that ships with the package, trained on generated word "
+    "{model} is a {kind} that ships with the package, trained on generated word "
     "problems: a demonstration and a test fixture. Its figures say nothing of other models."
 )
 
 
 def demo(
     folder: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder of the rollouts and the page.")
-    ] = Path("eglr-demo"),
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Folder of the rollouts and the page. [default: eglr-demo, or eglr-MODEL]"
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(help="Only so many of the 500 problems.")] = 200,
+    model: Annotated[str, typer.Option(help=f"{DEMO}, or {DEMO_RECURRENT}, which iterates a block.")] = DEMO,
 ) -> None:
     """Run the main job on the small model that ships with the package: page, table, verdict.
 
-    Decodes the 4 × 4 grid of 200 held-out word problems, then as many rollouts of temperature alone. A
+    Decodes the 4 × 4 grid of 200 held-out word problems, spans or recurrences by temperatures, then as many
+    rollouts of temperature alone. A
     stopped run continues where it was: start it again. Exits with 0, or with 2 when an option is wrong.
     """
     if limit < 1:
         raise ValueError(f"limit={limit!r}: expected an integer >= 1")
-    log(NATURE)
-    stores = {name: folder / name for name in ("grid", "temperature")}
-    for name, cells in (("grid", GRID), ("temperature", BUDGET)):
-        _decode(f"pretrained={DEMO},{cells},trace=True,rollouts={stores[name]}", limit)
+    if model not in RUNS:
+        raise ValueError(f"model={model!r}: expected one of {', '.join(RUNS)}")
+    folder = folder or Path(f"eglr-{model}")
+    log(NATURE.format(model=model, kind=KINDS[model]))
+    stores = {name: folder / name for name in RUNS[model]}
+    for name, cells in RUNS[model].items():
+        _decode(f"pretrained={model},{cells},trace=True,rollouts={stores[name]}", limit)
     page = folder / "report.html"
     report(list(stores.values()), output=page, selector=None, figures=None, max_size=30.0, picture="svg")
     grid, temperature = (open_store(path).documents(TASK) for path in stores.values())
@@ -50,7 +64,7 @@ def demo(
     log(f"all strategies: eglr compare {folder}")
     log(f"every rollout: {page}")
     print()
-    print_rich(replace(compared.table(), title=f"{DEMO} · {TASK} · {len(grid)} problems · {folder}"))
+    print_rich(replace(compared.table(), title=f"{model} · {TASK} · {len(grid)} problems · {folder}"))
     print()
     say(compared.verdict())
 

@@ -123,6 +123,9 @@ class DepthAxis(Protocol):
     def most(self, level: int) -> int:
         """Iterations at most."""
 
+    def work(self, level: int, iterations: int, tokens: int) -> tuple[int, int]:
+        """Layers and heads that iterations over some tokens take, beyond what every token takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class TopLayers:
@@ -187,6 +190,10 @@ class TopLayers:
     def most(self, level: int) -> int:
         """K_max, at a gated token."""
         return self.max_recursions if level else 0
+
+    def work(self, level: int, iterations: int, tokens: int) -> tuple[int, int]:
+        """L layers and a head for each iteration."""
+        return level * iterations, iterations
 
 
 @dataclass(slots=True)

@@ -31,7 +31,6 @@ from lm_eval_eglr.decoding.model.kv_cache import (
 )
 from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.model.runner import Batch, MakeRunner, RunBatch, recursions_run_alone
-from lm_eval_eglr.decoding.model.shards import Shards
 from lm_eval_eglr.decoding.prefill import Prefixes, ReadRows, prefill
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 from lm_eval_eglr.decoding.request import CostModel, Job, Request, StepResult
@@ -39,6 +38,7 @@ from lm_eval_eglr.decoding.sampler import Sampler
 from lm_eval_eglr.decoding.scheduler import Poll, Scheduler
 from lm_eval_eglr.decoding.tree import Tree
 from lm_eval_eglr.recurrent.config import RecurrentConfig
+from lm_eval_eglr.shards import Shards
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +151,8 @@ class Engine:
         self._make_recursions = decodable.recursions
         self.costs = CostModel(stack.depth, stack.layer_parameters(), stack.head_parameters())
         self.prefixes = Prefixes()
+        shards = self.stack.shards
+        self._agree = shards.agree if shards.size > 1 else None
         self._tokenizer = tokenizer
         self._share = share
         self.rounding = decodable.rounding
@@ -255,7 +257,7 @@ class Engine:
         output = self._run_batch(batch)
         verdict = self._recursions.step(output, batch.starting)
         drawn = self._sampler.draw(batch.draws, output, verdict)
-        return self._commit(batch, output, verdict, drawn.fetch(self.stack.shards.agree))
+        return self._commit(batch, output, verdict, drawn.fetch(self._agree))
 
     def _schedule(self) -> Batch | None:
         """Lets rows in, and chooses those that run: all that can, unless too many others are recursed."""

@@ -182,6 +182,9 @@ class PoolDecoder:
         """
         if cells is not None and STRATEGIES["grid"] is not type(self.strategy):
             raise ValueError("cells: only strategy='grid' decodes given cells")
+        axis = self.engine.axis
+        if cells is not None and (other := [cell for cell in cells if cell.axis != axis.letter]):
+            raise ValueError(f"cells: {other[0]} is not on the model's depth axis; expected {axis.letter}")
         if isinstance(prompts, str) or (prompts and isinstance(prompts[0], Mapping)):
             prompts = cast("Sequence[Prompt]", [prompts])
         if isinstance(until, str):

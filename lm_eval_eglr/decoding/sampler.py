@@ -97,13 +97,14 @@ class Drawn:
 
     flags: Tensor
 
-    def fetch(self, agree: Callable[[Tensor], Tensor]) -> np.ndarray:
+    def fetch(self, agree: Callable[[Tensor], Tensor] | None = None) -> np.ndarray:
         """Waits for the device: the only transfer of a step.
 
         Args:
-            agree: Makes them the same on all processes that decode together.
+            agree: Makes them the same on all processes that decode together, if there are others.
         """
-        return agree(self.flags).cpu().numpy()
+        flags = self.flags if agree is None else agree(self.flags)
+        return flags.cpu().numpy()
 
 
 class Sampler:

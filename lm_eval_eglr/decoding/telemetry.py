@@ -52,6 +52,7 @@ def telemetry_of(
         return math.fsum(columns[name]) / count if count else math.nan
 
     iterations = tuple(map(int, columns["iterations"]))
+    layers, heads = axis.work(level, sum(iterations), count)
     gated = count - iterations.count(0) if axis.shares_rows else 0
     ties, changes = (tuple(map(int, columns[name])) for name in ("tie", "changed"))
     telemetry = Telemetry(
@@ -62,8 +63,8 @@ def telemetry_of(
         recursions=sum(iterations),
         converged_tokens=int(sum(columns["converged"])),
         plain_layer_tokens=depth * count,
-        recursion_layer_tokens=axis.layers(level) * sum(iterations),
-        head_evaluations=count + (sum(iterations) if axis.shares_rows else 0),
+        recursion_layer_tokens=layers,
+        head_evaluations=count + heads,
         ties=sum(ties),
         changed_tokens=sum(changes),
         mean_self_certainty=mean("self_certainty"),

@@ -23,6 +23,7 @@ from lm_eval.api.filter import Filter
 from lm_eval.api.instance import Instance
 
 from lm_eval_eglr.harness.instances import FALLBACKS, PoolResponse
+from lm_eval_eglr.harness.processes import gather
 from lm_eval_eglr.problems.tolerance import rules_of
 
 logger = logging.getLogger(__name__)
@@ -267,3 +268,24 @@ class WholePool(Filter):
             text.parsed = parsed
             filtered.append(text)
         return filtered
+
+
+def drop_undefined_rows(instances: Sequence[Instance], several_processes: bool) -> None:
+    """Drops rows of selectors that are defined on no document: nobody asked, and they would only say NaN.
+
+    Args:
+        instances: Of one task, filtered.
+        several_processes: Whether other processes have more documents of the task; all must call this.
+    """
+    defined: dict[str, bool] = {}
+    for instance in instances:
+        for name, filtered in instance.filtered_resps.items():
+            is_defined = not isinstance(filtered, SelectedText) or filtered.selection.defined
+            defined[name] = defined.get(name, False) or is_defined
+    everywhere = list(defined.items())
+    if several_processes:
+        everywhere = gather(everywhere)
+    kept = {name for name, is_defined in everywhere if is_defined}
+    for instance in instances:
+        for name in set(instance.filtered_resps) - kept:
+            del instance.filtered_resps[name]

@@ -12,9 +12,10 @@ from pathlib import Path
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.decoding import PoolDecoder, RecursionConfig
 from lm_eval_eglr.decoding.strategies import strategy_name
 from lm_eval_eglr.decoding.strategies.grid import Grid
+from lm_eval_eglr.recurrent.config import RecurrentConfig
 from lm_eval_eglr.store import Manifest
 
 SAMPLED_WEIGHTS = 64
@@ -44,12 +45,20 @@ def manifest_of(decoder: PoolDecoder, model: PreTrainedModel, name: str, revisio
         "depth": decoder.stack.depth,
         "cells": cells,
         **strategy,
-        **dataclasses.asdict(decoder.engine.recursion),
+        **_depth_options(decoder.engine.recursion),
         # Stores of spans once had a choice of ``kv``, and are continued.
         **({"axis": "R"} if decoder.engine.axis.letter == "R" else {"kv": "keep"}),
         **dataclasses.asdict(decoder.sampling),
     }
     return Manifest(fingerprint, {"python": platform.python_version(), **_versions()})
+
+
+def _depth_options(config: RecursionConfig | RecurrentConfig) -> dict[str, object]:
+    """The options of the depth axis; a default threshold is recorded as what it is today."""
+    options = dataclasses.asdict(config)
+    if isinstance(config, RecurrentConfig) and config.exit != "none":
+        options["exit_threshold"] = config.threshold
+    return options
 
 
 def _options(decoder: PoolDecoder) -> dict[str, object]:

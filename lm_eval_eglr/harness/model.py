@@ -125,6 +125,7 @@ class EGLRLM(HFLM):
         writes = self._ranks is None or self._ranks.rank == 0
         folder = None if rollouts is None else Path(check_store_folder(rollouts))
         self._store = StoreWriter(folder, rank) if folder is not None and writes else None
+        self.store_folder = None if self._store is None else folder
         revision = kwargs.get("revision")
         # HFLM's own default is "cuda", also where there is none.
         kwargs.setdefault("device", "cuda" if torch.cuda.is_available() else "cpu")

@@ -147,7 +147,8 @@ def _wrap_checked(module: ModuleType, name: str, check: str) -> None:
             return original(*args, **kwargs)
         given = signature.bind(*args, **kwargs).arguments
         getattr(run_checks, check)(given)
-        return original(**given)
+        with run_checks.memory_of(given.get("lm")):
+            return original(**given)
 
     _replace(module, name, checked)
 

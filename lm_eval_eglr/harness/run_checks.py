@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lm_eval_eglr.harness.filter_tasks import adapt, asks_for_pools
 from lm_eval_eglr.harness.generation import check_for_pool
 from lm_eval_eglr.harness.processes import refuse_idle_processes
 from lm_eval_eglr.harness.task import METADATA_OPTIONS, EGLRTask
+from lm_eval_eglr.store.undecided import remembered_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,13 @@ def check_run(given: dict[str, Any]) -> None:
                 "predict_only keeps the texts alone; rollouts=DIR in --model_args keeps the rollouts too, to "
                 "score them later with eglr select"
             )
+
+
+def memory_of(lm: Any) -> AbstractContextManager[None]:
+    """What a store remembers of the grader, and what is new, while a run with ``rollouts=DIR`` is scored."""
+    inner = getattr(lm, "__dict__", {}).get("lm", lm)  # behind the response cache
+    folder = getattr(inner, "store_folder", None)
+    return nullcontext() if folder is None else remembered_pairs(folder)
 
 
 def check_evaluation(given: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ from lm_eval_eglr.harness.filters import (
     SelectFilter,
     WholePool,
     drop_repeated,
+    drop_undefined_rows,
     keep_all_texts,
 )
 from lm_eval_eglr.harness.generation import with_one_length
@@ -36,7 +37,6 @@ from lm_eval_eglr.harness.instances import PoolRequest, PoolResponse
 from lm_eval_eglr.harness.processes import placeholders
 from lm_eval_eglr.harness.row_order import POOL, USES_REFERENCE
 from lm_eval_eglr.harness.scores import METRICS, score
-from lm_eval_eglr.harness.undefined_rows import drop_undefined_rows
 from lm_eval_eglr.problems.dataset import load_problems
 from lm_eval_eglr.problems.prompts import COMPLETION, STOP, completion_prompt, prompt_hash
 from lm_eval_eglr.problems.source import Source

@@ -15,11 +15,14 @@ class RecurrentBlock:
     Attributes:
         own: Iterations of its own.
         block: Layers of one.
+        checked: Layers of the coda, if a rule of exit reads the distribution after each iteration; else
+            ``None``.
         name: What the model is called where options are refused.
     """
 
     own: int
     block: int
+    checked: int | None
     name: str
 
     letter: ClassVar[Axis] = "R"
@@ -45,3 +48,8 @@ class RecurrentBlock:
     def most(self, level: int) -> int:
         """The level."""
         return level
+
+    def work(self, level: int, iterations: int, tokens: int) -> tuple[int, int]:
+        """The block for each iteration; coda and head, too, but for the last one of a token."""
+        more = 0 if self.checked is None else iterations - tokens
+        return self.block * iterations + (self.checked or 0) * more, more

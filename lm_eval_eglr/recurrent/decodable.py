@@ -42,7 +42,12 @@ def recurrent(model: PreTrainedModel, config: RecurrentConfig) -> Decodable | No
     stack.rounding = check_recurrent(stack)
     return Decodable(
         stack,
-        RecurrentBlock(adapter.recurrences, adapter.core_layers, type(model).__name__),
+        RecurrentBlock(
+            adapter.recurrences,
+            adapter.core_layers,
+            adapter.predict_layers if config.rule is not None and config.rule.reads_distributions else None,
+            type(model).__name__,
+        ),
         config,
         RecurrentRunner if config.draft_recurrences is None else DraftingRunner,
         partial(read_rows, stack),

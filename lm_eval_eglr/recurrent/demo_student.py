@@ -165,9 +165,7 @@ class RecurrentStudentForCausalLM(PreTrainedModel, GenerationMixin):
         for number, block in enumerate(self.transformer.coda, len(self.transformer.prelude)):
             x = block(x, rotation, number, attention_mask, past_key_values)
         logits = self.lm_head(self.transformer.ln_f(x[:, -logits_to_keep:])).float()
-        return RecurrentStudentOutput(
-            logits=logits, past_key_values=past_key_values, latent_states=latents
-        )
+        return RecurrentStudentOutput(logits=logits, past_key_values=past_key_values, latent_states=latents)
 
     def forward(
         self,
@@ -208,7 +206,11 @@ class RecurrentStudentForCausalLM(PreTrainedModel, GenerationMixin):
         if position_ids is None:
             position_ids = _positions(input_ids, past_key_values)
         mask = _attended(attention_mask, input_ids.shape[1])
-        shared: dict[str, Any] = {"position_ids": position_ids, "attention_mask": mask, "past_key_values": past_key_values}
+        shared: dict[str, Any] = {
+            "position_ids": position_ids,
+            "attention_mask": mask,
+            "past_key_values": past_key_values,
+        }
         embedded, block_idx = self.embed_inputs(input_ids, **shared)
         states = self.initialize_state(embedded) if input_states is None else input_states
         made = 0
@@ -245,7 +247,9 @@ class RecurrentStudentForCausalLM(PreTrainedModel, GenerationMixin):
             return
         filled = (len(cache.layers) - self.transformer.outer_layers) // len(self.transformer.core_block)
         if filled != steps:
-            raise ValueError(f"num_steps={steps}: the cache was filled with num_steps={filled}; expected that")
+            raise ValueError(
+                f"num_steps={steps}: the cache was filled with num_steps={filled}; expected that"
+            )
 
 
 def _steps(num_steps: Any) -> tuple[int, int]:
@@ -266,14 +270,16 @@ def _positions(like: Tensor, cache: Cache | None) -> Tensor:
 
 
 def _attended(attention_mask: Tensor | None, tokens: int) -> Tensor | None:
-    """Which columns each token attends to, ``[batch, 1, tokens, columns]``; ``None`` where nothing is padding.
+    """Which columns each token attends to, ``[batch, 1, tokens, columns]``; ``None`` without padding.
 
-    Padding attends to itself, so that its keys and values are numbers.
+    Padding attends to itself: kernels differ in what they give a token that attends to nothing.
     """
     if attention_mask is None or bool(attention_mask.all()):
         return None
     columns = attention_mask.shape[1]
-    causal = torch.ones(tokens, columns, dtype=torch.bool, device=attention_mask.device).tril(columns - tokens)
+    causal = torch.ones(tokens, columns, dtype=torch.bool, device=attention_mask.device).tril(
+        columns - tokens
+    )
     itself = torch.eye(columns, dtype=torch.bool, device=attention_mask.device)[columns - tokens :]
     return ((attention_mask[:, None, :].bool() & causal) | itself)[:, None]
 

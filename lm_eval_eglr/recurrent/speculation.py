@@ -50,7 +50,7 @@ class _Verified:
 
 
 class DraftingRunner(RecurrentRunner):
-    """Answers from what was verified ahead where the drawn token was drafted, and else drafts and verifies."""
+    """Answers from what was verified ahead, where the drawn token was drafted; else drafts and verifies."""
 
     def __init__(self, stack: RecurrentStack, cache: KVCache) -> None:
         super().__init__(stack, cache)
@@ -87,7 +87,7 @@ class DraftingRunner(RecurrentRunner):
                 work[places] += self._work(levels[places], count)
             else:
                 logprobs, made = stack.run(self._cache, tokens, np.arange(len(places)))
-                work[places] += stack.work(made) + [stack.base_layers, 1]
+                work[places] += stack.work(made) + np.array([stack.base_layers, 1])
             for row, line in zip(places.tolist(), logprobs, strict=True):
                 rows[row] = line
         found = torch.stack([line for line in rows if line is not None])
@@ -154,7 +154,7 @@ class DraftingRunner(RecurrentRunner):
 
 
 def draw_ahead(table: CellTable, cells: np.ndarray, ahead: int, logprobs: Tensor) -> np.ndarray:
-    """What cells would draw, so many tokens after their next one, from the distributions ``[cells, vocab]``."""
+    """What cells would draw so many tokens after their next one, from distributions ``[cells, vocab]``."""
     tokens = logprobs.argmax(-1)
     temperatures, truncations = table.temperature[cells], table.truncation[cells]
     for kind in np.unique(truncations[temperatures > 0]):

@@ -19,11 +19,11 @@ from transformers import AttentionInterface, PreTrainedModel
 from lm_eval_eglr.decoding.depth import Iterate
 from lm_eval_eglr.decoding.model.kv_cache import KVCache, rows_that_fit
 from lm_eval_eglr.decoding.model.layer_stack import evaluating
-from lm_eval_eglr.decoding.model.shards import Shards
 from lm_eval_eglr.decoding.numerics import at_least_fp32
 from lm_eval_eglr.recurrent.config import RecurrentConfig
 from lm_eval_eglr.recurrent.models import RecurrentModel
 from lm_eval_eglr.recurrent.passes import CODA, CORE, PRELUDE, AnswerAttention, FlatPass, LayerNumbers
+from lm_eval_eglr.shards import Shards
 
 NONE = np.zeros(0, np.int64)
 

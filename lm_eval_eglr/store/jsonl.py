@@ -12,10 +12,8 @@ from typing import Any
 from eglr_selectors import PoolCost, RolloutPool, rollout_from_record
 
 from lm_eval_eglr.store.atomic_files import StoreError
-from lm_eval_eglr.store.manifest import Manifest
 from lm_eval_eglr.store.pool_key import PoolKey
 from lm_eval_eglr.store.reader import StoredPool
-from lm_eval_eglr.store.writer import StoreWriter
 
 OF_THE_POOL = (
     *(
@@ -53,22 +51,6 @@ def read_jsonl(path: Path) -> Iterator[StoredPool]:
     with path.open(encoding="utf-8") as file:
         for _, lines in groupby(_records(path, file), key=lambda r: (r["task"], r["doc_id"], r["repeat"])):
             yield StoredPool(*_pool(path, list(lines)))
-
-
-def import_jsonl(path: Path, folder: Path, manifest: Manifest) -> int:
-    """Makes a store of exported lines; returns the number of its pools.
-
-    Raises:
-        StoreError: If a line is no record of a rollout, or the folder holds other rollouts.
-    """
-    writer = StoreWriter(folder)
-    count = 0
-    with writer.writing(manifest):
-        for stored in read_jsonl(path):
-            writer.plan([stored.key])
-            writer.append(stored.key, stored.pool)
-            count += 1
-    return count
 
 
 def _pool(path: Path, records: list[dict[str, Any]]) -> tuple[PoolKey, RolloutPool]:

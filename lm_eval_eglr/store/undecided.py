@@ -41,7 +41,10 @@ def remembered_pairs(folder: Path) -> Iterator[None]:
         yield
         new = [row for row in undecided.rows() if (row[0], row[1]) not in loaded]
         if new:
-            content = {MATH_VERIFY: _version(), "pairs": sorted([*rows, *new])}
+            with contextlib.suppress(StoreError):  # what another process has written meanwhile
+                rows = read_undecided(folder)
+            pairs = {(row[0], row[1]): row for row in (*rows, *new)}
+            content = {MATH_VERIFY: _version(), "pairs": sorted(pairs.values())}
             with contextlib.suppress(OSError):
                 scratch = folder / f".undecided.{os.getpid()}.part"
                 write_atomically(folder / NAME, with_checksum(content), scratch)

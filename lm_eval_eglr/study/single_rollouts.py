@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from eglr_selectors import ParsedPool
+from eglr_selectors import ParsedPool, Rollout, Telemetry
 from eglr_selectors.estimators import (
     FirstChange,
     accuracy,
@@ -27,55 +27,73 @@ EARLY = 0.25
 
 
 def depths(studies: Sequence[Matched]) -> Table:
-    """Returns single rollouts by depth: accuracy, difference to plain ones, gate, changes, lengths."""
+    """Returns single rollouts by depth: accuracy, difference to plain ones, iterations, lengths."""
     axis = studies[0].axis
+    recurrent = axis.symbol == "R"
     rows = []
     for each in studies:
         base = _singles(each, each.baseline)
         for depth in sorted((each.baseline, *each.depths)):
             rollouts = [rollout for parsed in each.part(depth=depth) for rollout in parsed]
             other = depth != each.baseline
-            gate = other and axis.symbol == "L"
-            known = [rollout for rollout in rollouts if rollout.telemetry is not None]
-            tokens = sum(len(rollout.tokens) for rollout in known)
-            gated = sum(rollout.telemetry.gated_tokens for rollout in known if rollout.telemetry)
-            changed = [r.telemetry.changed_tokens for r in known if r.telemetry]
-            settled = sum(rollout.telemetry.converged_tokens for rollout in known if rollout.telemetry)
-            own = _singles(each, depth)
             sampled = each.part(depth=depth, greedy=False) if each.has_temperatures else []
-            rows.append(
-                (
-                    Text(each.title),
-                    Text(str(depth)),
-                    Text(percent(mean(accuracy(each.part(depth=depth, greedy=True), "first").values))),
-                    Text(percent(mean(pass_at_k(sampled, 1).values)) if sampled else NONE),
-                    Text(points(paired_bootstrap(own, base)) if other else NONE),
-                    Text(percent(gated / tokens) if tokens and gate else NONE),
-                    Text(
-                        percent(sum(c or 0 for c in changed) / tokens, 2)
-                        if tokens and gate and None not in changed
-                        else NONE
-                    ),
-                    Text(percent(settled / gated, 0) if gated else NONE),
-                    Text(percent(mean([float(rollout.truncated) for rollout in rollouts]), 0)),
-                )
+            difference = paired_bootstrap(_singles(each, depth), base)
+            shown = (
+                each.title,
+                str(depth),
+                percent(mean(accuracy(each.part(depth=depth, greedy=True), "first").values)),
+                percent(mean(pass_at_k(sampled, 1).values)) if sampled else NONE,
+                points(difference) if other else NONE,
+                *(_iterated(rollouts) if recurrent else _gated(rollouts, other)),
+                percent(mean([float(rollout.truncated) for rollout in rollouts]), 0),
             )
+            rows.append(tuple(map(Text, shown)))
+    iterations = ("iterations", "exited, %") if recurrent else ("gated, %", "changed, %", "settled, %")
     header = (
         "task",
         axis.level,
         "T = 0",
         "T > 0",
-        f"mean, less {'span 0' if axis.symbol == 'L' else 'the deepest'}, points",
-        "gated, %",
-        "changed, %",
-        "settled, %",
+        f"mean, less {'the deepest' if recurrent else 'span 0'}, points",
+        *iterations,
         "cut off, %",
     )
-    note = (
-        "per cent correct of single rollouts; gated and changed are shares of the tokens, settled is the "
-        "share of the gated ones whose recursion met the tolerance, cut off that of rollouts at the limit"
+    work = (
+        "iterations are per token, exited is the share of tokens whose exit rule was met"
+        if recurrent
+        else "gated and changed are shares of the tokens, settled is the share of the gated ones whose "
+        "recursion met the tolerance"
     )
+    note = f"per cent correct of single rollouts; {work}, cut off that of rollouts at the limit"
     return Table(header, tuple(rows), 2, (note,))
+
+
+def _gated(rollouts: Sequence[Rollout], recursed: bool) -> tuple[str, str, str]:
+    """Shares of tokens that the gate opened at and that recursion changed, and of the former that settled."""
+    tokens, known = _known(rollouts)
+    gated, settled = sum(work.gated_tokens for work in known), sum(work.converged_tokens for work in known)
+    changed = [work.changed_tokens for work in known]
+    counted = tokens and recursed and None not in changed
+    return (
+        percent(gated / tokens) if tokens and recursed else NONE,
+        percent(sum(count or 0 for count in changed) / tokens, 2) if counted else NONE,
+        percent(settled / gated, 0) if gated else NONE,
+    )
+
+
+def _iterated(rollouts: Sequence[Rollout]) -> tuple[str, str]:
+    """Iterations per token, and the share of tokens whose exit rule was met."""
+    tokens, known = _known(rollouts)
+    if not tokens:
+        return NONE, NONE
+    exited = sum(work.converged_tokens for work in known)
+    return f"{sum(work.recursions for work in known) / tokens:.1f}", percent(exited / tokens, 0)
+
+
+def _known(rollouts: Sequence[Rollout]) -> tuple[int, list[Telemetry]]:
+    """Tokens of the rollouts that say how they were decoded, and what they say."""
+    known = [(len(rollout.tokens), rollout.telemetry) for rollout in rollouts]
+    return sum(n for n, work in known if work is not None), [work for _, work in known if work is not None]
 
 
 def greedy(studies: Sequence[Matched]) -> Table:
@@ -125,10 +143,11 @@ def greedy(studies: Sequence[Matched]) -> Table:
                     Text(p_value(p)),
                 )
             )
+    this = "the span's" if studies[0].axis.symbol == "L" else "this"
     smallest = min(holm(raw), default=float("nan"))
     header = ("task", "rollout at T = 0", "greedy, %", "this, %", "other text, %", "won, lost", "p")
     note = (
-        "problems that only this rollout solves, and only plain greedy, with McNemar's exact p; the "
+        f"problems that only {this} rollout solves, and only plain greedy, with McNemar's exact p; the "
         f"smallest p of the {len(raw)} single rows, corrected by Holm's method: {p_value(smallest)}"
     )
     return Table(header, tuple(rows), 2, (note,))
@@ -156,7 +175,8 @@ def changes(studies: Sequence[Matched]) -> Table:
         for name, members in groups.items():
             if members:
                 rows.append((Text(each.title), Text(name), *map(Text, _outcomes(members))))
-    levels = studies[0].axis.levels
+    levels, spans = studies[0].axis.levels, studies[0].axis.symbol == "L"
+    others = "all spans above 0" if spans else "all other recurrences"
     header = (
         "task",
         "first change",
@@ -168,8 +188,9 @@ def changes(studies: Sequence[Matched]) -> Table:
         "p",
     )
     note = (
-        f"all other {levels} together; of texts that plain greedy decoding gets wrong, and right, how many "
-        f"they make the other; p is that of a coin, several {levels} of a problem taken as independent"
+        f"{others} together; of texts that plain greedy decoding gets wrong, and right, how many the "
+        f"{'span' if spans else 'depth'} makes the other; p is that of a coin, several {levels} of a problem "
+        "taken as independent"
     )
     return Table(header, tuple(rows), 2, (note,))
 

@@ -63,7 +63,7 @@ def axes(studies: Sequence[Matched]) -> Table:
         "both": "both axes",
         "temperature": f"the temperature axis and not the {noun} axis",
         "layer": f"the {noun} axis and not the temperature axis",
-        "joint": f"only cells of {_others(studies)} and a temperature above 0",
+        "joint": _joint(studies),
         "none": "no rollout of the grid",
         "unknown": "not known",
     }
@@ -124,9 +124,12 @@ def cost(studies: Sequence[Matched]) -> Table:
     return Table(("cost", *_titles(studies)), cells, 1, (note,))
 
 
-def _others(studies: Sequence[Matched]) -> str:
-    """The depths that are no baseline, as conditions."""
-    return " or ".join(sorted({each.axis.others(each.baseline) for each in studies}))
+def _joint(studies: Sequence[Matched]) -> str:
+    """The cells that are on neither axis alone."""
+    if studies[0].axis.symbol == "L":
+        return "only cells with a span and a temperature"
+    others = " or ".join(sorted({each.axis.others(each.baseline) for each in studies}))
+    return f"only cells of {others} and a temperature above 0"
 
 
 def _iterations(pools: Sequence[ParsedPool]) -> str:

@@ -77,13 +77,16 @@ def check_module(parsed: Any, flag: str) -> None:
     assert getattr(parsed, flag), f"expected -m: {parsed}"
     assert parsed.training_script in ("lm_eval", "lm_eval_eglr.cli")
     if parsed.training_script == "lm_eval":
-        check_lm_eval(parsed.training_script_args)
+        check_lm_eval(parsed.training_script_args, processes=str(getattr(parsed, "nproc_per_node", 1)))
     else:
         check_eglr(parsed.training_script_args)
 
 
-def check_lm_eval(arguments: list[str]) -> None:
+def check_lm_eval(arguments: list[str], processes: str = "1") -> None:
     """Checks the arguments, the tasks, the selectors, and for hf-eglr all options, without a model."""
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
     from lm_eval._cli.harness import HarnessCLI
     from lm_eval.config.evaluate_config import EvaluatorConfig
     from lm_eval.models.huggingface import HFLM
@@ -108,6 +111,11 @@ def check_lm_eval(arguments: list[str]) -> None:
                 raise LoadedError
 
             patch.setattr(HFLM, "__init__", loaded)
+            # As in one of several processes that are not there.
+            patch.setenv("RANK", "0")
+            patch.setenv("WORLD_SIZE", processes)
+            alone = SimpleNamespace(group=0, rank=0, as_world=nullcontext)
+            patch.setattr("lm_eval_eglr.harness.model.TensorParallel", lambda size: alone)
             options = {key: value for key, value in config.model_args.items() if key != "rollouts"}
             with pytest.raises(LoadedError):
                 EGLRLM(**options)

@@ -19,7 +19,11 @@ from lm_eval_eglr.harness.model import EGLRLM
         ({"spans": "0:x"}, r"spans: 'x' is neither"),
         ({"update": "other"}, r"update='other': expected one of anchored, damped, replace"),
         ({"selector": "majorty"}, r"majorty.*majority"),
-        ({"tp_plan": "auto"}, r"tp_plan='auto': expected none; .*parallelize=True"),
+        ({"tp_plan": "auto"}, r"tp_plan='auto': this is one process; start several with torchrun"),
+        ({"tp_plan": "colwise"}, r"tp_plan='colwise': expected auto, or a mapping"),
+        ({"tp_size": 2}, r"tp_size=2: this is one process; start several with torchrun"),
+        ({"tp_size": 0}, r"tp_size=0: expected a whole number >= 1"),
+        ({"tp_size": 2, "parallelize": True}, r"tp_size=2: parallelize=True splits a model in another way"),
         (
             {"rollouts": "/proc/none/rollouts.jsonl"},
             r"rollouts='/proc/none/rollouts.jsonl': cannot be written",

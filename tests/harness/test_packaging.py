@@ -50,7 +50,8 @@ def test_the_wheel_holds_only_what_it_should(built):
         "lm_eval_eglr.start",
     }
     assert "lm_eval_eglr/tasks/math500/math500_eglr.yaml" in names
-    assert "lm_eval_eglr/demo_model/model.safetensors" in names
+    for model in ("demo_model", "demo_recurrent"):
+        assert f"lm_eval_eglr/{model}/model.safetensors" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     kinds = {Path(name).suffix for name in names if "dist-info" not in name}
     assert kinds <= {

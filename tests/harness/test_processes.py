@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from eglr_selectors import available_selectors
+from saved_model import SHARED_SIZES, save_tiny_model
 from stock_tasks import without_stock_tasks
 
 from lm_eval_eglr.store.reader import read_store
@@ -28,8 +29,8 @@ ACCELERATE = [
 ]
 
 
-def arguments(model: str, store: Path, limit: int = 3, max_gen_toks: int = 12) -> list[str]:
-    grid = "spans=0:1:3,temperatures=0:1x2,entropy_threshold=0.5"
+def arguments(model: str, store: Path, limit: int = 3, max_gen_toks: int = 12, more: str = "") -> list[str]:
+    grid = f"spans=0:1:3,temperatures=0:1x2,entropy_threshold=0.5{more}"
     return [
         *("--model", "hf-eglr", "--model_args", f"pretrained={model},{grid},rollouts={store}"),
         *("--tasks", "demo_eglr", "--limit", str(limit), "--gen_kwargs", f"max_gen_toks={max_gen_toks}"),
@@ -88,6 +89,52 @@ def test_two_processes_are_one(launcher: list[str], one: Any, tiny_folder: str, 
     run = launch([*launcher, *arguments(tiny_folder, tmp_path / "store")], tmp_path / "output")
     assert run.wait(600) == 0, (tmp_path / "output").read_text()
     assert (table(tmp_path / "output"), rollouts(tmp_path / "store")) == one
+
+
+@pytest.fixture(scope="module")
+def shareable(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny_model(tmp_path_factory.mktemp("shareable"), sizes=SHARED_SIZES)
+
+
+def several(processes: int, arguments: list[str], output: Path) -> None:
+    torchrun = [*TORCHRUN[:4], str(processes), *TORCHRUN[5:]]
+    assert launch([*torchrun, *arguments], output).wait(600) == 0, output.read_text()
+
+
+GRID = ""
+ADAPTIVE = "strategy=adaptive_grid,spans=0:1,temperatures=0:1x3,n=3"
+
+
+@pytest.mark.parametrize("strategy", [GRID, ADAPTIVE], ids=["grid", "adaptive_grid"])
+def test_processes_that_hold_a_model_together_are_one(strategy: str, shareable: str, tmp_path: Path) -> None:
+    """Two of one model; then four of two models, which share the documents; then one, which finds all."""
+    found = []
+    for name, processes, more in [("one", 1, ""), ("two", 2, ",tp_plan=auto"), ("four", 4, ",tp_size=2")]:
+        store, output = tmp_path / name, tmp_path / f"{name}.txt"
+        given = arguments(shareable, store, more=more)
+        if strategy:
+            given[3] = f"pretrained={shareable},{strategy}{more},rollouts={store}"
+        several(processes, given, output)
+        found.append((table(output), rollouts(store)))
+        plans = sorted(path.name for path in store.glob("plan.*.json"))
+        assert plans == ["plan.0.json", "plan.1.json"][: 2 if name == "four" else 1]
+        assert output.read_text().count("|Tasks") + output.read_text().count("|  Tasks") == 1, "one table"
+    assert found[0] == found[1] == found[2]
+    again = tmp_path / "again.txt"
+    given = [each.replace(",tp_size=2", "") for each in given]
+    assert launch([sys.executable, "-m", "lm_eval", *given], again).wait(600) == 0, again.read_text()
+    assert "3 of 3 pools are there already" in again.read_text()
+
+
+def test_processes_that_cannot_hold_a_model_together_say_so(tiny_folder: str, tmp_path: Path) -> None:
+    for more, message in [
+        (",tp_size=3", "tp_size=3: expected a divisor of the number of processes, which is 4"),
+        (",tp_plan=auto", "tp_size=4: the model has 2 key heads; expected one of 1, 2"),
+    ]:
+        output = tmp_path / "output"
+        given = arguments(tiny_folder, tmp_path / "store", more=more)
+        assert launch([*TORCHRUN[:4], "4", *TORCHRUN[5:], *given], output).wait(600) != 0
+        assert message in output.read_text(), output.read_text()
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,38 @@ def write_texts(folder: Path, problems: int) -> Path:
     return folder
 
 
+def write_recurrences(folder: Path, problems: int, levels: tuple[int, ...] = (2, 4, 12)) -> Path:
+    """Writes a store of a recurrent-depth model whose tokens, all but the first of a rollout, exit early."""
+    writer = StoreWriter(folder)
+    with writer.writing(Manifest({"model": "tiny/recurrent", "axis": "R"})):
+        writer.describe_tokens(lambda: WORDS)
+        for number in range(problems):
+            rollouts = []
+            for level in levels:
+                for temperature in (0.0, 0.7):
+                    tokens = (5, 6, 7 + (level == levels[0]), 8)
+                    iterations = (level, *(max(1, level - 1),) * 3)
+                    telemetry = Telemetry(
+                        mean_entropy=0.5,
+                        recursions=sum(iterations),
+                        converged_tokens=3,
+                        changed_tokens=0,
+                        token_entropies=(0.1, 0.2, 1.3, 0.4),
+                        token_iterations=iterations,
+                        token_changes=(0,) * 4,
+                        plain_layer_tokens=8,
+                        recursion_layer_tokens=2 * sum(iterations),
+                        head_evaluations=4,
+                    )
+                    right = (number + level) % 3 > 0
+                    text = rf"so it is \boxed{{{7 if right else 3}}}"
+                    cell = Cell(level, temperature, axis="R")
+                    rollouts.append(Rollout(text, cell, "stop", tokens, telemetry))
+            head = PoolKey("toy_eglr", number, document=f"{number}:0", reference="7")
+            writer.append(head, RolloutPool(tuple(rollouts), f"Problem {number}?"))
+    return folder
+
+
 def write_branches(folder: Path, problems: int) -> Path:
     """Writes a store of pools of span 0 whose number of rollouts differs from problem to problem."""
     writer = StoreWriter(folder)

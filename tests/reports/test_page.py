@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from browser import chromium
 from eglr_selectors import Telemetry, correctness, get_selector
-from page_stores import HOSTILE, SPANS, WORDS, write_branches, write_grid, write_texts
+from page_stores import HOSTILE, SPANS, WORDS, write_branches, write_grid, write_recurrences, write_texts
 from typer.testing import CliRunner
 
 from lm_eval_eglr.cli.app import app
@@ -317,6 +317,35 @@ def test_pools_that_are_no_grid_say_nothing_of_axes(page: Any, tmp_path: Path) -
     page.wait_for_selector(".run:not([hidden]) [data-plot=entropy] .main-svg")
     assert "2 to 6 rollouts" in page.locator(".run:not([hidden])").inner_text()
     assert page.locator(".run:not([hidden]) [data-plot=grid]").count() == 0
+
+
+def test_recurrences_have_their_own_headings_and_words(page: Any, tmp_path: Path) -> None:
+    store = write_recurrences(tmp_path / "recurrences", 6)
+    file = make_page(tmp_path, store)
+    text = file.read_text(encoding="utf-8")
+    assert "The grid&#39;s own rollouts of R12 stand for plain samples." in text
+    assert "recurrences=12 to compare" in text
+    assert "The gate was open" not in text
+    assert "A token took 5.2 iterations in the mean, of 6.0 that it was allowed" in text
+    show(page, file)
+    page.wait_for_selector(".run:not([hidden]) [data-plot=recursion] .main-svg")
+    assert "Recurrences only, oracle" in page.locator(".run:not([hidden]) .headline").text_content()
+    names = page.locator(".run:not([hidden]) .plot").evaluate_all("all => all.map(each => each.ariaLabel)")
+    assert names[0].startswith("Accuracy over the grid. R = 2, T = 0: ")
+    assert "recurrence" in page.locator("#solved").text_content()
+    assert "temperature (R12), recurrence (temperature 0)" in page.locator("#meanings").text_content()
+    page.goto(file.as_uri() + "#problem=1")
+    page.wait_for_selector("#pool .matrix")
+    assert page.locator("#pool .matrix th[scope=row]").all_inner_texts() == ["R 2", "R 4", "R 12"]
+    assert page.locator("#pool .matrix small").all_inner_texts() == ["≠ 2", "≠ 2"]
+    legend = page.locator("#pool .legend").inner_text()
+    assert "differs from the rollout of R12 in its column" in legend
+    assert "token that took all its iterations" in legend
+    assert "11.2 iterations per token" in page.locator("#pool summary").nth(4).inner_text()
+    page.locator("#pool summary").nth(4).click()
+    tokens = page.locator("#pool details").nth(4).locator(".token")
+    assert tokens.nth(0).get_attribute("title") == "token 0, entropy 0.00 nats or more, 12 iterations"
+    assert page.locator("#pool details").nth(4).locator(".token.recursed").count() == 1
 
 
 def test_a_run_of_temperature_alone_is_compared_at_equal_flops(tmp_path: Path) -> None:

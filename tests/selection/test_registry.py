@@ -80,7 +80,7 @@ def test_an_unknown_name_lists_the_known_and_hints() -> None:
     ("text", "words"),
     [
         ("majority(beta=1)", ["beta=1", "no options"]),
-        ("cell(1, 2, 3, 4)", ["too many"]),
+        ("cell(1, 2, 3, L, 5)", ["too many"]),
         ("cell(1)", ["temperature"]),
         ("cell(1, span=2, temperature=0)", ["span", "twice"]),
         ("__import__('os').system('true')", ["expected a name"]),

@@ -9,6 +9,9 @@ from typing import Any
 
 from eglr_selectors import Cell, PoolCost, Rollout, RolloutPool, Telemetry
 
+from lm_eval_eglr.importing.exported_rollouts import read as read_exported
+from lm_eval_eglr.importing.imported import ImportOptions
+from lm_eval_eglr.importing.writing import write_store
 from lm_eval_eglr.store import Manifest, PoolKey, StoreWriter
 
 SPANS, TEMPERATURES = (0, 2), (0.0, 0.7, 0.7)
@@ -74,6 +77,11 @@ def write_small(folder: Path, answers: tuple[list[str | None], ...] = ANSWERS, *
         for number, each in enumerate(heads):
             writer.append(each, small_pool(answers[number], number))
     return folder
+
+
+def import_lines(path: Path, folder: Path) -> int:
+    """Makes a store of exported lines, as ``eglr import`` does; returns the number of its pools."""
+    return write_store(folder, read_exported(path, ImportOptions()), "eglr export")
 
 
 def contents(store: Path) -> dict[str, bytes]:

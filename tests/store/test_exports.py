@@ -9,13 +9,12 @@ from pathlib import Path
 import pandas
 import pytest
 from eglr_selectors import Cell, Rollout, RolloutPool, Telemetry, select
-from stored_runs import MANIFEST, make_tiny, small_head, write_small
+from stored_runs import MANIFEST, import_lines, make_tiny, small_head, write_small
 from typer.testing import CliRunner
 
 from lm_eval_eglr.calibration import calibrate
 from lm_eval_eglr.cli.app import app
 from lm_eval_eglr.store import StoreError, StoreWriter, read_store
-from lm_eval_eglr.store.jsonl import import_jsonl
 from lm_eval_eglr.store.training import group_advantages
 
 
@@ -32,7 +31,7 @@ def lines(path: Path) -> list[dict]:
 def test_exported_and_imported_a_store_is_the_same(tmp_path: Path) -> None:
     store = write_small(tmp_path / "store")
     run("export", store, "--format", "jsonl")
-    assert import_jsonl(tmp_path / "store.jsonl", tmp_path / "again", MANIFEST) == 5
+    assert import_lines(tmp_path / "store.jsonl", tmp_path / "again") == 5
     first, again = read_store(store), read_store(tmp_path / "again")
     assert again.pools == first.pools
     for one, other in zip(first.documents("toy"), again.documents("toy"), strict=True):
@@ -40,7 +39,7 @@ def test_exported_and_imported_a_store_is_the_same(tmp_path: Path) -> None:
             assert select(one.parsed, selector) == select(other.parsed, selector)
     (tmp_path / "bad.jsonl").write_text('{"task": 1}\n')
     with pytest.raises(StoreError, match="line 1: not a rollout"):
-        import_jsonl(tmp_path / "bad.jsonl", tmp_path / "never", MANIFEST)
+        import_lines(tmp_path / "bad.jsonl", tmp_path / "never")
 
 
 def test_training_rows_have_rewards_and_group_relative_advantages(tmp_path: Path) -> None:

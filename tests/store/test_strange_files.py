@@ -16,13 +16,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stored_runs import ANSWERS, MANIFEST, small_head, small_pool, write_small
+from stored_runs import ANSWERS, MANIFEST, import_lines, small_head, small_pool, write_small
 from typer.testing import CliRunner
 
 from lm_eval_eglr.cli.app import app
 from lm_eval_eglr.store import StoreError, StoreWriter, read_store
 from lm_eval_eglr.store.atomic_files import digest, with_checksum
-from lm_eval_eglr.store.jsonl import import_jsonl, to_records
+from lm_eval_eglr.store.jsonl import to_records
 from lm_eval_eglr.store.pool_file import decode, decode_cost
 from lm_eval_eglr.store.vocabulary import read_vocabulary, write_vocabulary
 
@@ -408,7 +408,7 @@ def test_a_line_of_other_types_is_refused_in_one_line(
         lines[0] = {**lines[0], **change}
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines[:6])))
     with pytest.raises(StoreError) as caught:
-        import_jsonl(tmp_path / "rows.jsonl", tmp_path / "again", MANIFEST)
+        import_lines(tmp_path / "rows.jsonl", tmp_path / "again")
     assert "\n" not in str(caught.value)
 
 

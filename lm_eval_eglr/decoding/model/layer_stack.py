@@ -21,8 +21,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from lm_eval_eglr.decoding.model.attention import row_mask
 from lm_eval_eglr.decoding.model.kv_cache import rows_that_fit
 from lm_eval_eglr.decoding.model.passes import Pass, PassOutput
-from lm_eval_eglr.decoding.model.shards import Shards, whole_model
 from lm_eval_eglr.decoding.numerics import at_least_fp32
+from lm_eval_eglr.shards import Shards, whole_model
 
 SUPPORTED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
 
