@@ -41,7 +41,7 @@ def read_arguments() -> argparse.Namespace:
     """The options; their defaults are those of the table that the tutorial reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", help="folders that train.py wrote")
-    parser.add_argument("--problems", type=int, default=600)
+    parser.add_argument("--problems", type=int, default=400)
     parser.add_argument("--samples", type=int, default=8, help="of each problem, at temperature 1")
     parser.add_argument("--operations", type=int, default=2, choices=OPERATIONS, help="of each problem")
     parser.add_argument("--tokens", type=int, default=48, help="most tokens of a rollout")
