@@ -350,8 +350,8 @@ def test_a_footer_that_lies_about_its_pages_is_not_believed(tmp_path: Path) -> N
     assert column.path_in_schema == "text"
     stated = _varint(2 * column.total_uncompressed_size)
     small = bytes(byte | 0x80 for byte in _varint(2 * 5000)) + b"\x80" * (len(stated) - 3) + b"\x00"
-    assert data.count(stated) == 1
-    lying = data.replace(stated, small)
+    at = data.rindex(stated)  # in the footer; some releases of Arrow state it in the page, too
+    lying = data[:at] + small + data[at + len(stated) :]
     assert pq.ParquetFile(io.BytesIO(lying)).metadata.row_group(0).column(8).total_uncompressed_size == 5000
     renamed = path.with_name(".".join([*path.name.split(".")[:4], digest(lying), "parquet"]))
     renamed.write_bytes(lying)
