@@ -7,8 +7,8 @@ should train alike; ``grid`` draws the same number from two spans, with a gate t
 the default. The problems are those of the demo model's generator, in its training split; validation is on its
 validation split. No problem of ``demo_eglr``, nor any with its numbers, is in either.
 
-A reward is one bit, so a step needs many rollouts: of the squared gradient of 256, about a twentieth is
-signal (by how well eight such gradients agree). None was found in the embeddings, which are not trained.
+A reward is one bit, so a step needs many rollouts: of the squared gradient of 256, a fiftieth is signal (by
+how well eight such gradients agree). None was found in the embeddings, which are not trained.
 """
 
 from __future__ import annotations
