@@ -186,6 +186,8 @@ class Engine:
 
     def _reset_cache(self, rows: int) -> None:
         """Empties the cache, which then has at most so many rows, and with it all that points into it."""
+        if self.stack.device.type == "cuda":
+            torch.cuda.synchronize(self.stack.device)  # a step that was dropped may still be running
         self._launched: Step | None = None
         self._recursions.clear()
         self.prefixes.clear()

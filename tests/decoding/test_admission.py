@@ -5,6 +5,7 @@ from __future__ import annotations
 from tiny_models import tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.decoding.stopping import StopRule
 
 ROWS = 16
 CELLS = 8
@@ -76,3 +77,45 @@ def test_rows_wait_while_too_many_others_are_being_recursed(tokenizer):
     # No rollout can end before that many passes, so all rows are live in them.
     assert min(started[:tokens]) >= 0.85 * 2 * CELLS
     assert len(started) < len(passes), "recursions never ran alone"
+
+
+def test_rows_that_are_recursed_take_none_from_those_that_are_live(tokenizer):
+    """A batch stays full however many of its rows are being recursed: an iteration takes no slot."""
+    model = tiny_model()
+    decoder = PoolDecoder(
+        model,
+        tokenizer,
+        spans="0:2",
+        temperatures=f"1x{CELLS // 2}",
+        max_rows=ROWS,
+        share=False,
+        entropy_threshold=2.5,
+    )
+    decoder.engine.end_tokens = frozenset(range(0, model.config.vocab_size, 5))
+    make = decoder.engine.make_runner
+    passes: list[tuple[int, int]] = []  # live rows and recursions of each pass
+    requests = [
+        decoder.request(tokenizer(f"Prompt {n}").input_ids, decoder.cells, 40, StopRule(), str(n))
+        for n in range(8)
+    ]
+    begun: list[int] = []  # passes before each request was taken
+
+    def counting(stack, cache):
+        run = make(stack, cache)
+
+        def counted(batch):
+            passes.append((batch.live, len(batch.recursions)))
+            return run(batch)
+
+        return counted
+
+    def taken():
+        for request in requests:
+            begun.append(len(passes))
+            yield request
+
+    decoder.engine.make_runner = counting
+    assert len(dict(decoder.engine.run(taken()))) == len(requests)
+    busy = passes[: begun[-1]]
+    assert {live for live, _ in busy} == {ROWS}
+    assert max(recursions for _, recursions in busy) >= ROWS / 4

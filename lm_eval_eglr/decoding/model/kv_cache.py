@@ -16,7 +16,6 @@ from torch import Tensor
 
 MOST_ROWS = 256  # beyond it throughput hardly grows and a step's logits do
 FREE_SHARE = 0.6  # what is left is for activations and for everyone else
-PLENTY = 0.25  # share of the free memory that is reserved ahead of need
 # What torch's allocator on a CPU says; it raises no type of its own.
 CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 FEW_ROWS = 4  # rows that are copied one by one on a GPU
@@ -32,8 +31,8 @@ class KVCache:
 
     Attributes:
         max_rows: Most rows that it grows to by itself.
-        expected: Positions that rows may come to need. Room for them is made at once where memory is plenty,
-            so that keys and values are not copied, nor graphs captured, again and again.
+        expected: Positions that rows may come to need. On a GPU room for them is made at once where it has
+            the memory, so that graphs are not captured again and again.
         growth: How often the stores have been made anew; tensors from before are not the cache's any more.
         keys: By layer; with one row more than the capacity, see :attr:`scratch_slot`.
         values: Likewise.
@@ -75,7 +74,7 @@ class KVCache:
         grown_length = self.length
         if length > self.length:
             grown_length = max(length, min(2 * self.length, self.length + 1024))
-            if self.expected > grown_length and self._is_plenty(grown_rows, self.expected):
+            if self.expected > grown_length and self._fits(grown_rows, self.expected):
                 grown_length = self.expected
         self.growth += 1
         self.rows, self.length = grown_rows, grown_length
@@ -85,10 +84,13 @@ class KVCache:
                 new[:before, :, : old.shape[2]] = old[:before]
                 store[layer] = new
 
-    def _is_plenty(self, rows: int, length: int) -> bool:
-        """Whether so much takes a small part of the free memory of where it lies."""
-        sizes = {device: size * (rows + 1) * length for device, size in self._sizes.items()}
-        return bool(sizes) and all(size <= PLENTY * free_memory(device) for device, size in sizes.items())
+    def _fits(self, rows: int, length: int) -> bool:
+        """Whether GPUs have memory for so much, by the share that :func:`rows_that_fit` counts on."""
+        # On a CPU nothing would be gained: there are no graphs, and pages are made as rows reach them.
+        return bool(self._sizes) and all(
+            device.type == "cuda" and size * (rows + 1) * length <= FREE_SHARE * free_memory(device)
+            for device, size in self._sizes.items()
+        )
 
     @property
     def bytes_per_token(self) -> dict[torch.device, int]:
@@ -156,7 +158,8 @@ def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
 def rows_that_fit(bytes_per_token: Mapping[torch.device, int], length: int, vocabulary: int) -> int:
     """Rows of ``length`` positions that fit into the free memory of the devices of the cache, 1 to 256.
 
-    Counts keys and values, and on every device the fp32 distributions of a step at four of them per row.
+    Counts keys and values, and on every device the fp32 distributions of a step: four of them per row where
+    it is computed, and on a GPU as many again, since what a captured pass has used stays its own.
 
     Args:
         bytes_per_token: Keys and values of one position, by device.
@@ -165,7 +168,8 @@ def rows_that_fit(bytes_per_token: Mapping[torch.device, int], length: int, voca
     """
     rows = MOST_ROWS
     for device, size in bytes_per_token.items():
-        row = length * size + 4 * 4 * vocabulary
+        distributions = 8 if device.type == "cuda" else 4
+        row = length * size + 4 * distributions * vocabulary
         rows = min(rows, int(FREE_SHARE * free_memory(device) / row))
     return max(1, rows)
 
