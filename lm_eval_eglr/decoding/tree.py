@@ -204,8 +204,8 @@ class Tree:
         table.drawn[draws.cells] = drawn.astype(np.int64, copy=False)
         new_slots, new_spans = self._to_recurse(starting[gated] if max_recursions else starting[:0])
         active = self.active[: self.count].copy()
-        np.subtract.at(active, recursions.slots[ended], 1)
-        np.add.at(active, new_slots, 1)
+        active += np.bincount(new_slots, minlength=self.count)
+        active -= np.bincount(recursions.slots[ended], minlength=self.count)
         complete = np.zeros(self.count, bool)
         complete[batch.slots] = True
         complete &= active == 0
@@ -301,7 +301,8 @@ class Tree:
             made = recursions.iterations[ended]
             levels, which = np.unique(recursions.spans[ended], return_inverse=True)
             layers = np.array([recursions.axis.layers(level) for level in levels.tolist()])[which]
-            np.add.at(self._work, recursions.slots[ended], np.stack([layers * made, made], -1))
+            done = [np.bincount(recursions.slots[ended], n, len(self._work)) for n in (layers * made, made)]
+            self._work += np.stack(done, -1).astype(np.int64)
         rows = np.flatnonzero(complete)
         self.ledger.count_tokens(self.job[rows], self._work[rows] if len(recursions) else work)
         self._work[rows] = 0
