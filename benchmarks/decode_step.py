@@ -123,14 +123,15 @@ def _measure(
         return done
 
     engine.step = stepping  # type: ignore[method-assign]
-    linear = cpu_linear._apply
+    linear, plain = cpu_linear._apply, torch.nn.functional.linear  # packed layers, and those that are not
     cpu_linear._apply = timed(clock, "linear", linear)
+    torch.nn.functional.linear = timed(clock, "linear", plain)
     attentions = passes.row_attention, passes.shared_attention
     passes.row_attention, passes.shared_attention = (timed(clock, "attention", each) for each in attentions)
     try:
         pools = decoder.generate(prompts, max_new_tokens=options.max_new_tokens, progress=False)
     finally:
-        cpu_linear._apply = linear
+        cpu_linear._apply, torch.nn.functional.linear = linear, plain
         passes.row_attention, passes.shared_attention = attentions
     costs = [pool.cost for pool in pools]
     rows = sum(cost.rows for cost in costs)
