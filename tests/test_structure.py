@@ -51,3 +51,10 @@ def test_no_file_imports_itself_through_others() -> None:
 def test_no_file_is_too_long_to_be_read_at_once() -> None:
     lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()}
     assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by their names alone, and cannot collect the second one."""
+    names = [path.name for path in sorted((ROOT / "tests").rglob("*.py")) if path.name != "conftest.py"]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    assert not twice, f"name one of each pair otherwise: {', '.join(twice)}"
