@@ -115,9 +115,10 @@ def beside_samples(grid: list[ParsedPool], samples: list[ParsedPool], seed: int)
     flops = [float(np.mean([parsed.pool.cost.flops for parsed in pools])) for pools in (grid, samples)]
     size = float(len(samples[0]))
     rows: list[Row] = []
+    equal = size * flops[0] / flops[1]
     budgets = {
         "as many rollouts": min(size, float(len(grid[0]))),
-        "as many FLOPs": min(size, size * flops[0] / flops[1]),
+        "as many FLOPs" if equal <= size else "all there are, of fewer FLOPs": min(size, equal),
     }
     for what, k in budgets.items():
         row: Row = {
