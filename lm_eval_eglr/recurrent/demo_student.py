@@ -25,26 +25,20 @@ from transformers import (
     GenerationMixin,
     PreTrainedModel,
 )
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lm_eval_eglr.recurrent.demo_student_layers import Parts, RecurrentStudentConfig, Rotation
 
 
 @dataclass
-class RecurrentStudentOutput(ModelOutput):
-    """What a pass gives.
+class RecurrentStudentOutput(CausalLMOutputWithPast):
+    """What a pass gives, the cache by the name that transformers' release has for it.
 
     Attributes:
-        loss: Mean cross-entropy in nats per label, if labels were given.
-        logits: ``[batch, kept, vocab]``.
-        past_key_values: The cache, if one was used.
         latent_states: Last states, as :meth:`RecurrentStudentForCausalLM.predict_from_latents` takes them,
             ``[batch, tokens, dim]``.
     """
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Cache | None = None
     latent_states: Tensor | None = None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from eglr_selectors.pool import Cell, Rollout
@@ -167,3 +169,12 @@ def test_wrapped_models_are_decoded_with_their_adapters():
 def test_token_ids_of_prompts_are_public(decoder):
     assert decoder.encode("Tom") == byte_tokenizer()("Tom").input_ids
     assert decoder.encode(MESSAGES) == byte_tokenizer()("<u>Tom has 3<a>").input_ids
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+def test_nothing_is_passed_to_a_model_that_transformers_is_about_to_remove(family, tokenizer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        decoder = PoolDecoder(tiny_model(family), tokenizer, spans="0:1", temperatures="0:1")
+        (pool,) = decoder.generate(["One apple"], max_new_tokens=4, progress=False)
+    assert len(pool) == 4

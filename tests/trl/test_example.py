@@ -81,7 +81,8 @@ def test_the_example_writes_a_curve(rollouts: str, tmp_path: Path) -> None:
     assert float(rows[2]["rise"]) == pytest.approx(after - before, abs=1e-3)
     assert (rows[1]["recursed_tokens"] != "") == (rollouts != "trl")
     assert (tmp_path / "model.safetensors").exists()
-    assert [line.split(" | ")[0] for line in run("table.py", path).splitlines()].count(f"| {rollouts}") == 3 + 1
+    table = [line.split(" | ")[0] for line in run("table.py", path).splitlines()]
+    assert table.count(f"| {rollouts}") == 3 + 1
     compared = run("evaluate.py", tmp_path, "--problems", "2", "--samples", "1").splitlines()
     assert [line.split(" | ")[0] for line in compared[2:]] == ["| demo", f"| {tmp_path}"]
 

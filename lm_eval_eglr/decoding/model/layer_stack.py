@@ -8,6 +8,7 @@ scaling stay the model's.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import weakref
 from collections.abc import Iterator
@@ -57,6 +58,9 @@ class LayerStack:
         self.model = model
         self.decoder: PreTrainedModel = model.get_decoder()
         self.layers = _decoder_layers(self.decoder, model)
+        # Its name from transformers 5.24 on; the old one goes in 5.40.
+        known = inspect.signature(self.decoder.forward).parameters
+        self._cache_argument = "cache" if "cache" in known else "past_key_values"
         self.depth = self.base_layers = len(self.layers)
         self.shards = Shards.of(model)
         self._whole = whole_model(model)
@@ -163,8 +167,8 @@ class LayerStack:
                 output = self.decoder(
                     input_ids=tokens.to(self.device),
                     position_ids=positions.to(self.device),
-                    past_key_values=running,
                     use_cache=True,
+                    **{self._cache_argument: running},
                 )
         finally:
             self._pass = None
