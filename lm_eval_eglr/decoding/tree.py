@@ -249,10 +249,9 @@ class Tree:
         moves = self._plan_moves(forks, dead)
 
         recursions.update(ended, output, verdict, new_rows, new_slots, new_spans)
-        for slot in broken.tolist():
-            # Its keys and values may be no numbers, which the slot's next row must not meet: a masked
-            # column's weight is 0, and 0 times NaN is NaN.
-            cache.clear_row(slot)
+        # Keys and values that may be no numbers must not meet the slot's next row: a masked column's weight
+        # is 0, and 0 times NaN is NaN.
+        cache.clear_rows(broken.tolist())
         if forks:
             cache.reserve(max(self.count, *(target + 1 for _, target in forks)), lengths_of_forks)
             sources, targets = zip(*forks, strict=True)
@@ -261,6 +260,7 @@ class Tree:
             sources, targets = zip(*moves, strict=True)
             # A row that is being recursed has its newest token stored, too.
             cache.copy_rows(sources, targets, int(self.position[list(targets)].max()) + 1)
+            cache.clear_rows(sources if ahead else ())  # where their next tokens have run, too
             recursions.move(self.moved)
         return StepResult(len(ready), len(over))
 

@@ -136,11 +136,11 @@ class KVCache:
             self.keys[layer][row, :, : keys.shape[1]] = keys
             self.values[layer][row, :, : values.shape[1]] = values
 
-    def clear_row(self, row: int) -> None:
-        """Makes a row's keys and values zeros again."""
-        for store in (self.keys, self.values):
-            for tensor in store.values():
-                tensor[row] = 0
+    def clear_rows(self, rows: Sequence[int]) -> None:
+        """Makes the keys and values of rows zeros again."""
+        if rows:
+            tensors = [*self.keys.values(), *self.values.values()]
+            torch._foreach_zero_([tensor[row] for row in rows for tensor in tensors])
 
 
 def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
