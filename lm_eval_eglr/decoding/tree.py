@@ -202,7 +202,8 @@ class Tree:
         gated, ended = flags[: batch.starting] > 0, flags[batch.starting : joined] > 0
         drawn, rest = flags[joined : joined + len(draws.cells)], flags[joined + len(draws.cells) :]
         table.drawn[draws.cells] = drawn.astype(np.int64, copy=False)
-        new_slots, new_spans = self._to_recurse(starting[gated] if max_recursions else starting[:0])
+        may_recurse = max_recursions and not self.is_plain
+        new_slots, new_spans = self._to_recurse(starting[gated] if may_recurse else starting[:0])
         active = self.active[: self.count].copy()
         active += np.bincount(new_slots, minlength=self.count)
         active -= np.bincount(recursions.slots[ended], minlength=self.count)

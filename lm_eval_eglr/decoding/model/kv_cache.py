@@ -31,8 +31,8 @@ class KVCache:
 
     Attributes:
         max_rows: Most rows that it grows to by itself.
-        expected: Positions that rows may come to need. On a GPU room for them is made at once where it has
-            the memory, so that graphs are not captured again and again.
+        expected: Positions that rows may come to need. Room for them is made at once where there is the
+            memory, so that nothing is copied later, nor graphs captured again and again.
         growth: How often the stores have been made anew; tensors from before are not the cache's any more.
         keys: By layer; with one row more than the capacity, see :attr:`scratch_slot`.
         values: Likewise.
@@ -85,10 +85,9 @@ class KVCache:
                 store[layer] = new
 
     def _fits(self, rows: int, length: int) -> bool:
-        """Whether GPUs have memory for so much, by the share that :func:`rows_that_fit` counts on."""
-        # On a CPU nothing would be gained: there are no graphs, and pages are made as rows reach them.
+        """Whether devices have memory for so much, by the share that :func:`rows_that_fit` counts on."""
         return bool(self._sizes) and all(
-            device.type == "cuda" and size * (rows + 1) * length <= FREE_SHARE * free_memory(device)
+            size * (rows + 1) * length <= FREE_SHARE * free_memory(device)
             for device, size in self._sizes.items()
         )
 
