@@ -20,6 +20,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import torch
 from eglr_selectors.cell import Axis
+from eglr_selectors.options import check_name, check_range
 from torch import Tensor
 
 from lm_eval_eglr.decoding.model.passes import Residuals
@@ -238,6 +239,20 @@ def exit_rule(name: str) -> Callable[[type[ExitRule]], type[ExitRule]]:
         return rule
 
     return register
+
+
+def check_exit(rule: str, threshold: float | None) -> None:
+    """Checks a rule of exit and its threshold as users give them, ``None`` being the default.
+
+    Raises:
+        ValueError: For an unknown rule, a bad threshold, or one without a rule.
+    """
+    check_name("exit", rule, ("none", *EXIT_RULES))
+    if threshold is None:
+        return
+    check_range("exit_threshold", threshold, 0)
+    if rule == "none":
+        raise ValueError(f"exit_threshold={threshold!r}: needs a rule, exit={', '.join(EXIT_RULES)}")
 
 
 @exit_rule("kl")

@@ -28,6 +28,7 @@ from lm_eval_eglr.harness.model_arguments import (
     NEUTRAL,
     OWN_OPTIONS,
     UNAPPLIED,
+    as_typed,
     check_batch_size,
     check_max_rows,
     check_store_folder,
@@ -103,7 +104,7 @@ class EGLRLM(HFLM):
         """
         refuse_empty({"pretrained": pretrained, "strategy": strategy, "spans": spans, **kwargs})
         refuse_empty({"temperatures": temperatures, "rollouts": rollouts, "selector": selector})
-        own = {key: kwargs.pop(key) for key in DECODING_OPTIONS if key in kwargs}
+        own = as_typed({key: kwargs.pop(key) for key in DECODING_OPTIONS if key in kwargs})
         refuse_unknown(kwargs, OWN_OPTIONS, inspect.signature(HFLM.__init__).parameters)
         require_extras(kwargs)
         read_options(strategy, {"spans": spans, "temperatures": temperatures, **own})

@@ -13,6 +13,7 @@ from lm_eval_eglr.decoding.strategies import (
     REMOVED_OPTIONS,
     SAMPLING_OPTIONS,
     STRATEGY_OPTIONS,
+    unset_by_default,
 )
 
 DECODING_OPTIONS = (
@@ -101,6 +102,15 @@ def refuse_empty(arguments: Mapping[str, Any]) -> None:
     for key, value in arguments.items():
         if isinstance(value, str) and not value.strip():
             raise ValueError(f"{key}={value!r}: expected a value; is a variable not set?")
+
+
+def as_typed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Decoding options as they were typed: lm_eval makes ``None`` of ``budget=none`` and ``exit=none``.
+
+    ``None`` stays where it is the default.
+    """
+    unset = unset_by_default()
+    return {key: "none" if value is None and key not in unset else value for key, value in options.items()}
 
 
 def check_batch_size(value: Any) -> None:

@@ -104,7 +104,7 @@ def test_options_of_the_other_kind_of_model_are_refused(recurrent_folder: str, t
         (recurrent_folder, {"spans": "0:2"}, "spans='0:2': .* takes recurrences"),
         (recurrent_folder, {"entropy_threshold": 0.5}, "entropy_threshold: .* recurrent-depth model"),
         (tiny_folder, {"recurrences": "1:2"}, "recurrences='1:2': .* not known as one; expected spans"),
-        (tiny_folder, {"exit": "kl"}, "exit: an option of recurrent-depth models"),
+        (tiny_folder, {"state_seed": 1}, "state_seed: an option of recurrent-depth models"),
     ):
         with pytest.raises(ValueError, match=message):
             EGLRLM(folder, device="cpu", **options)

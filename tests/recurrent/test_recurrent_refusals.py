@@ -52,7 +52,9 @@ def test_wrong_options_are_refused_in_one_line(options, message, student, tokeni
 
 
 @pytest.mark.parametrize(
-    "options", [{"recurrences": "1:2"}, {"exit": "kl"}, {"kv_budget": 2}, {"draft_recurrences": 1}], ids=str
+    "options",
+    [{"recurrences": "1:2"}, {"exit": "kl", "state_seed": 1}, {"kv_budget": 2}, {"draft_recurrences": 1}],
+    ids=str,
 )
 def test_other_models_have_no_recurrences(options, llama, tokenizer):
     with pytest.raises(ValueError, match=r"option of recurrent-depth models, and LlamaForCausalLM is not"):
