@@ -108,6 +108,7 @@ class PoolDecoder:
             trace=trace,
         )
         self.plan: DecodingPlan = self.strategy.on(decodable.axis, self.engine.costs)
+        read.recurrent.check_drafts(max(cell.depth for cell in self.plan.cells))
         self.engine.max_rows = max(max_rows, self.plan.rows)
 
     @property

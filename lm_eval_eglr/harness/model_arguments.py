@@ -22,8 +22,7 @@ DECODING_OPTIONS = (
 )
 OWN_OPTIONS = (
     *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs", "max_rows", "tp_size"),
-    *RECURSION_OPTIONS,
-    *RECURRENT_OPTIONS,
+    *dict.fromkeys((*RECURSION_OPTIONS, *RECURRENT_OPTIONS)),
     *SAMPLING_OPTIONS,
 )
 DRAW_OPTIONS = ("top_p", "top_k", "min_p")

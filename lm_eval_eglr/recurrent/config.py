@@ -56,6 +56,18 @@ class RecurrentConfig:
                 "tokens that are verified side by side would not see what those in front leave in their slots"
             )
 
+    def check_drafts(self, deepest: int) -> None:
+        """Refuses drafts that nothing verifies: of as many iterations as the deepest level makes.
+
+        Raises:
+            ValueError: If they are of no fewer.
+        """
+        if self.draft_recurrences is not None and self.draft_recurrences >= deepest:
+            raise ValueError(
+                f"draft_recurrences={self.draft_recurrences}: expected an integer below the recurrences that "
+                f"verify the drafts, here {deepest} at most"
+            )
+
     @property
     def max_recursions(self) -> int:
         """Top layers are never applied again."""

@@ -31,6 +31,16 @@ WRONG = [
     ({"state_seed": -1}, r"^state_seed=-1"),
     ({"draft_tokens": 2}, r"^draft_tokens=2: needs draft_recurrences"),
     ({"draft_recurrences": 0}, r"^draft_recurrences=0"),
+    (
+        {"draft_recurrences": 4},
+        r"^draft_recurrences=4: expected an integer below the recurrences .* here 4 at most",
+    ),
+    ({"draft_recurrences": 2, "recurrences": "1:2"}, r"^draft_recurrences=2: .* here 2 at most"),
+    (
+        {"strategy": "eager", "recurrences": 3, "draft_recurrences": 9},
+        r"^draft_recurrences=9: .* here 3 at most",
+    ),
+    ({"recurrence": 2}, r"^recurrence=2: unknown option; .*, exit, exit_threshold, kv_budget,"),
     ({"draft_recurrences": 2, "exit": "latent"}, r"^draft_recurrences=2: expected exit=none"),
     ({"draft_recurrences": 2, "kv_budget": 2}, r"^draft_recurrences=2: expected no kv_budget"),
     ({"strategy": "sample", "recurrences": "1:2"}, r"^recurrences='1:2': expected one number"),

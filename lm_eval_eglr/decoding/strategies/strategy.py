@@ -197,7 +197,7 @@ def read_options(strategy: str, options: Mapping[str, Any]) -> Options:
     for key, value in options.items():
         if key not in known:
             of_strategies = dict.fromkeys(option for name in STRATEGIES for option in options_of(name))
-            allowed = ", ".join(sorted((*CONSTRUCTOR_OPTIONS, *of_strategies, *known)))
+            allowed = ", ".join(sorted({*CONSTRUCTOR_OPTIONS, *of_strategies, *known}))
             raise ValueError(f"{key}={value!r}: unknown option; expected one of {allowed}")
 
     def of(names: Sequence[str]) -> dict[str, Any]:
