@@ -259,7 +259,7 @@ class EGLRLM(HFLM):
             and type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
         ):
             self.backend = "causal"
-            self.AUTO_MODEL_CLASS = self.AUTO_MODEL_CLASS or AutoModelForCausalLM
+            self.AUTO_MODEL_CLASS = AutoModelForCausalLM
         else:
             super()._get_backend(config, backend, *args, **kwargs)
 

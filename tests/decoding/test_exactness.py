@@ -77,7 +77,7 @@ def test_recursion_is_the_slow_reference_in_every_family(family, tokenizer):
     assert rollout.telemetry.recursions == sum(iterations) > 0
 
 
-EXITS = [("none", None), ("kl", 0.02), ("entropy", 0.05), ("latent", 0.1), ("latent", 0.0), ("kl", math.inf)]
+EXITS = [("none", None), ("kl", 0.02), ("entropy", 0.05), ("latent", 0.1), ("latent", 0.0), ("kl", 1e9)]
 
 
 @pytest.mark.parametrize(("rule", "threshold"), EXITS)
@@ -115,9 +115,12 @@ def test_the_tolerance_is_the_threshold_of_kl(llama, tokenizer):
             llama, tokenizer, spans="0:2", temperatures="0:1", entropy_threshold=0.5, **options
         )
         pool = decoder.generate(PROMPTS[0], max_new_tokens=TOKENS, progress=False)[0]
-        return [(rollout.tokens, rollout.telemetry.recursions) for rollout in pool]
+        return [(rollout.tokens, rollout.telemetry.recursions, rollout.telemetry.ties) for rollout in pool]
 
     assert rollouts() == rollouts(exit="kl") == rollouts(tolerance=1e-3)
+    once = rollouts(tolerance=math.inf)
+    assert [made for _, made, _ in once] == [made for _, made, _ in rollouts(max_recursions=1)]
+    assert not any(ties for *_, ties in once), "no divergence is near to an infinite tolerance"
     looser = rollouts(tolerance=0.1)
     assert looser == rollouts(exit="kl", exit_threshold=0.1) != rollouts()
 

@@ -118,6 +118,12 @@ def test_a_task_that_knows_no_pools_gets_the_model_as_it_is(recurrent_folder: st
     assert [str(rollout.cell) for rollout in answer.pool] == ["R2/T0#0"]
 
 
+def test_a_registered_model_is_loaded_without_a_word_of_its_type(caplog: pytest.LogCaptureFixture) -> None:
+    """Its class is not among those of transformers, which is all that lm_eval looks at."""
+    assert EGLRLM("demo-recurrent", device="cpu").backend == "causal"
+    assert "model type" not in caplog.text.lower()
+
+
 def test_there_is_no_gate_to_calibrate(recurrent_folder: str) -> None:
     done = CliRunner().invoke(app, ["calibrate", "--model", recurrent_folder, "--limit", "1"])
     assert done.exit_code == 2
