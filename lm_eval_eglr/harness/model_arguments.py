@@ -181,4 +181,6 @@ def quantization(arguments: dict[str, Any]) -> Any:
 def loading_error(pretrained: Any, error: Exception) -> ValueError:
     """What a user is told of a model that could not be loaded, in one line."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if "trust_remote_code" in str(error) and "trust_remote_code" not in reason:
+        reason = f"{reason.rstrip(' .')}; if you trust that code, add trust_remote_code=True"
     return ValueError(f"pretrained={pretrained!r} cannot be loaded: {reason}")
