@@ -24,7 +24,9 @@ FreeBudget = Literal["none", "free"]
 RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionConfig))
 RECURRENT_OPTIONS = tuple(field.name for field in dataclasses.fields(RecurrentConfig))
 SAMPLING_OPTIONS = tuple(field.name for field in dataclasses.fields(SamplingConfig))
-CONSTRUCTOR_OPTIONS = ("strategy", "max_rows", "max_length", "share", "trace", "cuda_graphs")
+CONSTRUCTOR_OPTIONS = (
+    *("strategy", "max_rows", "max_length", "share", "trace", "cuda_graphs", "compile_layers"),
+)
 REMOVED_OPTIONS = ("kv",)  # still accepted with the value that is left, with a warning
 
 
