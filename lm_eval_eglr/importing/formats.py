@@ -157,7 +157,9 @@ def _format_told(path: Path) -> str:
     """
     names = [name for name, form in FORMATS.items() if form.recognises(path)]
     if len(names) > 1:
-        raise ValueError(f"{path}: has {' and '.join(names)}; --format NAME takes one of them")
+        raise ValueError(
+            f"{path}: has {' and '.join(names)}; name the files of one, or import with --format NAME"
+        )
     if names:
         return names[0]
     known = "; ".join(f"{name}: {form.what}" for name, form in FORMATS.items())

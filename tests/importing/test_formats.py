@@ -391,7 +391,7 @@ def test_texts_may_be_a_list_or_spread_over_lines_or_begin_with_a_byte_order_mar
 
 
 def test_a_folder_with_files_of_two_tools_is_not_guessed_at() -> None:
-    with pytest.raises(ValueError, match="has inspect and search_and_learn; --format NAME"):
+    with pytest.raises(ValueError, match="has inspect and search_and_learn; name the files"):
         read_rollouts([FILES])
     assert read_rollouts([FILES], "inspect").model == "mockllm/model"
 
