@@ -32,7 +32,7 @@ import torch
 from models_and_prompts import TEMPERATURE, load_model, load_prompts, model_parser
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.model import cpu_linear, passes
+from lm_eval_eglr.decoding.model import attention, faster_modules
 
 Clock = Counter[str]
 
@@ -123,15 +123,18 @@ def _measure(
         return done
 
     engine.step = stepping  # type: ignore[method-assign]
-    linear = cpu_linear._apply
-    cpu_linear._apply = timed(clock, "linear", linear)
-    attentions = passes.row_attention, passes.shared_attention
-    passes.row_attention, passes.shared_attention = (timed(clock, "attention", each) for each in attentions)
+    linear, plain = faster_modules._apply, torch.nn.functional.linear  # packed layers, and those that are not
+    faster_modules._apply = timed(clock, "linear", linear)
+    torch.nn.functional.linear = timed(clock, "linear", plain)
+    attentions = attention.row_attention, attention.shared_attention
+    attention.row_attention, attention.shared_attention = (
+        timed(clock, "attention", each) for each in attentions
+    )
     try:
         pools = decoder.generate(prompts, max_new_tokens=options.max_new_tokens, progress=False)
     finally:
-        cpu_linear._apply = linear
-        passes.row_attention, passes.shared_attention = attentions
+        faster_modules._apply, torch.nn.functional.linear = linear, plain
+        attention.row_attention, attention.shared_attention = attentions
     costs = [pool.cost for pool in pools]
     rows = sum(cost.rows for cost in costs)
     recursed = sum(cost.recursion_layer_tokens for cost in costs)

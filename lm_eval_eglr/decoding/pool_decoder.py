@@ -22,6 +22,7 @@ from transformers import (
 from lm_eval_eglr.decoding.config import SamplingConfig
 from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.engine import Engine
+from lm_eval_eglr.decoding.model.faster_modules import Backend
 from lm_eval_eglr.decoding.request import DocumentKeys, Request
 from lm_eval_eglr.decoding.scheduler import Poll
 from lm_eval_eglr.decoding.stopping import StopRule
@@ -65,6 +66,7 @@ class PoolDecoder:
         share: bool = True,
         trace: bool = False,
         cuda_graphs: bool = True,
+        compile_layers: bool | Backend = False,
         **options: Any,
     ) -> None:
         """Wraps a loaded model.
@@ -83,6 +85,8 @@ class PoolDecoder:
             share: Whether cells with equal prefixes are computed once. Changes no rollout.
             trace: Whether telemetry keeps its per-token values.
             cuda_graphs: Whether decode steps are captured, where the model lies on one CUDA device.
+            compile_layers: Whether the decoder layers run through torch.compile, which takes a minute or more
+                at start; or a backend of torch.compile, a function.
             **options: The strategy's options, and fields of :class:`RecursionConfig` (or, for a
                 recurrent-depth model, :class:`RecurrentConfig`) and :class:`SamplingConfig`.
 
@@ -95,7 +99,14 @@ class PoolDecoder:
         if max_length is not None:
             check_range("max_length", max_length, 1, integer=True)
         model = _unwrapped(model)
-        decodable = recurrent(model, read.recurrent) or layered(model, read.recursion, cuda_graphs)
+        if not isinstance(compile_layers, bool) and not callable(compile_layers):
+            raise ValueError(f"compile_layers={compile_layers!r}: expected True or False, or a function")
+        recurs = recurrent(model, read.recurrent)
+        if recurs is not None and compile_layers:
+            raise ValueError(
+                f"compile_layers=True: not for {type(model).__name__}, a recurrent-depth model; leave it out"
+            )
+        decodable = recurs or layered(model, read.recursion, cuda_graphs, compile_layers)
         read.check_axis(decodable.axis)
         self.stack, self.strategy, self.sampling = decodable.stack, read.strategy, read.sampling
         self.tokenizer = tokenizer

@@ -116,17 +116,16 @@ class ActiveRecursions:
         self.states = output.states
         self._logprobs = recursed
 
-        def after_rows(values: Tensor) -> Tensor:
-            return torch.cat([values.new_zeros(starting), values]).to(entropies.dtype)
-
+        of_recursions = torch.stack([each.to(entropies.dtype) for each in (self._made, distances, converged)])
+        iterations, divergences, ends = torch.nn.functional.pad(of_recursions, (starting, 0)).unbind()
         return Verdict(
             gated,
             converged | (self._made >= config.max_recursions),
             found,
             torch.cat([entropies[:starting], self._entropies]),
-            after_rows(self._made),
-            after_rows(distances),
-            after_rows(converged),
+            iterations,
+            divergences,
+            ends,
             torch.cat([near, self._near]),
         )
 

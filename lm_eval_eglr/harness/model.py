@@ -78,6 +78,7 @@ class EGLRLM(HFLM):
         trace: bool = False,
         selector: str = "greedy",
         cuda_graphs: bool = True,
+        compile_layers: bool = False,
         max_rows: int | str | None = None,
         tp_size: int | None = None,
         **kwargs: Any,
@@ -98,6 +99,8 @@ class EGLRLM(HFLM):
             selector: Whose text a task gets that knows nothing of pools. ``greedy`` decodes one rollout;
                 any other decodes the pool.
             cuda_graphs: Whether decode steps are captured, where the model lies on one CUDA device.
+            compile_layers: Whether the decoder layers run through torch.compile, which takes a minute or more
+                at start.
             max_rows: Most rows at once where ``batch_size`` leaves it open; ``pool`` decodes one pool at a
                 time, so that a resumed run equals an uninterrupted one byte for byte.
             tp_size: Processes that hold one model together, by transformers' tensor parallelism; with
@@ -114,13 +117,21 @@ class EGLRLM(HFLM):
         refuse_unknown(kwargs, OWN_OPTIONS, inspect.signature(HFLM.__init__).parameters)
         require_extras(kwargs)
         read_options(strategy, {"spans": spans, "temperatures": temperatures, **own})
-        for option, value in (("trace", trace), ("cuda_graphs", cuda_graphs)):
+        for option, value in (
+            ("trace", trace),
+            ("cuda_graphs", cuda_graphs),
+            ("compile_layers", compile_layers),
+        ):
             if not isinstance(value, bool):
                 raise ValueError(f"{option}={value!r}: expected True or False")
         plan = kwargs.pop("tp_plan", None)
         size = processes_per_model(plan, tp_size, kwargs.get("parallelize"))
         if size > 1 and not isinstance(pretrained, str):
             raise ValueError(f"tp_size={size}: expected the name of a model, which all processes load")
+        if size > 1 and compile_layers:
+            raise ValueError(
+                f"compile_layers=True: not with tp_size={size}, where processes share each layer"
+            )
         own.pop("kv", None)
         check_batch_size(kwargs.get("batch_size", 1))
         check_max_rows(max_rows)
@@ -161,6 +172,7 @@ class EGLRLM(HFLM):
             max_length=self.max_length,
             trace=trace,
             cuda_graphs=cuda_graphs,
+            compile_layers=compile_layers,
             **own,
         )
         name = pretrained if isinstance(pretrained, str) else str(self.model.config._name_or_path)

@@ -21,7 +21,8 @@ DECODING_OPTIONS = (
     *(*SAMPLING_OPTIONS, *REMOVED_OPTIONS),
 )
 OWN_OPTIONS = (
-    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs", "max_rows", "tp_size"),
+    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs", "compile_layers"),
+    *("max_rows", "tp_size"),
     *dict.fromkeys((*RECURSION_OPTIONS, *RECURRENT_OPTIONS)),
     *SAMPLING_OPTIONS,
 )

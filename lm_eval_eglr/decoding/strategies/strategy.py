@@ -25,7 +25,9 @@ RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionCo
 RECURRENT_OPTIONS = tuple(field.name for field in dataclasses.fields(RecurrentConfig))
 DEPTH_OPTIONS = frozenset(RECURSION_OPTIONS) & frozenset(RECURRENT_OPTIONS)  # of both axes
 SAMPLING_OPTIONS = tuple(field.name for field in dataclasses.fields(SamplingConfig))
-CONSTRUCTOR_OPTIONS = ("strategy", "max_rows", "max_length", "share", "trace", "cuda_graphs")
+CONSTRUCTOR_OPTIONS = (
+    *("strategy", "max_rows", "max_length", "share", "trace", "cuda_graphs", "compile_layers"),
+)
 REMOVED_OPTIONS = ("kv",)  # still accepted with the value that is left, with a warning
 
 
