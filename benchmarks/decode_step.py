@@ -155,8 +155,9 @@ def _measure(
         return done
 
     engine.step = stepping  # type: ignore[method-assign]
-    linear = faster_modules._apply
+    linear, plain = faster_modules._apply, torch.nn.functional.linear  # packed layers, and those that are not
     faster_modules._apply = timed(clock, "linear", linear)
+    torch.nn.functional.linear = timed(clock, "linear", plain)
     attentions = attention.row_attention, attention.shared_attention
     attention.row_attention, attention.shared_attention = (
         timed(clock, "attention", each) for each in attentions
@@ -164,7 +165,7 @@ def _measure(
     try:
         pools = decoder.generate(prompts, max_new_tokens=options.max_new_tokens, progress=False)
     finally:
-        faster_modules._apply = linear
+        faster_modules._apply, torch.nn.functional.linear = linear, plain
         attention.row_attention, attention.shared_attention = attentions
     costs = [pool.cost for pool in pools]
     rows = sum(cost.rows for cost in costs)

@@ -356,7 +356,8 @@ class Ledger:
     def count_pass(self, jobs: np.ndarray) -> None:
         """Counts a pass, given the jobs of all live rows, ``[rows]``."""
         rows = np.bincount(jobs, minlength=len(self._counts))
-        self._counts[:, :2] += np.stack([rows, rows > 0], -1)
+        self._counts[:, 0] += rows
+        self._counts[:, 1] += rows > 0
 
     def count_prefill(self, job: Job, positions: int, layers: int = 0) -> None:
         """Counts positions of a job's prompt that were read, and what layers they took beyond the usual."""

@@ -46,44 +46,53 @@ def telemetry_of(
         branches: Whether the rollout may branch; then they are kept anyway, to go on from it.
     """
     count = len(records)
-    columns = {name: records[:, number].tolist() for name, number in COLUMN.items()}
+    columns = dict(zip(FIELDS, np.ascontiguousarray(records.T, np.float64), strict=True))
 
     def mean(name: str) -> float:
-        return math.fsum(columns[name]) / count if count else math.nan
+        return math.fsum(columns[name].tolist()) / count if count else math.nan
 
-    iterations = tuple(map(int, columns["iterations"]))
-    layers, heads = axis.work(level, sum(iterations), count)
-    gated = count - iterations.count(0) if axis.shares_rows else 0
-    ties, changes = (tuple(map(int, columns[name])) for name in ("tie", "changed"))
+    def total(name: str) -> int:
+        return int(columns[name].sum())  # of whole numbers
+
+    iterations = total("iterations")
+    layers, heads = axis.work(level, iterations, count)
+    gated = int(np.count_nonzero(columns["iterations"])) if axis.shares_rows else 0
     telemetry = Telemetry(
         mean_entropy=mean("entropy"),
         mean_logprob=mean("logprob"),
         mean_confidence=mean("confidence"),
         gated_tokens=gated,
-        recursions=sum(iterations),
-        converged_tokens=int(sum(columns["converged"])),
+        recursions=iterations,
+        converged_tokens=total("converged"),
         plain_layer_tokens=depth * count,
         recursion_layer_tokens=layers,
         head_evaluations=count + heads,
-        ties=sum(ties),
-        changed_tokens=sum(changes),
+        ties=total("tie"),
+        changed_tokens=total("changed"),
         mean_self_certainty=mean("self_certainty"),
     )
     if not (trace or (branches and count)):
         return telemetry
+
+    def values(name: str) -> tuple[float, ...]:
+        return tuple(columns[name].tolist())
+
+    def counts(name: str) -> tuple[int, ...]:
+        return tuple(columns[name].astype(np.int64).tolist())
+
     return replace(
         telemetry,
-        token_confidences=tuple(columns["confidence"]),
-        token_logprobs=tuple(columns["logprob"]),
-        token_sampling_logprobs=tuple(columns["sampling_logprob"]),
-        token_entropies=tuple(columns["entropy"]),
-        token_refined_entropies=tuple(columns["refined_entropy"]),
-        token_iterations=iterations,
-        token_divergences=tuple(columns["divergence"]),
-        token_self_certainties=tuple(columns["self_certainty"]),
-        token_branch_entropies=tuple(columns["branch_entropy"]) if branches else (),
-        token_ties=ties,
-        token_changes=changes,
+        token_confidences=values("confidence"),
+        token_logprobs=values("logprob"),
+        token_sampling_logprobs=values("sampling_logprob"),
+        token_entropies=values("entropy"),
+        token_refined_entropies=values("refined_entropy"),
+        token_iterations=counts("iterations"),
+        token_divergences=values("divergence"),
+        token_self_certainties=values("self_certainty"),
+        token_branch_entropies=values("branch_entropy") if branches else (),
+        token_ties=counts("tie"),
+        token_changes=counts("changed"),
     )
 
 

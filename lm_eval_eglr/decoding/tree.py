@@ -202,10 +202,10 @@ class Tree:
         gated, ended = flags[: batch.starting] > 0, flags[batch.starting : joined] > 0
         drawn, rest = flags[joined : joined + len(draws.cells)], flags[joined + len(draws.cells) :]
         table.drawn[draws.cells] = drawn.astype(np.int64, copy=False)
-        new_slots, new_spans = self._to_recurse(starting[gated] if max_recursions else starting[:0])
-        active = self.active[: self.count].copy()
-        np.subtract.at(active, recursions.slots[ended], 1)
-        np.add.at(active, new_slots, 1)
+        may_recurse = max_recursions and not self.is_plain
+        new_slots, new_spans = self._to_recurse(starting[gated] if may_recurse else starting[:0])
+        active = self.active[: self.count] + np.bincount(new_slots, minlength=self.count)
+        active -= np.bincount(recursions.slots[ended], minlength=self.count)
         complete = np.zeros(self.count, bool)
         complete[batch.slots] = True
         complete &= active == 0
@@ -249,10 +249,9 @@ class Tree:
         moves = self._plan_moves(forks, dead)
 
         recursions.update(ended, output, verdict, new_rows, new_slots, new_spans)
-        for slot in broken.tolist():
-            # Its keys and values may be no numbers, which the slot's next row must not meet: a masked
-            # column's weight is 0, and 0 times NaN is NaN.
-            cache.clear_row(slot)
+        # Keys and values that may be no numbers must not meet the slot's next row: a masked column's weight
+        # is 0, and 0 times NaN is NaN.
+        cache.clear_rows(broken.tolist())
         if forks:
             cache.reserve(max(self.count, *(target + 1 for _, target in forks)), lengths_of_forks)
             sources, targets = zip(*forks, strict=True)
@@ -261,6 +260,7 @@ class Tree:
             sources, targets = zip(*moves, strict=True)
             # A row that is being recursed has its newest token stored, too.
             cache.copy_rows(sources, targets, int(self.position[list(targets)].max()) + 1)
+            cache.clear_rows(sources if ahead else ())  # where their next tokens have run, too
             recursions.move(self.moved)
         return StepResult(len(ready), len(over))
 
@@ -301,7 +301,8 @@ class Tree:
             made = recursions.iterations[ended]
             levels, which = np.unique(recursions.spans[ended], return_inverse=True)
             layers = np.array([recursions.axis.layers(level) for level in levels.tolist()])[which]
-            np.add.at(self._work, recursions.slots[ended], np.stack([layers * made, made], -1))
+            done = [np.bincount(recursions.slots[ended], n, len(self._work)) for n in (layers * made, made)]
+            self._work += np.stack(done, -1).astype(np.int64)
         rows = np.flatnonzero(complete)
         self.ledger.count_tokens(self.job[rows], self._work[rows] if len(recursions) else work)
         self._work[rows] = 0

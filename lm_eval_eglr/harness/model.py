@@ -14,6 +14,11 @@ from eglr_selectors import Rollout, RolloutPool, get_selector, parse_pool
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import postprocess_generated_text
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+)
 
 from lm_eval_eglr.calibration import measured_gate_rate
 from lm_eval_eglr.decoding import PoolDecoder, RecursionConfig
@@ -28,6 +33,7 @@ from lm_eval_eglr.harness.model_arguments import (
     NEUTRAL,
     OWN_OPTIONS,
     UNAPPLIED,
+    as_typed,
     check_batch_size,
     check_max_rows,
     check_store_folder,
@@ -106,7 +112,7 @@ class EGLRLM(HFLM):
         """
         refuse_empty({"pretrained": pretrained, "strategy": strategy, "spans": spans, **kwargs})
         refuse_empty({"temperatures": temperatures, "rollouts": rollouts, "selector": selector})
-        own = {key: kwargs.pop(key) for key in DECODING_OPTIONS if key in kwargs}
+        own = as_typed({key: kwargs.pop(key) for key in DECODING_OPTIONS if key in kwargs})
         refuse_unknown(kwargs, OWN_OPTIONS, inspect.signature(HFLM.__init__).parameters)
         require_extras(kwargs)
         read_options(strategy, {"spans": spans, "temperatures": temperatures, **own})
@@ -256,6 +262,18 @@ class EGLRLM(HFLM):
         super()._get_config(*args, **kwargs)
         if self._ranks is not None:
             check_heads(self._config, self._ranks.size)
+
+    def _get_backend(self, config: Any, backend: Any = "default", *args: Any, **kwargs: Any) -> None:
+        """As HFLM, which knows the types of models that come with transformers, and not registered ones."""
+        if (
+            backend == "default"
+            and type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+            and type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+        ):
+            self.backend = "causal"
+            self.AUTO_MODEL_CLASS = AutoModelForCausalLM
+        else:
+            super()._get_backend(config, backend, *args, **kwargs)
 
     def _get_accelerate_args(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As HFLM; a device map is none of a model that processes hold together."""

@@ -17,7 +17,7 @@ PROMPTS = ["One apple", "What is 12 * 7?", "Tom", "x", "Then she had 3 more, so"
 PLAIN = {"spans": "0", "temperatures": "0:0.8x3:1.3"}
 GRID = {"spans": "0:1:3", "temperatures": "0:0.8x2", "entropy_threshold": 1.0}
 EAGER = {"strategy": "eager", "n": 4, "branch_threshold": 2.5}
-POISON = "~"  # a token whose keys and values are no numbers
+POISON = "~^|{}[]#$%<>@_"  # characters whose keys and values are no numbers
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +126,12 @@ def test_with_graphs(runs):
 def test_rows_that_are_no_numbers_disturb_nobody(tokenizer):
     """Neither where such a token is drawn, nor where it ends a rollout and has run all the same."""
     model = tiny_model(tie_word_embeddings=False).double()
-    [poison] = tokenizer(POISON).input_ids
+    poison = tokenizer(POISON).input_ids
     model.get_input_embeddings().weight.data[poison] = torch.nan
     runs = Runs(model, tokenizer)
     options = {"spans": "0", "temperatures": "2x8", "max_rows": 12, "length": 20}
-    for until in ((), (POISON,)):
-        for ends in (frozenset(), frozenset({poison})):
+    for until in ((), tuple(POISON)):
+        for ends in (frozenset(), frozenset(poison)):
             expected = runs.pools(False, **options, until=until, ends=ends)
             assert runs.pools(True, **options, until=until, ends=ends) == expected
             reasons = {rollout[3] for rollouts, _ in expected for rollout in rollouts}
@@ -165,5 +165,10 @@ def test_memory_may_run_out_in_a_step_that_runs_ahead(call, ahead, runs):
 
 def test_few_steps_are_waited_for(runs):
     """In a run that is under way, rows begin and end while steps run ahead."""
-    runs.pools(True, spans="0", temperatures="1x4", max_rows=8, length=30, ends=frozenset({65, 66}))
+    options = {"spans": "0", "temperatures": "1x4", "max_rows": 8, "length": 30}
+    ends = frozenset(range(0, 256, 12))
+    runs.pools(False, **options, ends=ends)
+    waiting, runs.steps = runs.steps, 0
+    runs.pools(True, **options, ends=ends)
     assert runs.ahead > 0.8 * runs.steps
+    assert runs.steps < 1.2 * waiting

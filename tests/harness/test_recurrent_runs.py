@@ -104,7 +104,7 @@ def test_options_of_the_other_kind_of_model_are_refused(recurrent_folder: str, t
         (recurrent_folder, {"spans": "0:2"}, "spans='0:2': .* takes recurrences"),
         (recurrent_folder, {"entropy_threshold": 0.5}, "entropy_threshold: .* recurrent-depth model"),
         (tiny_folder, {"recurrences": "1:2"}, "recurrences='1:2': .* not known as one; expected spans"),
-        (tiny_folder, {"exit": "kl"}, "exit: an option of recurrent-depth models"),
+        (tiny_folder, {"state_seed": 1}, "state_seed: an option of recurrent-depth models"),
     ):
         with pytest.raises(ValueError, match=message):
             EGLRLM(folder, device="cpu", **options)
@@ -116,6 +116,12 @@ def test_a_task_that_knows_no_pools_gets_the_model_as_it_is(recurrent_folder: st
     request = Instance("generate_until", {}, ("How many are 3 and 4?", generation), 0, ("other", 0, 1))
     [answer] = model.generate_until([request], disable_tqdm=True)
     assert [str(rollout.cell) for rollout in answer.pool] == ["R2/T0#0"]
+
+
+def test_a_registered_model_is_loaded_without_a_word_of_its_type(caplog: pytest.LogCaptureFixture) -> None:
+    """Its class is not among those of transformers, which is all that lm_eval looks at."""
+    assert EGLRLM("demo-recurrent", device="cpu").backend == "causal"
+    assert "model type" not in caplog.text.lower()
 
 
 def test_there_is_no_gate_to_calibrate(recurrent_folder: str) -> None:

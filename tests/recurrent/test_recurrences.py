@@ -103,7 +103,8 @@ def test_neither_batch_nor_sharing_nor_company_changes_a_rollout(make, options, 
         assert texts(decode(model, tokenizer, **grid, **options, **changes)) == expected, changes
     for number, level in enumerate((levels[0], levels[-1])):  # one level of one prompt, alone
         one = {**grid, "recurrences": level, "max_rows": 1}
-        part = texts(decode(model, tokenizer, PROMPTS[number : number + 1], **one, **options))
+        alone = {} if level <= options.get("draft_recurrences", 0) else options  # nothing verifies drafts
+        part = texts(decode(model, tokenizer, PROMPTS[number : number + 1], **one, **alone))
         first = 3 * levels.index(level)
         assert part == [expected[number][first : first + 3]]
 
@@ -265,6 +266,11 @@ def test_where_few_recurrences_agree_with_all_drafts_are_accepted(tokenizer):
     more = [new.cost.flops / old.cost.flops for new, old in zip(pools, expected, strict=True)]
     assert max(more) < 1.6
     assert math.isnan(PoolDecoder(model, tokenizer, **options).draft_acceptance)
+    # None is drafted that there is no room for.
+    decoder = PoolDecoder(model, tokenizer, **options, draft_recurrences=1, draft_tokens=1000, share=False)
+    pools = decoder.generate(PROMPTS, max_new_tokens=LENGTH, progress=False)
+    assert texts(pools) == texts(expected)
+    assert decoder.stack.drafted == (LENGTH - 1) * sum(map(len, pools))
 
 
 # What is counted and recorded.

@@ -31,8 +31,8 @@ class KVCache:
 
     Attributes:
         max_rows: Most rows that it grows to by itself.
-        expected: Positions that rows may come to need. On a GPU room for them is made at once where it has
-            the memory, so that graphs are not captured again and again.
+        expected: Positions that rows may come to need. Room for them is made at once where there is the
+            memory, so that nothing is copied later, nor graphs captured again and again.
         growth: How often the stores have been made anew; tensors from before are not the cache's any more.
         keys: By layer; with one row more than the capacity, see :attr:`scratch_slot`.
         values: Likewise.
@@ -85,10 +85,9 @@ class KVCache:
                 store[layer] = new
 
     def _fits(self, rows: int, length: int) -> bool:
-        """Whether GPUs have memory for so much, by the share that :func:`rows_that_fit` counts on."""
-        # On a CPU nothing would be gained: there are no graphs, and pages are made as rows reach them.
+        """Whether devices have memory for so much, by the share that :func:`rows_that_fit` counts on."""
         return bool(self._sizes) and all(
-            device.type == "cuda" and size * (rows + 1) * length <= FREE_SHARE * free_memory(device)
+            size * (rows + 1) * length <= FREE_SHARE * free_memory(device)
             for device, size in self._sizes.items()
         )
 
@@ -136,11 +135,11 @@ class KVCache:
             self.keys[layer][row, :, : keys.shape[1]] = keys
             self.values[layer][row, :, : values.shape[1]] = values
 
-    def clear_row(self, row: int) -> None:
-        """Makes a row's keys and values zeros again."""
-        for store in (self.keys, self.values):
-            for tensor in store.values():
-                tensor[row] = 0
+    def clear_rows(self, rows: Sequence[int]) -> None:
+        """Makes the keys and values of rows zeros again."""
+        if rows:
+            tensors = [*self.keys.values(), *self.values.values()]
+            torch._foreach_zero_([tensor[row] for row in rows for tensor in tensors])
 
 
 def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
