@@ -168,12 +168,12 @@ def test_other_values_are_refused(tokenizer, llama):
         PoolDecoder.from_pretrained("demo-recurrent", compile_layers=True)
 
 
-@pytest.mark.slow
-def test_with_torchs_own_compiler_tokens_differ_at_ties_only(tokenizer):
+def differ_at_ties_only(model, tokenizer, length, **options):
     """In fp32: other code rounds otherwise, and a token may flip where two are nearly as likely."""
-    model = tiny_model("qwen2")
-    decoders = [PoolDecoder(model, tokenizer, trace=True, compile_layers=on, **PLAIN) for on in (False, True)]
-    pools = [decoder.generate(PROMPTS, max_new_tokens=24, progress=False) for decoder in decoders]
+    decoders = [
+        PoolDecoder(model, tokenizer, trace=True, compile_layers=on, **options) for on in (False, True)
+    ]
+    pools = [decoder.generate(PROMPTS, max_new_tokens=length, progress=False) for decoder in decoders]
     for own, compiled in zip(*([r for pool in each for r in pool] for each in pools), strict=True):
         pairs = zip(own.tokens, compiled.tokens, strict=False)
         first = next((place for place, (one, other) in enumerate(pairs) if one != other), None)
@@ -181,3 +181,16 @@ def test_with_torchs_own_compiler_tokens_differ_at_ties_only(tokenizer):
             assert own.telemetry.token_ties[first], "a token that rounding does not decide has changed"
         values = [each.telemetry.token_logprobs[:first] for each in (own, compiled)]
         torch.testing.assert_close(*map(torch.tensor, values), atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+def test_torchs_own_compiler(tokenizer):
+    differ_at_ties_only(tiny_model("qwen2"), tokenizer, 24, **PLAIN)
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device: nothing compiled for it or captured"
+)
+@pytest.mark.parametrize("options", [PLAIN, GRID], ids=str)
+def test_torchs_own_compiler_and_capture_on_cuda(options, tokenizer):
+    differ_at_ties_only(tiny_model("qwen2").to("cuda"), tokenizer, 24, **options)
