@@ -32,6 +32,9 @@ VARIANTS = {
     "entropy_threshold=0.05": "entropy_threshold=0.05",
     "entropy_threshold=0.2": "entropy_threshold=0.2",
     "entropy_threshold=1": "entropy_threshold=1",
+    "exit=entropy": "exit=entropy",
+    "exit=latent": "exit=latent",
+    "exit=none": "exit=none",
 }
 
 
@@ -45,6 +48,7 @@ class Line:
     oracle: float
     single: float
     gate_rate: float
+    iterations: float  # at a gated token
     cost: float  # FLOPs over those of as many plain samples
     oracle_at_rollouts: Difference
     oracle_at_flops: Difference
@@ -58,6 +62,9 @@ def line(name: str, half: str, pools: list[ParsedPool], samples: list[ParsedPool
     equal = min(float(size), size * flops / plain)
     majority, oracle = accuracy(pools, "majority").values, accuracy(pools, "oracle").values
 
+    work = [rollout.telemetry for parsed in pools for rollout in parsed.pool]
+    gated = sum(each.gated_tokens for each in work)
+
     def difference(values: np.ndarray, theirs: np.ndarray) -> Difference:
         paired = paired_bootstrap(values, theirs, seed=seed)
         return paired.value, paired.low, paired.high
@@ -69,6 +76,7 @@ def line(name: str, half: str, pools: list[ParsedPool], samples: list[ParsedPool
         _mean(oracle),
         _mean(pass_at_k(pools, 1).values),
         measured_gate_rate(parsed.pool for parsed in pools),
+        sum(each.recursions for each in work) / max(1, gated),
         flops / plain * size / rollouts,
         difference(oracle, pass_at_k(samples, rollouts).values),
         difference(oracle, at(pass_at_k, samples, equal)),
@@ -83,16 +91,17 @@ def _mean(values: Sequence[float] | np.ndarray) -> float:
 def markdown(lines: list[Line], chosen: str, facts: dict[str, object]) -> str:
     """The table of the reporting half, the choice, and what they were made with."""
     rows = [
-        "| variant | one rollout, % | majority, % | oracle, % | gated, % | cost over plain samples | "
-        "oracle less samples, as many rollouts | as many FLOPs | majority less samples, as many FLOPs |",
-        "|:--|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| variant | one rollout, % | majority, % | oracle, % | gated, % | iterations | "
+        "cost over plain samples | oracle less samples, as many rollouts | "
+        "as many FLOPs | majority less samples, as many FLOPs |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for each in lines:
         if each.half == "report":
             rows.append(
                 f"| {each.name} | {100 * each.single:.1f} | {100 * each.majority:.1f} | "
-                f"{100 * each.oracle:.1f} | {100 * each.gate_rate:.0f} | {each.cost:.2f} | "
-                f"{points(each.oracle_at_rollouts)} | {points(each.oracle_at_flops)} | "
+                f"{100 * each.oracle:.1f} | {100 * each.gate_rate:.0f} | {each.iterations:.2f} | "
+                f"{each.cost:.2f} | {points(each.oracle_at_rollouts)} | {points(each.oracle_at_flops)} | "
                 f"{points(each.majority_at_flops)} |"
             )
     rows += ["", f"Best oracle less samples of as many FLOPs on the choosing half: {chosen}."]

@@ -51,7 +51,8 @@ def arguments_table() -> str:
         config = package[name]
         meanings = _described(config.docstring, "attributes")
         for field, meaning in meanings.items():
-            rows.append((field, _shown(str(config.members[field].value)), meaning))
+            shown = f"{field}` with `recurrences" if field in [name for name, *_ in rows] else field
+            rows.append((shown, _shown(str(config.members[field].value)), meaning))
     lines = [f"| `{name}` | {default} | {meaning} |" for name, default, meaning in rows]
     return "\n".join(["| argument | default | meaning |", "| --- | --- | --- |", *lines])
 

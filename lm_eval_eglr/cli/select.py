@@ -99,8 +99,7 @@ def select(
                         f"use --{axis.levels}"
                     )
             if chosen_depths is not None or chosen_temperatures is not None:
-                kept_depths = None if chosen_depths is None else [int(depth) for depth in chosen_depths]
-                documents = restrict(documents, kept_depths, chosen_temperatures)
+                documents = restrict(documents, chosen_depths, chosen_temperatures)
             model = store.manifest.model
             for strategy in progress(names, f"Selecting on {name}"):
                 rows.append(strategy_row(model, name, documents, strategy, store=source))

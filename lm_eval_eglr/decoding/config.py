@@ -7,8 +7,9 @@ from typing import Literal, get_args
 
 from eglr_selectors.options import check_name, check_range
 
-from lm_eval_eglr.decoding.depth import UPDATE_RULES
+from lm_eval_eglr.decoding.depth import EXIT_RULES, UPDATE_RULES, ExitRule, check_exit
 
+TOLERANCE = 1e-3
 Noise = Literal["shared", "independent"]
 
 
@@ -20,24 +21,58 @@ class RecursionConfig:
         entropy_threshold: Gate τ, nats: a position is recursed iff the entropy of its plain next-token
             distribution exceeds it. ``inf`` never recurses.
         max_recursions: Most iterations K_max at a position; 0 never recurses.
-        tolerance: ε, nats: stop when KL(p_k ‖ p_{k-1}) falls below it.
+        tolerance: ε, nats, 1e-3 by default: stop when KL(p_k ‖ p_{k-1}) falls below it. The same as
+            ``exit_threshold`` with ``exit=kl``.
         update: Input rule of an iteration: ``anchored``, ``damped`` or ``replace``; see
             :mod:`lm_eval_eglr.decoding.depth`.
         strength: α of the rules ``anchored`` and ``damped``, from 0 (the plain model) to 1.
+        exit: What an iteration must have moved by less than a threshold for the position's iterations to
+            end: ``kl`` the distribution, ``entropy`` its entropy, ``latent`` the state; ``none`` always makes
+            ``max_recursions``.
+        exit_threshold: By default ``tolerance``, 1e-3 nats and 0.03 of the state's norm.
     """
 
     entropy_threshold: float = 0.5
     max_recursions: int = 4
-    tolerance: float = 1e-3
+    tolerance: float | None = None
     update: str = "anchored"
     strength: float = 0.2
+    exit: str = "kl"
+    exit_threshold: float | None = None
 
     def __post_init__(self) -> None:
         check_range("entropy_threshold", self.entropy_threshold, 0)
         check_range("max_recursions", self.max_recursions, 0, integer=True)
-        check_range("tolerance", self.tolerance, 0)
         check_name("update", self.update, UPDATE_RULES)
         check_range("strength", self.strength, 0, 1)
+        check_exit(self.exit, self.exit_threshold)
+        if self.tolerance is None:
+            return
+        check_range("tolerance", self.tolerance, 0)
+        if self.exit != "kl":
+            raise ValueError(
+                f"tolerance={self.tolerance!r}: the threshold of exit=kl, got exit={self.exit}; "
+                "expected exit_threshold, or none"
+            )
+        if self.exit_threshold is not None:
+            raise ValueError(
+                f"tolerance={self.tolerance!r}: expected either this or "
+                f"exit_threshold={self.exit_threshold!r}, which are the same for exit=kl"
+            )
+
+    @property
+    def rule(self) -> ExitRule | None:
+        """The rule of exit; ``None`` for none."""
+        return EXIT_RULES.get(self.exit)
+
+    @property
+    def threshold(self) -> float:
+        """The threshold of the rule; 0 without one."""
+        if self.exit_threshold is not None:
+            return self.exit_threshold
+        if self.exit == "kl":
+            return TOLERANCE if self.tolerance is None else self.tolerance
+        return 0.0 if self.rule is None else self.rule.threshold
 
 
 @dataclass(frozen=True, slots=True)

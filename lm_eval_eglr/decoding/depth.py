@@ -13,6 +13,7 @@ rescaling is this project's, see docs/method.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -20,6 +21,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import torch
 from eglr_selectors.cell import Axis
+from eglr_selectors.options import check_finite, check_name, check_range
 from torch import Tensor
 
 from lm_eval_eglr.decoding.model.passes import Residuals
@@ -240,6 +242,21 @@ def exit_rule(name: str) -> Callable[[type[ExitRule]], type[ExitRule]]:
     return register
 
 
+def check_exit(rule: str, threshold: float | None) -> None:
+    """Checks a rule of exit and its threshold as users give them, ``None`` being the default.
+
+    Raises:
+        ValueError: For an unknown rule, a bad threshold, or one without a rule.
+    """
+    check_name("exit", rule, ("none", *EXIT_RULES))
+    if threshold is None:
+        return
+    check_range("exit_threshold", threshold, 0)
+    check_finite("exit_threshold", threshold)
+    if rule == "none":
+        raise ValueError(f"exit_threshold={threshold!r}: needs a rule, exit={', '.join(EXIT_RULES)}")
+
+
 @exit_rule("kl")
 class KLExit:
     """KL(p_k ‖ p_{k−1}), nats. Source: Huginn, arXiv 2502.05171; its code has a threshold of 1e-3."""
@@ -254,8 +271,8 @@ class KLExit:
         return kl_divergence(now.logprobs, before.logprobs)
 
     def rounding(self, threshold: float, rounding: float) -> float:
-        """A divergence as small as the threshold moves by about r · √(8 KL)."""
-        return rounding * (8 * threshold) ** 0.5
+        """A divergence as small as the threshold moves by about r · √(8 KL); nothing is near to infinity."""
+        return rounding * (8 * threshold) ** 0.5 if math.isfinite(threshold) else 0.0
 
 
 @exit_rule("entropy")

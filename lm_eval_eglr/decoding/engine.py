@@ -17,13 +17,14 @@ from typing import Protocol
 import numpy as np
 import torch
 from eglr_selectors.pool import RolloutPool
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.depth import DepthAxis
-from lm_eval_eglr.decoding.model.cpu_linear import CpuLinear
 from lm_eval_eglr.decoding.model.cuda_graphs import can_capture
+from lm_eval_eglr.decoding.model.faster_modules import CpuLinear
 from lm_eval_eglr.decoding.model.kv_cache import (
     KVCache,
     OutOfMemory,
@@ -57,6 +58,7 @@ class Stack(Protocol):
         shards: The processes that hold the model together.
         bytes_per_token: Keys and values of one position, bytes by the device that they lie on.
         device: Where token ids go.
+        compiled_layers: Layers that run compiled, at least in some passes.
     """
 
     model: PreTrainedModel
@@ -69,6 +71,9 @@ class Stack(Protocol):
 
     @property
     def device(self) -> torch.device: ...
+
+    @property
+    def compiled_layers(self) -> Sequence[nn.Module]: ...
 
     def layer_parameters(self) -> float: ...
 
@@ -166,7 +171,9 @@ class Engine:
 
     def _reset(self, poll: Poll) -> None:
         """Resets all run state, also after an abandoned run."""
-        self._linear = CpuLinear(self.stack.model)  # packs weights as they are now
+        self._linear = CpuLinear(
+            self.stack.model, self.stack.compiled_layers
+        )  # packs weights as they are now
         self._table = CellTable(self.axis)
         self._scheduler = Scheduler(poll, self.max_rows, self._share)
         self.tree = Tree(

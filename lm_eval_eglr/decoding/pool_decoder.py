@@ -20,7 +20,9 @@ from transformers import (
 )
 
 from lm_eval_eglr.decoding.config import SamplingConfig
+from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.engine import Engine
+from lm_eval_eglr.decoding.model.faster_modules import Backend
 from lm_eval_eglr.decoding.request import DocumentKeys, Request
 from lm_eval_eglr.decoding.scheduler import Poll
 from lm_eval_eglr.decoding.stopping import StopRule
@@ -64,6 +66,7 @@ class PoolDecoder:
         share: bool = True,
         trace: bool = False,
         cuda_graphs: bool = True,
+        compile_layers: bool | Backend = False,
         **options: Any,
     ) -> None:
         """Wraps a loaded model.
@@ -82,6 +85,8 @@ class PoolDecoder:
             share: Whether cells with equal prefixes are computed once. Changes no rollout.
             trace: Whether telemetry keeps its per-token values.
             cuda_graphs: Whether decode steps are captured, where the model lies on one CUDA device.
+            compile_layers: Whether the decoder layers run through torch.compile, which takes a minute or more
+                at start; or a backend of torch.compile, a function.
             **options: The strategy's options, and fields of :class:`RecursionConfig` (or, for a
                 recurrent-depth model, :class:`RecurrentConfig`) and :class:`SamplingConfig`.
 
@@ -94,7 +99,14 @@ class PoolDecoder:
         if max_length is not None:
             check_range("max_length", max_length, 1, integer=True)
         model = _unwrapped(model)
-        decodable = recurrent(model, read.recurrent) or layered(model, read.recursion, cuda_graphs)
+        if not isinstance(compile_layers, bool) and not callable(compile_layers):
+            raise ValueError(f"compile_layers={compile_layers!r}: expected True or False, or a function")
+        recurs = recurrent(model, read.recurrent)
+        if recurs is not None and compile_layers:
+            raise ValueError(
+                f"compile_layers=True: not for {type(model).__name__}, a recurrent-depth model; leave it out"
+            )
+        decodable = recurs or layered(model, read.recursion, cuda_graphs, compile_layers)
         read.check_axis(decodable.axis)
         self.stack, self.strategy, self.sampling = decodable.stack, read.strategy, read.sampling
         self.tokenizer = tokenizer
@@ -108,6 +120,7 @@ class PoolDecoder:
             trace=trace,
         )
         self.plan: DecodingPlan = self.strategy.on(decodable.axis, self.engine.costs)
+        read.recurrent.check_drafts(max(cell.depth for cell in self.plan.cells))
         self.engine.max_rows = max(max_rows, self.plan.rows)
 
     @property
@@ -182,9 +195,8 @@ class PoolDecoder:
         """
         if cells is not None and STRATEGIES["grid"] is not type(self.strategy):
             raise ValueError("cells: only strategy='grid' decodes given cells")
-        axis = self.engine.axis
-        if cells is not None and (other := [cell for cell in cells if cell.axis != axis.letter]):
-            raise ValueError(f"cells: {other[0]} is not on the model's depth axis; expected {axis.letter}")
+        if cells is not None:
+            _check_cells(cells, self.engine.axis)
         if isinstance(prompts, str) or (prompts and isinstance(prompts[0], Mapping)):
             prompts = cast("Sequence[Prompt]", [prompts])
         if isinstance(until, str):
@@ -253,6 +265,7 @@ class PoolDecoder:
         _, tokens = self._encode(prompt)
         if rollout.cell.axis != self.engine.axis.letter:
             raise ValueError(f"rollout: its cell {rollout.cell} is of another depth axis than the model")
+        _check_level("rollout", rollout.cell, self.engine.axis)
         return self.engine.token_logprobs(tokens, rollout.tokens, rollout.cell.span)
 
     def request(
@@ -331,6 +344,23 @@ def _unwrapped(model: Any) -> PreTrainedModel:
             raise ValueError(f"model={type(model).__name__}: expected a causal LM of transformers")
         model = inner
     return model
+
+
+def _check_cells(cells: Sequence[Cell], axis: DepthAxis) -> None:
+    """Refuses cells that the model has not."""
+    if not cells:
+        raise ValueError("cells=[]: expected at least one")
+    for cell in cells:
+        if cell.axis != axis.letter:
+            raise ValueError(f"cells: {cell} is not on the model's depth axis; expected {axis.letter}")
+        if cell.temperature is None:
+            raise ValueError(f"cells: {cell} has no temperature; expected a number >= 0")
+        _check_level("cells", cell, axis)
+
+
+def _check_level(name: str, cell: Cell, axis: DepthAxis) -> None:
+    if axis.deepest is not None and cell.depth > axis.deepest:
+        raise ValueError(f"{name}: {cell} is deeper than the model, which has {axis.deepest} layers")
 
 
 def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

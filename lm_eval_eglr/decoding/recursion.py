@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_eglr.decoding.config import RecursionConfig
-from lm_eval_eglr.decoding.depth import UPDATE_RULES, ExitRule, Iterate, KLExit, TopLayers
+from lm_eval_eglr.decoding.depth import UPDATE_RULES, Iterate, TopLayers
 from lm_eval_eglr.decoding.model.passes import PassOutput
 from lm_eval_eglr.decoding.numerics import Statistics, on_device, statistics
 
@@ -28,8 +28,8 @@ class Verdict:
         statistics: Of each distribution, ``[rows + recursions]``.
         plain_entropies: Of p_0 of each one's row, nats.
         iterations: Iterations so far; 0 of rows.
-        divergences: Distance of the last iteration, nats; 0 of rows.
-        converged: Whether it fell below the tolerance.
+        divergences: Distance of the last iteration by the rule of exit; 0 of rows, and without a rule.
+        converged: Whether it fell below the threshold.
         near: Whether rounding decides the gate or an exit.
     """
 
@@ -44,8 +44,8 @@ class Verdict:
 
 
 class ActiveRecursions:
-    """Applies the top layers to the rows that were gated until their distributions converge, K_max times at
-    most.
+    """Applies the top layers to the rows that were gated until their rule of exit says that they have
+    converged, K_max times at most.
 
     A recursion joins after the pass that gated it and leaves as soon as it has ended. It takes part in passes
     with whatever else there is to run, so that the weights are read once for all; none sees another, and what
@@ -58,25 +58,17 @@ class ActiveRecursions:
         states: h_{k−1} of each, ``[recursions, dim]``.
     """
 
-    def __init__(
-        self,
-        config: RecursionConfig,
-        rounding: float,
-        axis: TopLayers | None = None,
-        exit_rule: ExitRule | None = None,
-    ) -> None:
+    def __init__(self, config: RecursionConfig, rounding: float, axis: TopLayers | None = None) -> None:
         """Has none yet.
 
         Args:
-            config: Gate, tolerance and number of iterations.
+            config: Gate, rule of exit and number of iterations.
             rounding: How far a log-probability moves by rounding, nats.
             axis: What an iteration is; the top layers by the configured update rule by default.
-            exit_rule: How far an iteration has moved; KL by default.
         """
         self._config = config
         self._rounding = rounding
         self.axis = axis or TopLayers(UPDATE_RULES[config.update], config.strength)
-        self._exit = exit_rule or KLExit()
         self.clear()
 
     def clear(self) -> None:
@@ -108,13 +100,17 @@ class ActiveRecursions:
             nothing = torch.zeros_like(entropies)
             return Verdict(gated, gated[:0], found, entropies, nothing, nothing, nothing, near)
         recursed = logprobs[starting:]
-        distances = self._exit.distance(
-            Iterate(output.states, recursed), Iterate(self.states, self._logprobs)
-        )
-        precise = distances.double()
-        converged = precise < config.tolerance
-        reach = self._exit.rounding(config.tolerance, self._rounding)
-        self._near = self._near | ((precise - config.tolerance).abs() <= reach)
+        rule, threshold = config.rule, config.threshold
+        if rule is None:
+            distances = torch.zeros_like(entropies[starting:])
+            converged = torch.zeros_like(distances, dtype=torch.bool)
+        else:
+            now, before = Iterate(output.states, recursed), Iterate(self.states, self._logprobs)
+            distances = rule.distance(now, before).to(entropies.device)
+            precise = distances.double()
+            converged = precise < threshold
+            reach = rule.rounding(threshold, self._rounding)
+            self._near = self._near | ((precise - threshold).abs() <= reach)
         self.iterations = self.iterations + 1
         self.states = output.states
         self._logprobs = recursed

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ Truncation = tuple[int, float, float]
 
 # One generator that is given each stream's state: to make another takes eight times as long as a block.
 _PHILOX = np.random.Philox(key=0)
-_STATE = _PHILOX.state  # as at its beginning, but for key and counter
+_STATE: Any = dict(_PHILOX.state)  # as at its beginning, but for key and counter
 _ONE_AT_A_TIME = threading.Lock()
 
 

@@ -19,6 +19,7 @@ from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.depth import UPDATE_RULES, TopLayers
 from lm_eval_eglr.decoding.engine import Decodable
 from lm_eval_eglr.decoding.model.cuda_graphs import make_runner
+from lm_eval_eglr.decoding.model.faster_modules import Backend
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import DynamicPass, PrefillPass, RecursionInputs
@@ -96,13 +97,15 @@ def _distributions(
     return final
 
 
-def layered(model: PreTrainedModel, config: RecursionConfig, cuda_graphs: bool) -> Decodable:
+def layered(
+    model: PreTrainedModel, config: RecursionConfig, cuda_graphs: bool, compile_layers: bool | Backend = False
+) -> Decodable:
     """A model as a stack of layers, whose top ones are applied again.
 
     Raises:
-        UnsupportedModelError: If it is none.
+        UnsupportedModelError: If it is none, or its layers are to be compiled and cannot be.
     """
-    stack = LayerStack(model)
+    stack = LayerStack(model, compile_layers)
     check_stack(stack)
     update, name = UPDATE_RULES[config.update], type(model).__name__
     known = rounding_of(model.dtype)

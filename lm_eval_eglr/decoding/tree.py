@@ -204,8 +204,7 @@ class Tree:
         table.drawn[draws.cells] = drawn.astype(np.int64, copy=False)
         may_recurse = max_recursions and not self.is_plain
         new_slots, new_spans = self._to_recurse(starting[gated] if may_recurse else starting[:0])
-        active = self.active[: self.count].copy()
-        active += np.bincount(new_slots, minlength=self.count)
+        active = self.active[: self.count] + np.bincount(new_slots, minlength=self.count)
         active -= np.bincount(recursions.slots[ended], minlength=self.count)
         complete = np.zeros(self.count, bool)
         complete[batch.slots] = True

@@ -56,8 +56,13 @@ def manifest_of(decoder: PoolDecoder, model: PreTrainedModel, name: str, revisio
 def _depth_options(config: RecursionConfig | RecurrentConfig) -> dict[str, object]:
     """The options of the depth axis; a default threshold is recorded as what it is today."""
     options = dataclasses.asdict(config)
-    if isinstance(config, RecurrentConfig) and config.exit != "none":
+    if config.exit != "none":
         options["exit_threshold"] = config.threshold
+    if isinstance(config, RecursionConfig):
+        # Stores of spans know the tolerance of kl only, and are continued.
+        options["tolerance"] = config.threshold
+        for name in ("exit", "exit_threshold") if config.exit == "kl" else ("tolerance",):
+            del options[name]
     return options
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,11 @@ from eglr_selectors import Rollout, RolloutPool, get_selector, parse_pool
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import postprocess_generated_text
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+)
 
 from lm_eval_eglr.calibration import measured_gate_rate
 from lm_eval_eglr.decoding import PoolDecoder, RecursionConfig
@@ -28,6 +34,7 @@ from lm_eval_eglr.harness.model_arguments import (
     NEUTRAL,
     OWN_OPTIONS,
     UNAPPLIED,
+    as_typed,
     check_batch_size,
     check_max_rows,
     check_store_folder,
@@ -71,6 +78,7 @@ class EGLRLM(HFLM):
         trace: bool = False,
         selector: str = "greedy",
         cuda_graphs: bool = True,
+        compile_layers: bool = False,
         max_rows: int | str | None = None,
         tp_size: int | None = None,
         **kwargs: Any,
@@ -91,6 +99,8 @@ class EGLRLM(HFLM):
             selector: Whose text a task gets that knows nothing of pools. ``greedy`` decodes one rollout;
                 any other decodes the pool.
             cuda_graphs: Whether decode steps are captured, where the model lies on one CUDA device.
+            compile_layers: Whether the decoder layers run through torch.compile, which takes a minute or more
+                at start.
             max_rows: Most rows at once where ``batch_size`` leaves it open; ``pool`` decodes one pool at a
                 time, so that a resumed run equals an uninterrupted one byte for byte.
             tp_size: Processes that hold one model together, by transformers' tensor parallelism; with
@@ -103,17 +113,25 @@ class EGLRLM(HFLM):
         """
         refuse_empty({"pretrained": pretrained, "strategy": strategy, "spans": spans, **kwargs})
         refuse_empty({"temperatures": temperatures, "rollouts": rollouts, "selector": selector})
-        own = {key: kwargs.pop(key) for key in DECODING_OPTIONS if key in kwargs}
+        own = as_typed({key: kwargs.pop(key) for key in DECODING_OPTIONS if key in kwargs})
         refuse_unknown(kwargs, OWN_OPTIONS, inspect.signature(HFLM.__init__).parameters)
         require_extras(kwargs)
         read_options(strategy, {"spans": spans, "temperatures": temperatures, **own})
-        for option, value in (("trace", trace), ("cuda_graphs", cuda_graphs)):
+        for option, value in (
+            ("trace", trace),
+            ("cuda_graphs", cuda_graphs),
+            ("compile_layers", compile_layers),
+        ):
             if not isinstance(value, bool):
                 raise ValueError(f"{option}={value!r}: expected True or False")
         plan = kwargs.pop("tp_plan", None)
         size = processes_per_model(plan, tp_size, kwargs.get("parallelize"))
         if size > 1 and not isinstance(pretrained, str):
             raise ValueError(f"tp_size={size}: expected the name of a model, which all processes load")
+        if size > 1 and compile_layers:
+            raise ValueError(
+                f"compile_layers=True: not with tp_size={size}, where processes share each layer"
+            )
         own.pop("kv", None)
         check_batch_size(kwargs.get("batch_size", 1))
         check_max_rows(max_rows)
@@ -154,6 +172,7 @@ class EGLRLM(HFLM):
             max_length=self.max_length,
             trace=trace,
             cuda_graphs=cuda_graphs,
+            compile_layers=compile_layers,
             **own,
         )
         name = pretrained if isinstance(pretrained, str) else str(self.model.config._name_or_path)
@@ -245,6 +264,18 @@ class EGLRLM(HFLM):
         if self._ranks is not None:
             check_heads(self._config, self._ranks.size)
 
+    def _get_backend(self, config: Any, backend: Any = "default", *args: Any, **kwargs: Any) -> None:
+        """As HFLM, which knows the types of models that come with transformers, and not registered ones."""
+        if (
+            backend == "default"
+            and type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+            and type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+        ):
+            self.backend = "causal"
+            self.AUTO_MODEL_CLASS = AutoModelForCausalLM
+        else:
+            super()._get_backend(config, backend, *args, **kwargs)
+
     def _get_accelerate_args(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As HFLM; a device map is none of a model that processes hold together."""
         return super()._get_accelerate_args(*args, **kwargs) if self._ranks is None else {}
@@ -322,6 +353,8 @@ class EGLRLM(HFLM):
                 failed[number] = broken
             responses[number] = PoolResponse.of(self._text(plans[number], pool), pool)
             self.cache_hook.add_partial("generate_until", requests[number].args, responses[number])
+        if self.speaks and not math.isnan(acceptance := self._decoder.draft_acceptance):
+            logger.info("%.0f%% of the drafted tokens were drawn", 100 * acceptance)
         if failed:
             logger.warning(
                 "%d rollouts of %d documents ended early because the model gave logits that are not finite "

@@ -13,6 +13,7 @@ from lm_eval_eglr.decoding.strategies import (
     REMOVED_OPTIONS,
     SAMPLING_OPTIONS,
     STRATEGY_OPTIONS,
+    unset_by_default,
 )
 
 DECODING_OPTIONS = (
@@ -20,9 +21,9 @@ DECODING_OPTIONS = (
     *(*SAMPLING_OPTIONS, *REMOVED_OPTIONS),
 )
 OWN_OPTIONS = (
-    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs", "max_rows", "tp_size"),
-    *RECURSION_OPTIONS,
-    *RECURRENT_OPTIONS,
+    *("strategy", *STRATEGY_OPTIONS, "rollouts", "trace", "selector", "cuda_graphs", "compile_layers"),
+    *("max_rows", "tp_size"),
+    *dict.fromkeys((*RECURSION_OPTIONS, *RECURRENT_OPTIONS)),
     *SAMPLING_OPTIONS,
 )
 DRAW_OPTIONS = ("top_p", "top_k", "min_p")
@@ -103,6 +104,15 @@ def refuse_empty(arguments: Mapping[str, Any]) -> None:
             raise ValueError(f"{key}={value!r}: expected a value; is a variable not set?")
 
 
+def as_typed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Decoding options as they were typed: lm_eval makes ``None`` of ``budget=none`` and ``exit=none``.
+
+    ``None`` stays where it is the default.
+    """
+    unset = unset_by_default()
+    return {key: "none" if value is None and key not in unset else value for key, value in options.items()}
+
+
 def check_batch_size(value: Any) -> None:
     """Raises ValueError for anything but a whole number of at least 1, ``auto`` or ``auto:N``."""
     text = str(value)
@@ -172,4 +182,6 @@ def quantization(arguments: dict[str, Any]) -> Any:
 def loading_error(pretrained: Any, error: Exception) -> ValueError:
     """What a user is told of a model that could not be loaded, in one line."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if "trust_remote_code" in str(error) and "trust_remote_code" not in reason:
+        reason = f"{reason.rstrip(' .')}; if you trust that code, add trust_remote_code=True"
     return ValueError(f"pretrained={pretrained!r} cannot be loaded: {reason}")

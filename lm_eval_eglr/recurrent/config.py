@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eglr_selectors.options import check_name, check_range
+from eglr_selectors.options import check_range
 
-from lm_eval_eglr.decoding.depth import EXIT_RULES, ExitRule
+from lm_eval_eglr.decoding.depth import EXIT_RULES, ExitRule, check_exit
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,7 @@ class RecurrentConfig:
     state_seed: int = 0
 
     def __post_init__(self) -> None:
-        check_name("exit", self.exit, ("none", *EXIT_RULES))
-        if self.exit_threshold is not None:
-            check_range("exit_threshold", self.exit_threshold, 0)
-            if self.exit == "none":
-                rules = ", ".join(EXIT_RULES)
-                raise ValueError(f"exit_threshold={self.exit_threshold!r}: needs a rule, exit={rules}")
+        check_exit(self.exit, self.exit_threshold)
         if self.kv_budget is not None:
             check_range("kv_budget", self.kv_budget, 1, integer=True)
         check_range("draft_tokens", self.draft_tokens, 1, integer=True)
@@ -59,6 +54,18 @@ class RecurrentConfig:
             raise ValueError(
                 f"draft_recurrences={self.draft_recurrences}: expected no kv_budget, got {self.kv_budget}; "
                 "tokens that are verified side by side would not see what those in front leave in their slots"
+            )
+
+    def check_drafts(self, deepest: int) -> None:
+        """Refuses drafts that nothing verifies: of as many iterations as the deepest level makes.
+
+        Raises:
+            ValueError: If they are of no fewer.
+        """
+        if self.draft_recurrences is not None and self.draft_recurrences >= deepest:
+            raise ValueError(
+                f"draft_recurrences={self.draft_recurrences}: expected an integer below the recurrences that "
+                f"verify the drafts, here {deepest} at most"
             )
 
     @property

@@ -7,13 +7,13 @@ or leaves it sooner.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from lm_eval_eglr.decoding.depth import Iterate
@@ -90,9 +90,11 @@ class RecurrentStack:
         rounding: How far a log-probability moves by rounding, nats.
         drafted: Tokens that were drafted so far.
         accepted: Those of them that were drawn.
+        compiled_layers: Layers that run compiled: none.
     """
 
     shares_levels = False
+    compiled_layers: Sequence[nn.Module] = ()
 
     def __init__(self, recurrent: RecurrentModel, config: RecurrentConfig) -> None:
         self.recurrent = recurrent

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from eglr_selectors import ParsedPool, Selector, correctness, get_selector, pool_metrics
+from eglr_selectors.depth_axis import axis_of
 from eglr_selectors.estimators import FigureAtK, bootstrap, cost_of, figure_at_k
 from eglr_selectors.metrics import POOL_METRICS
 
@@ -170,13 +171,23 @@ def pool_shares(documents: Sequence[Document]) -> dict[str, float]:
 
 
 def restrict(
-    documents: Iterable[Document], depths: Sequence[int] | None, temperatures: Sequence[float] | None
+    documents: Iterable[Document], depths: Sequence[float] | None, temperatures: Sequence[float] | None
 ) -> list[Document]:
     """Returns the documents with only some columns and rows of their grids.
 
     Raises:
-        ValueError: If a document has no rollout there.
+        ValueError: If no document has one of the depths or temperatures, or a document has no rollout there.
     """
+    documents = list(documents)
+    cells = [rollout.cell for document in documents for rollout in document.parsed.pool]
+    levels = axis_of(cells).levels
+    for name, wanted, known in (
+        (levels, depths, {cell.depth for cell in cells}),
+        ("temperatures", temperatures, {cell.temperature for cell in cells if cell.temperature is not None}),
+    ):
+        if missing := [each for each in wanted or () if each not in known]:
+            there = ", ".join(f"{each:g}" for each in sorted(known)) or "none are known"
+            raise ValueError(f"{name}: {missing[0]:g} is not among those of the rollouts, {there}")
     kept = []
     for document in documents:
         parsed = document.parsed.subset(
@@ -187,7 +198,7 @@ def restrict(
         )
         if not len(parsed):
             raise ValueError(
-                f"{document.parsed.pool.axis.levels}={depths}, temperatures={temperatures}: document "
+                f"{levels}={depths}, temperatures={temperatures}: document "
                 f"{document.key.doc_id} has no such rollout"
             )
         kept.append(Document(document.key, parsed))

@@ -37,7 +37,7 @@ class Telemetry:
             (DeepConf, arXiv 2508.15260).
         gated_tokens: Tokens whose position was recursed.
         recursions: Iterations of the recursion, over all gated tokens.
-        converged_tokens: Gated tokens whose recursion met the tolerance within K_max iterations.
+        converged_tokens: Gated tokens whose recursion met its rule of exit within K_max iterations.
         plain_layer_tokens: Layer applications of the plain pass (layers × tokens), unshared.
         recursion_layer_tokens: Layer applications of the recursion (span × iterations).
         head_evaluations: Final norm and unembedding evaluations, plain and recursed.
@@ -50,7 +50,8 @@ class Telemetry:
         token_entropies: Entropy of p_0 at each token, nats.
         token_refined_entropies: Entropy of the distribution drawn from, nats; that of p_0 if not gated.
         token_iterations: Iterations at each token; 0 if not gated.
-        token_divergences: KL(p_k ‖ p_{k−1}) of each token's last iteration, nats; 0 if not gated.
+        token_divergences: What each token's last iteration moved by the rule of exit: KL(p_k ‖ p_{k−1}),
+            nats, if no other was chosen; 0 if not gated.
         token_self_certainties: What ``mean_self_certainty`` is the mean of.
         token_branch_entropies: Entropy that decided at each token whether to fork, nats; only where
             rollouts branch.

@@ -6,6 +6,7 @@ position; since attention is causal, nothing else changes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -75,9 +76,14 @@ class ReferenceDecoder:
                 if update == "damped":
                     applied = hidden + alpha * (applied - hidden)
                     new = self._forward(tokens, {}, {last: applied})[2]
-                divergence = (new.exp() * (new - logp)).sum()
+                moved = {
+                    "kl": (new.exp() * (new - logp)).sum(),
+                    "entropy": ((logp.exp() * logp).sum() - (new.exp() * new).sum()).abs(),
+                    "latent": (applied - hidden).norm() / applied.norm(),
+                    "none": math.inf,
+                }[options.get("exit", "kl")]
                 hidden, logp, done = applied, new, done + 1
-                if divergence < options.get("tolerance", 1e-3):
+                if moved < options.get("exit_threshold", options.get("tolerance", 1e-3)):
                     break
             tokens.append(int(logp.argmax()))
             iterations.append(done)

@@ -77,6 +77,54 @@ def test_recursion_is_the_slow_reference_in_every_family(family, tokenizer):
     assert rollout.telemetry.recursions == sum(iterations) > 0
 
 
+EXITS = [("none", None), ("kl", 0.02), ("entropy", 0.05), ("latent", 0.1), ("latent", 0.0), ("kl", 1e9)]
+
+
+@pytest.mark.parametrize(("rule", "threshold"), EXITS)
+@pytest.mark.parametrize("update", ["anchored", "damped"])
+def test_a_recursion_ends_by_the_rule_of_exit_of_the_slow_reference(rule, threshold, update, tokenizer):
+    model = tiny_model("llama").double()
+    options = {"update": update, "strength": 0.5, "max_recursions": 6, "exit": rule}
+    if threshold is not None:
+        options["exit_threshold"] = threshold
+    spans = [1, 2, DEPTH]
+    decoder = PoolDecoder(
+        model, tokenizer, spans=spans, temperatures="0", entropy_threshold=1.0, trace=True, **options
+    )
+    pool = decoder.generate(PROMPTS[0], max_new_tokens=12, progress=False)[0]
+    made = set()
+    for span, rollout in zip(spans, pool, strict=True):
+        reference = ReferenceDecoder(model, span, **options)
+        tokens, iterations = reference.greedy(tokenizer(PROMPTS[0]).input_ids, 12, 1.0)
+        work = rollout.telemetry
+        assert list(rollout.tokens) == tokens
+        assert list(work.token_iterations) == iterations
+        moved = [d for d, count in zip(work.token_divergences, iterations, strict=True) if count]
+        assert work.converged_tokens == sum(distance < (threshold or 0) for distance in moved)
+        assert any(moved) == (rule != "none")
+        again = decoder.logprobs(PROMPTS[0], rollout)
+        assert again == pytest.approx(work.token_logprobs, abs=1e-9)
+        made |= set(iterations) - {0}
+    # Whatever ends early ends at different iterations; what never does makes all, what always does one.
+    assert len(made) > 1 if threshold in (0.02, 0.05, 0.1) else made == ({1} if threshold else {6})
+
+
+def test_the_tolerance_is_the_threshold_of_kl(llama, tokenizer):
+    def rollouts(**options):
+        decoder = PoolDecoder(
+            llama, tokenizer, spans="0:2", temperatures="0:1", entropy_threshold=0.5, **options
+        )
+        pool = decoder.generate(PROMPTS[0], max_new_tokens=TOKENS, progress=False)[0]
+        return [(rollout.tokens, rollout.telemetry.recursions, rollout.telemetry.ties) for rollout in pool]
+
+    assert rollouts() == rollouts(exit="kl") == rollouts(tolerance=1e-3)
+    once = rollouts(tolerance=math.inf)
+    assert [made for _, made, _ in once] == [made for _, made, _ in rollouts(max_recursions=1)]
+    assert not any(ties for *_, ties in once), "no divergence is near to an infinite tolerance"
+    looser = rollouts(tolerance=0.1)
+    assert looser == rollouts(exit="kl", exit_threshold=0.1) != rollouts()
+
+
 def test_the_cell_that_is_recursed_does_not_disturb_the_plain_one(llama, tokenizer):
     """One row serves spans 0 to 4 at once; the plain cell must not notice."""
     decoder = PoolDecoder(llama, tokenizer, spans="0:1:2:3:4", temperatures="0", entropy_threshold=0.0)

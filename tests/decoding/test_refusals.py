@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from eglr_selectors import Cell, Rollout
 from tiny_models import DEPTH, byte_tokenizer, tiny_model
 from transformers import (
     AutoModelForCausalLM,
@@ -59,6 +60,27 @@ def test_bad_options_name_themselves_and_what_is_allowed(options, message, llama
     with pytest.raises(ValueError, match=message) as caught:
         PoolDecoder(llama, tokenizer, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([], r"cells=\[\]: expected at least one"),
+        ([Cell(5, 0.0)], "cells: L5/T0#0 is deeper than the model, which has 4 layers"),
+        ([Cell(2, 0.0, axis="R")], "cells: R2/T0#0 is not on the model's depth axis; expected L"),
+        ([Cell(2, None)], r"cells: L2/T\?#0 has no temperature; expected a number >= 0"),
+    ],
+    ids=str,
+)
+def test_cells_that_the_model_has_not_are_refused(cells, message, llama, tokenizer):
+    with pytest.raises(ValueError, match=message):
+        PoolDecoder(llama, tokenizer).generate("x", cells=cells, progress=False)
+
+
+def test_a_rollout_of_a_level_that_the_model_has_not_cannot_be_rescored(llama, tokenizer):
+    rollout = Rollout("a", Cell(5, 0.0), "stop", (1, 2))
+    with pytest.raises(ValueError, match="rollout: L5/T0#0 is deeper than the model"):
+        PoolDecoder(llama, tokenizer).logprobs("x", rollout)
 
 
 @pytest.mark.parametrize("limit", [0, -1, 2.5, "8"])

@@ -98,6 +98,13 @@ def test_every_rule(update, device, counts, tokenizer, monkeypatch):
     compare(device, counts, "llama", tokenizer, update=update, max_recursions=3)
 
 
+@pytest.mark.parametrize("update", ["anchored", "damped"])
+@pytest.mark.parametrize("rule", [{"exit": "latent", "exit_threshold": 0.2}, {"exit": "none"}], ids=str)
+def test_every_rule_of_exit(rule, update, device, counts, tokenizer):
+    """One of entropies reads what kl reads."""
+    compare(device, counts, "llama", tokenizer, **rule, update=update, strength=0.5, tolerance=None)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"share": False}, {"max_rows": 12}, {"max_rows": 48}, {"spans": "0"}, EAGER],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from tiny_models import byte_tokenizer
 from transformers import T5Config, T5ForConditionalGeneration
@@ -17,6 +19,9 @@ from lm_eval_eglr.harness.model import EGLRLM
         ({"strength": 2}, r"strength=2: expected a number >= 0 and <= 1"),
         ({"temperatures": "0:-1"}, r"temperatures: '-1' is neither"),
         ({"spans": "0:x"}, r"spans: 'x' is neither"),
+        ({"update": None}, r"update='none': expected one of anchored, damped, replace"),
+        ({"noise": None}, r"noise='none': expected one of shared, independent"),
+        ({"max_recursions": None}, r"max_recursions='none': expected an integer >= 0"),
         ({"update": "other"}, r"update='other': expected one of anchored, damped, replace"),
         ({"selector": "majorty"}, r"majorty.*majority"),
         ({"tp_plan": "auto"}, r"tp_plan='auto': this is one process; start several with torchrun"),
@@ -40,6 +45,18 @@ def test_bad_arguments_are_refused_before_the_model_is_looked_for(arguments, mes
 def test_a_span_deeper_than_the_model(tiny_folder):
     with pytest.raises(ValueError, match="spans: '5' is deeper than the model, which has 4 layers"):
         EGLRLM(pretrained=tiny_folder, device="cpu", spans="0:5")
+
+
+def test_code_of_a_model_that_is_not_trusted_is_named_with_the_argument_that_trusts_it(tmp_path, monkeypatch):
+    """The first line of transformers' message does not say it."""
+    monkeypatch.setattr("builtins.input", lambda *_: "n")
+    classes = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "of_its_own", "auto_map": classes}))
+    (tmp_path / "code.py").write_text("Config = Model = None\n")
+    with pytest.raises(
+        ValueError, match=r"custom code.*; if you trust that code, add trust_remote_code=True$"
+    ):
+        EGLRLM(pretrained=str(tmp_path), device="cpu")
 
 
 def test_an_encoder_decoder_model_is_refused_by_name(tmp_path):

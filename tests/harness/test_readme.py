@@ -41,6 +41,7 @@ def test_the_table_of_arguments_has_the_defaults_of_the_code(config):
                 rows.update(zip(names, defaults, strict=True))
     for field in dataclasses.fields(config):
         default = field.default
-        assert rows[field.name] == (default if isinstance(default, str) else f"{default:g}"), field.name
+        shown = "none" if default is None else default if isinstance(default, str) else f"{default:g}"
+        assert rows[field.name] == shown, field.name
     assert (rows["spans"], rows["temperatures"]) == (DEFAULT_SPANS, DEFAULT_TEMPERATURES)
     assert f"`{SHALLOW_SPANS}`" in ARGUMENTS

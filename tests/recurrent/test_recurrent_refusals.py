@@ -31,6 +31,16 @@ WRONG = [
     ({"state_seed": -1}, r"^state_seed=-1"),
     ({"draft_tokens": 2}, r"^draft_tokens=2: needs draft_recurrences"),
     ({"draft_recurrences": 0}, r"^draft_recurrences=0"),
+    (
+        {"draft_recurrences": 4},
+        r"^draft_recurrences=4: expected an integer below the recurrences .* here 4 at most",
+    ),
+    ({"draft_recurrences": 2, "recurrences": "1:2"}, r"^draft_recurrences=2: .* here 2 at most"),
+    (
+        {"strategy": "eager", "recurrences": 3, "draft_recurrences": 9},
+        r"^draft_recurrences=9: .* here 3 at most",
+    ),
+    ({"recurrence": 2}, r"^recurrence=2: unknown option; .*, exit, exit_threshold, kv_budget,"),
     ({"draft_recurrences": 2, "exit": "latent"}, r"^draft_recurrences=2: expected exit=none"),
     ({"draft_recurrences": 2, "kv_budget": 2}, r"^draft_recurrences=2: expected no kv_budget"),
     ({"strategy": "sample", "recurrences": "1:2"}, r"^recurrences='1:2': expected one number"),
@@ -52,7 +62,9 @@ def test_wrong_options_are_refused_in_one_line(options, message, student, tokeni
 
 
 @pytest.mark.parametrize(
-    "options", [{"recurrences": "1:2"}, {"exit": "kl"}, {"kv_budget": 2}, {"draft_recurrences": 1}], ids=str
+    "options",
+    [{"recurrences": "1:2"}, {"exit": "kl", "state_seed": 1}, {"kv_budget": 2}, {"draft_recurrences": 1}],
+    ids=str,
 )
 def test_other_models_have_no_recurrences(options, llama, tokenizer):
     with pytest.raises(ValueError, match=r"option of recurrent-depth models, and LlamaForCausalLM is not"):

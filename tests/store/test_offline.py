@@ -90,8 +90,16 @@ def test_repeats_of_a_document_are_one_pool(tmp_path: Path) -> None:
     assert [rollout.text for rollout in document.parsed][:6] == [r.text for r in small_pool(ANSWERS[0])]
     assert len(document.parsed) == 12
     assert len(restrict([document], [2], [0.0])[0].parsed) == 2
-    with pytest.raises(ValueError, match="document 3 has no such"):
-        restrict([document], [5], None)
+    for depths, temperatures, message in (
+        ([5], None, "spans: 5 is not among those of the rollouts, 0, 2"),
+        ([0, 1.5], None, r"spans: 1\.5 is not among"),
+        (None, [0.7, 0.8], r"temperatures: 0\.8 is not among those of the rollouts, 0, 0\.7"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            restrict([document], depths, temperatures)
+    (half,) = restrict([document], [2], None)
+    with pytest.raises(ValueError, match=r"spans=\[0\], temperatures=None: document 3 has no such rollout"):
+        restrict([document, half], [0], None)
 
 
 @pytest.mark.parametrize("form", ["markdown", "csv", "latex", "html", "rich", "json"])

@@ -112,7 +112,9 @@ def test_a_part_of_the_grid_is_named_by_its_own_axis(both: Both) -> None:
     assert "the depth axis of" in run("select", both[0], "--spans", "4", code=2)
     assert "use --recurrences" in run("select", both[0], "--spans", "4", code=2)
     assert "a grid has one axis" in run("select", both[0], "--spans", "4", "--recurrences", "4", code=2)
-    assert "recurrences=[3]" in run("select", both[0], "--recurrences", "3", code=2)
+    for wrong in ("3", "4:3", "0", "4.5"):
+        said = run("select", both[0], "--recurrences", wrong, code=2)
+        assert f"recurrences: {wrong.split(':')[-1]} is not among those of the rollouts, 2, 4, 8" in said
 
 
 def test_comparing_ends_with_the_verdict_of_every_table(both: Both) -> None:

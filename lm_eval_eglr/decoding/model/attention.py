@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import Cache
 
 from lm_eval_eglr.decoding.numerics import at_least_fp32
 
@@ -115,7 +116,7 @@ class SharedLayout:
     Several queries may share a row: spans of one prefix, or positions of one sequence.
 
     Attributes:
-        rows: Cache rows that are read: numbers ``[rows]``, or a slice where a view is cheaper than a copy.
+        rows: Cache rows that are read, ``[rows]``; ``None`` for the first ones, where a view is cheaper.
         row: Which of them each query reads, ``[queries]``.
         rank: The query's rank within its row, ``[queries]``.
         count: Number of rows read.
@@ -123,7 +124,7 @@ class SharedLayout:
         positions: Position of each query, ``[queries]``.
     """
 
-    rows: slice | Tensor
+    rows: Tensor | None
     row: Tensor
     rank: Tensor
     count: int
@@ -143,12 +144,12 @@ class SharedLayout:
         width = int(rank.max()) + 1
         if COPIED_AT_MOST * len(distinct) > live:
             # A view of every row costs no more to read than some of them to copy.
-            return cls(slice(0, live), rows, rank, live, width, positions)
+            return cls(None, rows, rank, live, width, positions)
         return cls(distinct, row, rank, len(distinct), width, positions)
 
     def to(self, device: torch.device) -> SharedLayout:
         """The same layout on a device."""
-        rows = self.rows if isinstance(self.rows, slice) else self.rows.to(device)
+        rows = None if self.rows is None else self.rows.to(device)
         row, rank, positions = self.row.to(device), self.rank.to(device), self.positions.to(device)
         return SharedLayout(rows, row, rank, self.count, self.width, positions)
 
@@ -164,8 +165,9 @@ class SharedLayout:
 
     def read(self, store: Tensor, columns: int) -> Tensor:
         """The first columns of the rows that are read, ``[rows, key_heads, columns, dim]``."""
-        view = store[:, :, :columns]
-        return view[self.rows] if isinstance(self.rows, slice) else view.index_select(0, self.rows)
+        if self.rows is None:
+            return store[: self.count, :, :columns]
+        return store[:, :, :columns].index_select(0, self.rows)
 
     def past_bias(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
         """0 for what of the past each query sees, -inf elsewhere, ``[rows, ranks, width]``.
@@ -174,6 +176,8 @@ class SharedLayout:
             mask: As for a plain pass, ``[queries, 1, 1, width]``.
             dtype: Type of the scores.
         """
+        if torch.compiler.is_compiling():  # a compiled layer knows no other
+            return additive(self.scatter(mask[:, 0, 0]), dtype)
         known = self._masks.get((id(mask), dtype))
         if known is None:
             bias = additive(self.scatter(mask[:, 0, 0]), dtype)
@@ -183,6 +187,8 @@ class SharedLayout:
 
     def own_columns(self) -> Tensor:
         """Column of each query's own position, ``[rows, ranks]``."""
+        if torch.compiler.is_compiling():
+            return self.scatter(self.positions)
         if self._own is None:
             self._own = self.scatter(self.positions)
         return self._own
@@ -252,6 +258,63 @@ def shared_attention(
     out = (seen @ values).view(count, key_heads, width, groups, -1).transpose(1, 2)
     own_part = layout.gather(own_weight.transpose(1, 2)) * value
     return (layout.gather(out) + own_part).reshape(queries, 1, heads, -1)
+
+
+class LayerCache(Cache):
+    """What one layer sees of a pass of single queries: tensors and numbers, so that it can be compiled.
+
+    Nothing in it depends on which layer it is, or compiled code would be made for each of them.
+    """
+
+    def __init__(
+        self,
+        keys: Tensor,
+        values: Tensor,
+        stores: Tensor,
+        positions: Tensor,
+        live: int,
+        width: int,
+        layout: SharedLayout | None,
+    ) -> None:
+        """Prepares a layer.
+
+        Args:
+            keys: Those of all rows of the cache, ``[slots, key_heads, length, dim]``; ``values`` likewise.
+            stores: Row of the cache where the keys and values of the first queries go, ``[stored]``.
+            positions: Their columns, ``[stored]``.
+            live: Rows that are read, where each query reads one of its own.
+            width: Columns that are read.
+            layout: How queries share rows otherwise.
+        """
+        super().__init__(layers=[])
+        self.keys, self.values = keys, values
+        self.stores, self.positions = stores, positions
+        self.live, self.width = live, width
+        self.layout = layout
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Stores ``[queries, key_heads, 1, dim]``; where queries share rows, all get their own back."""
+        stored = self.stores.shape[0]
+        if torch.compiler.is_compiling():  # heads and their sizes are no symbols
+            torch._check(self.keys.shape[1] == key_states.shape[1])
+            torch._check(self.keys.shape[3] == key_states.shape[3])
+            torch._check(self.values.shape[3] == value_states.shape[3])
+        if stored:
+            self.keys[self.stores, :, self.positions] = key_states[:stored, :, 0]
+            self.values[self.stores, :, self.positions] = value_states[:stored, :, 0]
+        if self.layout is None:
+            return self.keys[: self.live, :, : self.width], self.values[: self.live, :, : self.width]
+        return key_states, value_states
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **options: Any) -> Tensor:
+        """Plain attention to views of the cache, or to the shared past and to what is each one's own."""
+        layout = self.layout
+        if layout is None:
+            return row_attention(query, key, value, mask, **options)
+        past = layout.read(self.keys, self.width), layout.read(self.values, self.width)
+        return shared_attention(query, key, value, mask, past, layout, **options)
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -117,7 +117,7 @@ class GraphRunner:
         self._cache = cache
         self._capture = capture or capture_graph
         self._eager = EagerRunner(stack, cache)
-        self._rehearsed: set[tuple[int, int]] = set()
+        self._rehearsed: set[tuple[object, ...]] = set()
         self._passes: dict[Shape, _CapturedPass] = {}
         self._clear()
 
@@ -164,7 +164,8 @@ class GraphRunner:
         if larger and self._met[shape] <= CAPTURE_AFTER:
             return min(larger, key=lambda each: each.shape.size())
         fresh = self._new_pass(shape, batch)
-        kind = (shape.most, shape.bypassed)
+        # Compiled layers may be compiled again for any shape, which cannot happen during a capture.
+        kind = shape if self._stack.compiled is not None else (shape.most, shape.bypassed)
         if kind not in self._rehearsed:
             self._rehearsed.add(kind)  # libraries set themselves up at a first call, which is not captured
             return fresh

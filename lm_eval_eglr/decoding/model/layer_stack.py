@@ -11,8 +11,9 @@ from __future__ import annotations
 import inspect
 import itertools
 import weakref
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from lm_eval_eglr.decoding.model.attention import row_mask
+from lm_eval_eglr.decoding.model.faster_modules import Backend, CannotCompile, CompiledLayers, Entered
 from lm_eval_eglr.decoding.model.kv_cache import rows_that_fit
 from lm_eval_eglr.decoding.model.passes import Pass, PassOutput
 from lm_eval_eglr.decoding.numerics import at_least_fp32
@@ -43,12 +45,17 @@ class LayerStack:
         bytes_per_token: Keys and values of one position in all layers, bytes by device, as the layers make
             them; known once the self-check has run them. The configuration does not tell: a process may hold
             a share of the heads.
+        compiled: What runs the layers in passes of single queries; ``None`` where they run as they are.
     """
 
     _names = (f"eglr_rows_{number}" for number in itertools.count())
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, compile_layers: bool | Backend = False) -> None:
         """Finds the parts of ``model``.
+
+        Args:
+            model: The model.
+            compile_layers: Whether its layers run compiled, or a backend of torch.compile that does it.
 
         Raises:
             UnsupportedModelError: If it is no decoder-only model of attention layers, or its parts
@@ -66,6 +73,12 @@ class LayerStack:
         self._whole = whole_model(model)
         self.bytes_per_token: dict[torch.device, int] = {}
         self.norm, self._output_class = self._find_norm()
+        self._entered = Entered()
+        self.compiled: CompiledLayers | None = None
+        if compile_layers:
+            self._refuse_to_compile()
+            backend = None if compile_layers is True else compile_layers
+            self.compiled = CompiledLayers(self._entered, backend)
         self._pass: Pass | None = None
         self._attention = self._register_attention()
         configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
@@ -81,12 +94,17 @@ class LayerStack:
         # Offloaded: accelerate brings the weights to where the module runs, and knows where that is.
         return torch.device(embeddings._hf_hook.execution_device)  # type: ignore[arg-type, union-attr]
 
+    @property
+    def compiled_layers(self) -> Sequence[nn.Module]:
+        """Layers that run compiled, at least in some passes."""
+        return () if self.compiled is None else list(self.layers)
+
     def _register_attention(self) -> str:
         """Registers attention and masks that ask the pass which this stack runs; returns their name.
 
         Each stack has a name of its own, so that a model knows whose pass it is in.
         """
-        name, this = next(self._names), weakref.ref(self)
+        name, this, entered = next(self._names), weakref.ref(self), self._entered
 
         def attention(
             module: nn.Module,
@@ -99,13 +117,14 @@ class LayerStack:
             s_aux: Tensor | None = None,
             **_: Any,
         ) -> tuple[Tensor, None]:
+            options = {"scaling": scaling, "softcap": softcap, "sinks": s_aux}
+            if entered.layer is not None:
+                return entered.layer.attend(query, key, value, attention_mask, **options), None
             stack = this()
             assert stack is not None
             assert stack._pass is not None
             number: int = module.layer_idx  # type: ignore[assignment]
-            out = stack._pass.attend(
-                number, query, key, value, attention_mask, scaling=scaling, softcap=softcap, sinks=s_aux
-            )
+            out = stack._pass.attend(number, query, key, value, attention_mask, **options)
             return out, None
 
         AttentionInterface.register(name, attention)
@@ -163,7 +182,7 @@ class LayerStack:
         """
         self._pass = running
         try:
-            with self._bypass(running.bypassed):
+            with self._forwards(running):
                 output = self.decoder(
                     input_ids=tokens.to(self.device),
                     position_ids=positions.to(self.device),
@@ -204,20 +223,42 @@ class LayerStack:
         return ((hidden, *args[1:]), kwargs) if args else (args, {name: hidden})
 
     @contextmanager
-    def _bypass(self, count: int) -> Iterator[None]:
-        """Lets the first ``count`` layers hand on what they are given."""
-        below = self.layers[:count]
-        before = [layer.__dict__.get("forward") for layer in below]
-        for layer in below:
-            layer.forward = self._identity_layer
+    def _forwards(self, running: Pass) -> Iterator[None]:
+        """Lets layers that the pass leaves out hand on what they are given, and the others run compiled."""
+        forwards: list[Callable[..., Any]] = [self._identity_layer] * running.bypassed
+        compiling: AbstractContextManager[None] = nullcontext()
+        if self.compiled is not None and running.compilable:
+            compiling = self.compiled.compiling()
+            for number in range(running.bypassed, self.depth):
+                seen = partial(running.layer, number)
+                forwards.append(self.compiled.forward(self.layers[number], seen, running))
+        layers = self.layers[: len(forwards)]
+        before = [layer.__dict__.get("forward") for layer in layers]
+        for layer, forward in zip(layers, forwards, strict=True):
+            layer.forward = forward
         try:
-            yield
+            with compiling:
+                yield
+        except CannotCompile as error:
+            raise self._cannot_compile(str(error)) from error
         finally:
-            for layer, forward in zip(below, before, strict=True):
-                if forward is None:
+            for layer, own in zip(layers, before, strict=True):
+                if own is None:
                     del layer.__dict__["forward"]
                 else:
-                    layer.forward = forward
+                    layer.forward = own
+
+    def _refuse_to_compile(self) -> None:
+        if self.shards.size > 1:
+            raise self._cannot_compile("several processes hold them together")
+        if any("forward" in layer.__dict__ for layer in self.layers):
+            raise self._cannot_compile("something has replaced their forward, as offloading does")
+
+    def _cannot_compile(self, reason: str) -> UnsupportedModelError:
+        return UnsupportedModelError(
+            f"compile_layers=True: the layers of {type(self.model).__name__} cannot be compiled ({reason}); "
+            "leave it out"
+        )
 
     def _identity_layer(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         return (hidden_states,) if self._layers_return_tuples else hidden_states

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from lm_eval_eglr.decoding.model.attention import SharedLayout, row_attention, shared_attention
+from lm_eval_eglr.decoding.model.attention import LayerCache, SharedLayout, row_attention
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.numerics import Statistics
 
@@ -85,7 +85,10 @@ class Pass(Cache):
         bypassed: Layers, from the first on, that hand on what they are given.
         residuals: The residual stream; empty if it is not recorded.
         states: Final states of the recursions, once they have passed the last layer.
+        compilable: Whether its layers may be compiled: its shapes are of few kinds.
     """
+
+    compilable = False
 
     def __init__(self, cache: KVCache, offsets: Tensor, width: int) -> None:
         """Prepares a pass.
@@ -109,30 +112,19 @@ class Pass(Cache):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Stores ``[rows, key_heads, queries, dim]``; returns what :meth:`attend` is given of them."""
-        raise NotImplementedError
-
-    def _stores_of(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        if layer not in self.cache.keys:
-            self.cache.add_layer(layer, keys, values)
-        return self.cache.keys[layer], self.cache.values[layer]
+        if layer_idx not in self.cache.keys:
+            self.cache.add_layer(layer_idx, key_states, value_states)
+        return self.layer(layer_idx).update(key_states, value_states, layer_idx)
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **options: Any
     ) -> Tensor:
-        """Attention of a layer's queries, ``[rows, queries, heads, dim]``.
+        """Attention of a layer's queries, ``[rows, queries, heads, dim]``."""
+        return self.layer(layer).attend(query, key, value, mask, **options)
 
-        Plain attention to views of the cache, or to the shared past of the rows and what is each one's own.
-        """
-        layout = self._layout(key.device)
-        if layout is None:
-            return row_attention(query, key, value, mask, **options)
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
-        past = layout.read(keys, self.width), layout.read(values, self.width)
-        return shared_attention(query, key, value, mask, past, layout, **options)
-
-    def _layout(self, device: torch.device) -> SharedLayout | None:
-        """How rows share their past; ``None`` where each reads views of its own."""
-        return None
+    def layer(self, number: int) -> LayerCache:
+        """What a layer sees of a pass of single queries, once the cache has its stores."""
+        raise NotImplementedError
 
     def enter_layer(self, number: int, hidden: Tensor, given: Any) -> tuple[Tensor, Any] | None:
         """What a layer is called with instead of its input and what else is given; ``None`` for the same."""
@@ -169,10 +161,18 @@ class PrefillPass(Pass):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Stores the rows' states and returns views of all that they attend to."""
-        keys, values = self._stores_of(layer_idx, key_states, value_states)
+        if layer_idx not in self.cache.keys:
+            self.cache.add_layer(layer_idx, key_states, value_states)
+        keys, values = self.cache.keys[layer_idx], self.cache.values[layer_idx]
         keys[self._rows, :, self._columns] = key_states
         values[self._rows, :, self._columns] = value_states
         return keys[self._rows, :, : self.width], values[self._rows, :, : self.width]
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **options: Any
+    ) -> Tensor:
+        """Plain attention to these views."""
+        return row_attention(query, key, value, mask, **options)
 
 
 class DynamicPass(Pass):
@@ -212,6 +212,7 @@ class DynamicPass(Pass):
         self._count = len(positions)
         self._plain = self._count - len(self._spans)
         self._stored = self._plain if stored else 0
+        self.compilable = stored and slots is None  # rows that share a past come in too many shapes
         # The first layer that runs: where there are no others, that of the deepest recursion.
         self.bypassed = 0 if self._plain or not self._spans else depth - self._spans[0]
         self._joined = self._count  # rows that take part in the layer that runs next
@@ -219,18 +220,11 @@ class DynamicPass(Pass):
         self._indices: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self._layouts: dict[tuple[torch.device, int], SharedLayout] = {}
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        """Stores the rows' states; where recursions take part, all get their own back."""
-        keys, values = self._stores_of(layer_idx, key_states, value_states)
-        if self._stored:
-            slots, positions = self._addresses(keys.device)
-            keys[slots, :, positions] = key_states[: self._stored, :, 0]
-            values[slots, :, positions] = value_states[: self._stored, :, 0]
-        if self._slots is None:
-            return keys[: self._live, :, : self.width], values[: self._live, :, : self.width]
-        return key_states, value_states
+    def layer(self, number: int) -> LayerCache:
+        """The rows that have joined so far."""
+        keys, values = self.cache.keys[number], self.cache.values[number]
+        stores, positions = self._addresses(keys.device)
+        return LayerCache(keys, values, stores, positions, self._live, self.width, self._layout(keys.device))
 
     def _addresses(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Slots and positions of what is stored, on ``device``; made once per pass."""
@@ -339,6 +333,7 @@ class StaticPass(Pass):
         bypassed: int = 0,
     ) -> None:
         super().__init__(cache, addresses.positions, addresses.width)
+        self.compilable = True
         self.residuals = Residuals(depth)
         self.bypassed = bypassed
         self._at = addresses
@@ -349,7 +344,7 @@ class StaticPass(Pass):
         self._shared: SharedLayout | None = None
         if addresses.ranks is not None:
             self._shared = SharedLayout(
-                slice(0, addresses.live),
+                None,
                 addresses.slots,
                 addresses.ranks,
                 addresses.live,
@@ -357,20 +352,10 @@ class StaticPass(Pass):
                 addresses.positions,
             )
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        """Stores every row's states where this layer stores them."""
-        keys, values = self._stores_of(layer_idx, key_states, value_states)
-        keys[self._stores, :, self._at.positions] = key_states[:, :, 0]
-        values[self._stores, :, self._at.positions] = value_states[:, :, 0]
-        if self._shared is None:
-            return keys[: self._at.live, :, : self.width], values[: self._at.live, :, : self.width]
-        return key_states, value_states
-
-    def _layout(self, device: torch.device) -> SharedLayout | None:
-        """The layout that was made with the pass: all of it lies on one device."""
-        return self._shared
+    def layer(self, number: int) -> LayerCache:
+        """Every row's states go where this layer stores them."""
+        keys, values, at = self.cache.keys[number], self.cache.values[number], self._at
+        return LayerCache(keys, values, self._stores, at.positions, at.live, at.width, self._shared)
 
     def enter_layer(self, number: int, hidden: Tensor, given: Any) -> tuple[Tensor, Any] | None:
         """Records the layer's input where a span begins, and replaces that of the rows that join."""

@@ -5,9 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lm_eval_eglr.decoding.model.cuda_graphs import can_capture
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack, UnsupportedModelError
-from lm_eval_eglr.decoding.model.passes import DynamicPass, PrefillPass, RecursionInputs
+from lm_eval_eglr.decoding.model.passes import (
+    DynamicPass,
+    Pass,
+    PrefillPass,
+    RecursionInputs,
+    StaticAddresses,
+    StaticPass,
+)
 
 LENGTH = 6
 PREFILLED = 4
@@ -23,7 +31,8 @@ def check_stack(stack: LayerStack) -> None:
     Two rows of six tokens are run by the model's own forward, then through the row cache with its
     attention, at different lengths, then with layers applied once more to what they had, beside a row
     that runs through all of them and alone. A model that takes its attention or its positions from
-    elsewhere than transformers' interfaces, or whose layers remember something, is found here.
+    elsewhere than transformers' interfaces, or whose layers remember something, is found here. So is one
+    whose layers are to be compiled and cannot be, or whose compiled layers compute something else.
 
     Raises:
         UnsupportedModelError: If they differ by more than rounding.
@@ -31,6 +40,7 @@ def check_stack(stack: LayerStack) -> None:
     vocabulary = next(stack.model.get_input_embeddings().parameters()).shape[0]
     tokens = (torch.arange(2 * LENGTH) * 7919 + 1).remainder(vocabulary).view(2, LENGTH)
     name = type(stack.model).__name__
+    compiled, stack.compiled = stack.compiled, None
     try:
         with stack.evaluating():
             own = stack.model(input_ids=tokens.to(stack.device), use_cache=False).logits.float()
@@ -41,6 +51,10 @@ def check_stack(stack: LayerStack) -> None:
         raise UnsupportedModelError(
             f"{name} cannot be run row by row ({type(error).__name__}: {error})"
         ) from error
+    finally:
+        stack.compiled = compiled
+    if compiled is not None:
+        found.append(("compiled layers", [0, 1], _run_compiled(stack, tokens)))
     tolerance = TOLERANCE.get(stack.model.dtype, HALF_TOLERANCE)
     wanted = torch.stack([own[0, LENGTH - 1], own[1, PREFILLED]]).log_softmax(-1)
     for what, rows, logprobs in found:
@@ -80,6 +94,30 @@ def _run_rows(stack: LayerStack, tokens: Tensor) -> list[tuple[str, list[int], T
         return found
 
 
+def _run_compiled(stack: LayerStack, tokens: Tensor) -> Tensor:
+    """ln p of the same rows at the same tokens, all layers compiled, ``[2, vocab]``."""
+    cache = KVCache(2)
+    cache.reserve(2, LENGTH)
+    with stack.installed():
+        start = tokens[:, : LENGTH - 1], torch.arange(LENGTH - 1).expand(2, -1)
+        stack.forward(PrefillPass(cache, slice(0, 2), 0, LENGTH - 1), *start)
+        positions = torch.tensor([LENGTH - 1, PREFILLED])
+        return stack.run(_plain_pass(stack, cache, positions), tokens[[0, 1], positions], positions).logprobs
+
+
+def _plain_pass(stack: LayerStack, cache: KVCache, positions: Tensor) -> Pass:
+    """A pass of the first rows of a cache, of the kind that decodes: others are not worth compiling."""
+    count, device = len(positions), stack.device
+    if stack.compiled is None or not can_capture(stack.model):
+        return DynamicPass(cache, None, positions, count, stack.depth)
+    rows, at = torch.arange(count, device=device), positions.to(device)
+    first = torch.full_like(rows, -1)
+    addresses = StaticAddresses(count, cache.length, at, rows, rows, None, 1, first)
+    size = (count, stack.model.config.get_text_config().hidden_size)
+    inputs = torch.zeros(size, dtype=stack.model.dtype, device=device)
+    return StaticPass(cache, addresses, stack.depth, (), inputs, lambda hidden: hidden)
+
+
 def _hint(stack: LayerStack) -> str:
     """Fused attention of some versions leaves out what a model's own has, such as soft-capping."""
     used = stack.model.config._attn_implementation
@@ -109,8 +147,7 @@ def measured_rounding(stack: LayerStack) -> float:
         start = slice(0, count), torch.arange(length - 1).expand(count, -1)
         stack.forward(PrefillPass(together, start[0], 0, length - 1), tokens[:, :-1], start[1])
         last = torch.full((count,), length - 1)
-        running = DynamicPass(together, None, last, count, stack.depth)
-        logprobs = stack.run(running, tokens[:, -1], last).logprobs
+        logprobs = stack.run(_plain_pass(stack, together, last), tokens[:, -1], last).logprobs
         for row in range(count):
             whole = torch.arange(length)[None]
             normed = stack.forward(PrefillPass(alone, slice(0, 1), 0, length), tokens[row : row + 1], whole)

@@ -16,6 +16,7 @@ from lm_eval_eglr.decoding.strategies.strategy import (
     options_of,
     read_options,
     strategy_name,
+    unset_by_default,
 )
 
 # In the order in which they are listed; a file that is new comes last.
@@ -38,4 +39,5 @@ __all__ = [
     "Strategy",
     "read_options",
     "strategy_name",
+    "unset_by_default",
 ]

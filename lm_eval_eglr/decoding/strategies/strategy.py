@@ -23,8 +23,11 @@ Budget = Literal["none", "free", "labels"]
 FreeBudget = Literal["none", "free"]
 RECURSION_OPTIONS = tuple(field.name for field in dataclasses.fields(RecursionConfig))
 RECURRENT_OPTIONS = tuple(field.name for field in dataclasses.fields(RecurrentConfig))
+DEPTH_OPTIONS = frozenset(RECURSION_OPTIONS) & frozenset(RECURRENT_OPTIONS)  # of both axes
 SAMPLING_OPTIONS = tuple(field.name for field in dataclasses.fields(SamplingConfig))
-CONSTRUCTOR_OPTIONS = ("strategy", "max_rows", "max_length", "share", "trace", "cuda_graphs")
+CONSTRUCTOR_OPTIONS = (
+    *("strategy", "max_rows", "max_length", "share", "trace", "cuda_graphs", "compile_layers"),
+)
 REMOVED_OPTIONS = ("kv",)  # still accepted with the value that is left, with a warning
 
 
@@ -102,6 +105,14 @@ def options_of(name: str) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(STRATEGIES[name]))
 
 
+def unset_by_default() -> frozenset[str]:
+    """Options whose default is that nobody has given them."""
+    kinds = (*STRATEGIES.values(), RecursionConfig, RecurrentConfig, SamplingConfig)
+    return frozenset(
+        field.name for kind in kinds for field in dataclasses.fields(kind) if field.default is None
+    )
+
+
 def read_strategy(name: str, options: Mapping[str, Any]) -> tuple[Strategy, dict[str, Any]]:
     """Makes a strategy of its name and its options among all that were given.
 
@@ -120,8 +131,8 @@ def read_strategy(name: str, options: Mapping[str, Any]) -> tuple[Strategy, dict
             own[key] = value
             continue
         owners = [other for other in STRATEGIES if key in options_of(other)]
-        if key in RECURSION_OPTIONS and not STRATEGIES[name].recurses:
-            owners = [other for other, kind in STRATEGIES.items() if kind.recurses]
+        if key in RECURSION_OPTIONS and key not in DEPTH_OPTIONS and not STRATEGIES[name].recurses:
+            owners = _that_recurse()
         if owners:
             allowed = ", ".join(options_of(name))
             raise ValueError(
@@ -130,6 +141,10 @@ def read_strategy(name: str, options: Mapping[str, Any]) -> tuple[Strategy, dict
             )
         rest[key] = value
     return STRATEGIES[name](**own), rest
+
+
+def _that_recurse() -> list[str]:
+    return [name for name, kind in STRATEGIES.items() if kind.recurses]
 
 
 def strategy_name(chosen: Strategy) -> str:
@@ -161,8 +176,14 @@ class Options(NamedTuple):
             ValueError: If one was given.
         """
         others = RECURSION_OPTIONS if depth.letter == "R" else RECURRENT_OPTIONS
-        for name in sorted(self.given.intersection(others)):
+        for name in sorted(self.given.intersection(others) - DEPTH_OPTIONS):
             raise ValueError(f"{name}: {depth.refusal}")
+        if depth.letter == "L" and not self.strategy.recurses:
+            for name in sorted(self.given & DEPTH_OPTIONS):
+                raise ValueError(
+                    f"{name}: an option of strategy={' or '.join(_that_recurse())} on this model; "
+                    f"strategy={strategy_name(self.strategy)} applies no layers again"
+                )
 
 
 def read_options(strategy: str, options: Mapping[str, Any]) -> Options:
@@ -178,7 +199,7 @@ def read_options(strategy: str, options: Mapping[str, Any]) -> Options:
     for key, value in options.items():
         if key not in known:
             of_strategies = dict.fromkeys(option for name in STRATEGIES for option in options_of(name))
-            allowed = ", ".join(sorted((*CONSTRUCTOR_OPTIONS, *of_strategies, *known)))
+            allowed = ", ".join(sorted({*CONSTRUCTOR_OPTIONS, *of_strategies, *known}))
             raise ValueError(f"{key}={value!r}: unknown option; expected one of {allowed}")
 
     def of(names: Sequence[str]) -> dict[str, Any]:
