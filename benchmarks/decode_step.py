@@ -1,6 +1,7 @@
 """Where the time of a decode step goes: matrix products, attention, recursion, everything else.
 
     EGLR_DATA_DIR=... python benchmarks/decode_step.py --model FOLDER [--gguf FILE]
+    EGLR_DATA_DIR=... python benchmarks/decode_step.py --model FOLDER --compiled
 
 For each gate rate (the share of plain tokens whose entropy exceeds the threshold) it decodes the grid once
 and prints, as shares of the time of all steps without prefill:
@@ -16,12 +17,16 @@ run beside plain rows, so their time is what a row takes longer than at rate 0, 
     per FLOP          the same with the unembedding of each iteration counted in
 
 On a small model an unembedding costs as much as several layers, and each iteration needs one.
+
+With --compiled it decodes temperatures alone instead, with layers as they are and compiled, in turns, and
+prints processor time per drawn token (one thread) for both, their ratio, and the seconds that compiling took.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -57,9 +62,14 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=32)
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--gate-rates", type=float, nargs="+", default=[0.1, 0.2, 0.5])
+    parser.add_argument("--compiled", action="store_true", help="compare layers with compiled ones")
+    parser.add_argument("--rounds", type=int, default=3, help="of --compiled")
     options = parser.parse_args()
     model, tokenizer = load_model(options)
     prompts = load_prompts(tokenizer, options.prompts)
+    if options.compiled:
+        _compare_compiled(model, tokenizer, prompts, options)
+        return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.dtype}")
     print(f"{'gate':>5} {'linear':>7} {'attention':>9} {'other':>6} {'per layer-token':>16} {'per FLOP':>9}")
     entropies = _entropies(model, tokenizer, prompts, options)
@@ -92,6 +102,28 @@ def _line(rate: float, found: Figures, plain: Figures) -> str:
     ]
     parts = f"{linear:7.2f} {attention:9.2f} {1 - linear - attention:6.2f}"
     return f"{rate:5.2f} {parts} {ratios[0]:>16} {ratios[1]:>9}"
+
+
+def _compare_compiled(model: Any, tokenizer: Any, prompts: list[str], options: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    kinds: dict[bool, list[float]] = {False: [], True: []}
+    plain = {"spans": "0", "temperatures": [TEMPERATURE] * 4, "max_rows": options.rows}
+    decoders, first = {}, {}
+    for compiled in kinds:
+        start = time.perf_counter()
+        decoders[compiled] = PoolDecoder(model, tokenizer, compile_layers=compiled, **plain)
+        decoders[compiled].generate(prompts, max_new_tokens=options.max_new_tokens, progress=False)
+        first[compiled] = time.perf_counter() - start
+    for _ in range(options.rounds):
+        for compiled, decoder in decoders.items():
+            start = time.process_time()
+            pools = decoder.generate(prompts, max_new_tokens=options.max_new_tokens, progress=False)
+            tokens = sum(len(rollout.tokens) for pool in pools for rollout in pool)
+            kinds[compiled].append(1e6 * (time.process_time() - start) / tokens)
+    own, compiled = (statistics.median(kinds[each]) for each in kinds)
+    print(f"torch {torch.__version__}, one thread, {options.dtype}, {options.rows} rows")
+    print(f"processor time per token: layers as they are {own:.0f} µs, compiled {compiled:.0f} µs")
+    print(f"ratio {compiled / own:.2f}; compiling took {first[True] - first[False]:.0f} s, less from a cache")
 
 
 def _entropies(model: Any, tokenizer: Any, prompts: list[str], options: argparse.Namespace) -> torch.Tensor:

@@ -165,13 +165,13 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--rollouts", choices=["trl", *GRIDS], default="grid")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch", type=int, default=256, help="rollouts a step")
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--operations", type=int, default=2, choices=OPERATIONS, help="of each problem")
     parser.add_argument("--tokens", type=int, default=48, help="most tokens of a rollout")
     parser.add_argument("--validation", type=int, default=400, help="held-out problems")
-    parser.add_argument("--every", type=int, default=10, help="steps between validations")
+    parser.add_argument("--every", type=int, default=20, help="steps between validations")
     arguments = parser.parse_args()
     for name, least in (("steps", 1), ("tokens", 1), ("validation", 2), ("every", 1)):
         if getattr(arguments, name) < least:

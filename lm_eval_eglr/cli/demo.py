@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from lm_eval_eglr.cli.output import log, say
-from lm_eval_eglr.cli.report import report
-from lm_eval_eglr.cli.sources import open_store
+from lm_eval_eglr.cli.report import MAX_SIZE, write_page
+from lm_eval_eglr.cli.sources import open_store, selectors_of
 from lm_eval_eglr.paths import DEMO, DEMO_RECURRENT, tasks_folder
 from lm_eval_eglr.reports.equal_budget import EqualBudget
 from lm_eval_eglr.reports.tables import print_rich
@@ -58,8 +58,10 @@ def demo(
     for name, cells in RUNS[model].items():
         _decode(f"pretrained={model},{cells},trace=True,rollouts={stores[name]}", limit)
     page = folder / "report.html"
-    report(list(stores.values()), output=page, selector=None, figures=None, max_size=30.0, picture="svg")
-    grid, temperature = (open_store(path).documents(TASK) for path in stores.values())
+    opened = [open_store(path) for path in stores.values()]
+    grid, temperature = documents = [store.documents(TASK) for store in opened]
+    tables = [(store, TASK, each) for store, each in zip(opened, documents, strict=True)]
+    write_page(tables, page, selectors_of(None), MAX_SIZE)
     compared = EqualBudget([each.parsed for each in grid], [each.parsed for each in temperature])
     log(f"all strategies: eglr compare {folder}")
     log(f"every rollout: {page}")

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
 from lm_eval_eglr.cli.output import check_writable, log, progress
 from lm_eval_eglr.cli.select import SelectorOption, Stores
 from lm_eval_eglr.cli.sources import find_stores, open_store, selectors_of
+from lm_eval_eglr.store import Document, Store
 from lm_eval_eglr.store.vocabulary import read_vocabulary
+
+if TYPE_CHECKING:
+    from lm_eval_eglr.reports.page import Run
 
 REST = 6e6
 """Bytes of a page that are not pools: the plotting library, figures, tables."""
+
+MAX_SIZE = 30.0
+"""Size in MB that a page is kept under, where users give none."""
 
 Picture = Literal["svg", "png"]
 
@@ -28,7 +36,7 @@ def report(
     max_size: Annotated[
         float,
         typer.Option(help="Size in MB that the page is kept under by saying less of single tokens."),
-    ] = 30.0,
+    ] = MAX_SIZE,
     picture: Annotated[str, typer.Option(help="Kind of these files: svg or png.")] = "svg",
 ) -> None:
     """Write one self-contained HTML page: figures, tables, and every rollout of every problem.
@@ -41,11 +49,30 @@ def report(
         raise ValueError(f"max_size={max_size!r}: expected a number > 0")
     names = selectors_of(selector)
     check_writable(output)
+    opened = [open_store(folder) for folder in find_stores(stores)]
+    tables = [(store, task, store.documents(task)) for store in opened for task in store.tasks]
+    runs = write_page(tables, output, names, max_size)
+    if figures is not None:
+        from lm_eval_eglr.reports.pictures import write_pictures
+
+        for path in write_pictures(runs, figures, picture):
+            log(f"wrote {path}")
+
+
+def write_page(
+    tables: Sequence[tuple[Store, str, list[Document]]], output: Path, selectors: list[str], max_size: float
+) -> list[Run]:
+    """Writes the page of some tasks of stores, with their documents; returns what is on it.
+
+    Args:
+        tables: The stores, each with one of its tasks and the documents of that.
+        output: The HTML file.
+        selectors: Names of the selectors to compare.
+        max_size: Size in MB that the page is kept under.
+    """
     from lm_eval_eglr.reports.baseline_runs import temperature_run
     from lm_eval_eglr.reports.page import render_page, run_of  # half a second of imports
 
-    opened = [open_store(folder) for folder in find_stores(stores)]
-    tables = [(store, task, store.documents(task)) for store in opened for task in store.tasks]
     weights = [sum(len(r.tokens) for each in documents for r in each.parsed) for _, _, documents in tables]
     runs = []
     for (store, task, documents), weight in zip(tables, weights, strict=True):
@@ -54,11 +81,7 @@ def report(
         vocabulary = read_vocabulary(store.folder)
         share = weight / sum(weights) if any(weights) else 1 / len(tables)
         most = share * (max_size * 1e6 - REST)
-        runs.append(run_of(store, task, documents, names, vocabulary, progress, temperature, most))
+        runs.append(run_of(store, task, documents, selectors, vocabulary, progress, temperature, most))
     output.write_text(render_page(runs), encoding="utf-8")
     log(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
-    if figures is not None:
-        from lm_eval_eglr.reports.pictures import write_pictures
-
-        for path in write_pictures(runs, figures, picture):
-            log(f"wrote {path}")
+    return runs

@@ -15,7 +15,7 @@ from torch import Tensor
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.depth import UPDATE_RULES, Iterate, TopLayers
 from lm_eval_eglr.decoding.model.passes import PassOutput
-from lm_eval_eglr.decoding.numerics import Statistics, statistics
+from lm_eval_eglr.decoding.numerics import Statistics, on_device, statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class ActiveRecursions:
         """Forgets all of them."""
         self.slots = self.spans = self.iterations = np.zeros(0, np.int64)
         self.states = self._anchors = self._logprobs = torch.empty(0)
-        self._entropies = self._near = self._made = torch.empty(0)
+        self._entropies = self._near = torch.empty(0)
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -111,16 +111,18 @@ class ActiveRecursions:
             converged = precise < threshold
             reach = rule.rounding(threshold, self._rounding)
             self._near = self._near | ((precise - threshold).abs() <= reach)
-        self._made = self._made + 1
         self.iterations = self.iterations + 1
         self.states = output.states
         self._logprobs = recursed
 
-        of_recursions = torch.stack([each.to(entropies.dtype) for each in (self._made, distances, converged)])
-        iterations, divergences, ends = torch.nn.functional.pad(of_recursions, (starting, 0)).unbind()
+        made = on_device(self.iterations, logprobs.device)
+        of_recursions = entropies.new_zeros(3, len(entropies))
+        for line, values in zip(of_recursions[:, starting:], (made, distances, converged), strict=True):
+            line.copy_(values)
+        iterations, divergences, ends = of_recursions.unbind()
         return Verdict(
             gated,
-            converged | (self._made >= config.max_recursions),
+            converged | (made >= config.max_recursions),
             found,
             torch.cat([entropies[:starting], self._entropies]),
             iterations,
@@ -164,26 +166,26 @@ class ActiveRecursions:
             self.clear()
             return
         device = output.logprobs.device
-        chosen = torch.from_numpy(order).to(device)
+        fresh: list[Tensor] = []
         if len(rows):
             anchors, states = self.axis.begin(output.residuals, rows, spans)
-            index = torch.from_numpy(rows).to(device)
-            fresh = [
-                anchors,
-                states,
-                output.logprobs.index_select(0, index),
-                verdict.plain_entropies[index],
-                verdict.near[index],
-                torch.zeros(len(rows), dtype=torch.long, device=device),
-            ]
-        else:
-            fresh = []
-        held = [self._anchors, self.states, self._logprobs, self._entropies, self._near, self._made]
-        joined = []
-        for number, old in enumerate(held):
-            values = old if not fresh else torch.cat([old, fresh[number]]) if count else fresh[number]
-            joined.append(values.index_select(0, chosen.to(values.device)))
-        self._anchors, self.states, self._logprobs, self._entropies, self._near, self._made = joined
+            index = on_device(rows, device)
+            plain = verdict.plain_entropies[index], verdict.near[index]
+            fresh = [anchors, states, output.logprobs.index_select(0, index), *plain]
+        held = [self._anchors, self.states, self._logprobs, self._entropies, self._near]
+        if fresh and count:
+            held = [torch.cat(each) for each in zip(held, fresh, strict=True)]
+        elif fresh:
+            held = fresh
+        if not np.array_equal(order, np.arange(count + len(rows))):
+            chosen = on_device(order, device)
+            held = [values.index_select(0, chosen.to(values.device)) for values in held]
+        self._anchors, self.states, self._logprobs, self._entropies, self._near = held
+
+    def work(self, which: np.ndarray) -> np.ndarray:
+        """Layers and heads that some have taken so far, ``[recursions, 2]``: L and one an iteration."""
+        made = self.iterations[which]
+        return np.stack([self.spans[which] * made, made], -1)
 
     def move(self, slot_of: np.ndarray) -> None:
         """Follows rows that were moved: ``slot_of`` is the new slot of each by the old one."""

@@ -298,11 +298,7 @@ class Tree:
     ) -> None:
         """Adds to their jobs what the tokens of complete rows have cost; ``work`` is that of the pass."""
         if ended.any():
-            made = recursions.iterations[ended]
-            levels, which = np.unique(recursions.spans[ended], return_inverse=True)
-            layers = np.array([recursions.axis.layers(level) for level in levels.tolist()])[which]
-            done = [np.bincount(recursions.slots[ended], n, len(self._work)) for n in (layers * made, made)]
-            self._work += np.stack(done, -1).astype(np.int64)
+            np.add.at(self._work, recursions.slots[ended], recursions.work(ended))
         rows = np.flatnonzero(complete)
         self.ledger.count_tokens(self.job[rows], self._work[rows] if len(recursions) else work)
         self._work[rows] = 0

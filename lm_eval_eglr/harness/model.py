@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -352,6 +353,8 @@ class EGLRLM(HFLM):
                 failed[number] = broken
             responses[number] = PoolResponse.of(self._text(plans[number], pool), pool)
             self.cache_hook.add_partial("generate_until", requests[number].args, responses[number])
+        if self.speaks and not math.isnan(acceptance := self._decoder.draft_acceptance):
+            logger.info("%.0f%% of the drafted tokens were drawn", 100 * acceptance)
         if failed:
             logger.warning(
                 "%d rollouts of %d documents ended early because the model gave logits that are not finite "

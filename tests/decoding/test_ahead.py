@@ -123,6 +123,17 @@ def test_with_graphs(runs):
     assert runs.ahead
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: the host waits for nothing")
+@pytest.mark.parametrize("options", [PLAIN, {**PLAIN, "max_rows": 7, "until": ["a", "7", "qu"]}], ids=str)
+def test_on_cuda(options, tokenizer):
+    """The host commits while the device really runs, and graphs really are captured."""
+    runs = Runs(tiny_model().double().to("cuda"), tokenizer)
+    runs.runner = GraphRunner
+    expected = runs.pools(False, **options)
+    assert runs.pools(True, **options) == expected
+    assert runs.ahead
+
+
 def test_rows_that_are_no_numbers_disturb_nobody(tokenizer):
     """Neither where such a token is drawn, nor where it ends a rollout and has run all the same."""
     model = tiny_model(tie_word_embeddings=False).double()

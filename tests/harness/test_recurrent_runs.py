@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ def test_a_stopped_run_goes_on_and_is_the_same(
         ("exit=latent", 'exit is "kl" there and "latent" here'),
         ("exit=kl,exit_threshold=0.1", "exit_threshold is 0.0005 there and 0.1 here"),
         ("exit=kl,kv_budget=1", "kv_budget is null there and 1 here"),
+        ("exit=kl,state_seed=1", "state_seed is 0 there and 1 here"),
+        ("exit=kl,recurrences=1:2:3", r'cells is \["R1/T0#0".* there and .*"R3/T0#0"'),
     ],
 )
 def test_a_run_with_other_iterations_is_another_run(
@@ -116,6 +119,18 @@ def test_a_task_that_knows_no_pools_gets_the_model_as_it_is(recurrent_folder: st
     request = Instance("generate_until", {}, ("How many are 3 and 4?", generation), 0, ("other", 0, 1))
     [answer] = model.generate_until([request], disable_tqdm=True)
     assert [str(rollout.cell) for rollout in answer.pool] == ["R2/T0#0"]
+
+
+def test_a_run_with_drafts_is_the_same_and_says_how_many_were_drawn(
+    recurrent_folder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = evaluate_tiny(recurrent_folder, GRID, log_samples=True)
+    assert "drafted" not in caplog.text
+    with caplog.at_level("INFO"):
+        drafted = evaluate_tiny(recurrent_folder, f"{GRID},draft_recurrences=1", log_samples=True)
+    assert re.search(r"\d+% of the drafted tokens were drawn", caplog.text)
+    texts = [[sample["resps"] for sample in run["samples"]["demo_eglr"]] for run in (plain, drafted)]
+    assert texts[0] == texts[1]
 
 
 def test_a_registered_model_is_loaded_without_a_word_of_its_type(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,6 +9,7 @@ import torch
 from recurrent_models import OWN, SlowCache, slow_greedy, tiny_hrm, tiny_original, tiny_student
 
 from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.decoding.model import kv_cache
 from lm_eval_eglr.recurrent.latent import LatentStream
 
 PROMPTS = ["One apple", "What is 12 * 7? Think and", "T"]
@@ -236,6 +237,22 @@ def test_memory_falls_with_the_slots(student, tokenizer):
     assert held(kv_budget=1) == 2 + core
 
 
+def test_rows_are_counted_by_what_their_slots_take(student, tokenizer, monkeypatch):
+    """``batch_size=auto`` asks how many rows fit."""
+    core, size = student.config.n_layers_in_recurrent_block, 2 * 32 * 8  # keys and values of a layer, fp64
+    monkeypatch.setattr(kv_cache, "free_memory", lambda device: 10**8)
+
+    def fitting(level, **options):
+        stack = PoolDecoder(student, tokenizer, recurrences=level, **options).stack
+        return sum(stack.bytes_per_token.values()) / size, stack.rows_that_fit(256, level)
+
+    assert [fitting(level)[0] for level in (1, 8)] == [2 + OWN * core] * 2, "the model's own"
+    assert fitting(8, kv_budget=3)[0] == 2 + 3 * core
+    few, many, shared = (fitting(*each)[1] for each in ((8,), (1,), (8,)))
+    assert 1 < few == shared < many < 256
+    assert fitting(8, kv_budget=1)[1] == many
+
+
 # Speculation.
 
 
@@ -250,12 +267,17 @@ def test_drafts_change_no_rollout(few, count, student, tokenizer):
     assert 0 < decoder.draft_acceptance < 1
 
 
-def test_where_few_recurrences_agree_with_all_drafts_are_accepted(tokenizer):
-    """With a core block whose states are what is injected, every iteration says the same."""
+def settled_student():
+    """A core block whose states are what is injected: every iteration says the same."""
     model = tiny_student()
     with torch.no_grad():
         adapter = model.transformer.adapter.weight
         adapter[:, : adapter.shape[0]] = 0.0
+    return model
+
+
+def test_where_few_recurrences_agree_with_all_drafts_are_accepted(tokenizer):
+    model = settled_student()
     options = {"temperatures": "0:0.9", "recurrences": 6}
     expected = decode(model, tokenizer, **options)
     decoder = PoolDecoder(model, tokenizer, **options, draft_recurrences=1, draft_tokens=3)
@@ -273,7 +295,58 @@ def test_where_few_recurrences_agree_with_all_drafts_are_accepted(tokenizer):
     assert decoder.stack.drafted == (LENGTH - 1) * sum(map(len, pools))
 
 
+def test_a_row_that_moves_leaves_what_was_verified_ahead(tokenizer):
+    """Its keys and values do not move with it, so they are made again."""
+    model, options = settled_student(), {"temperatures": "0", "recurrences": 6}
+
+    def logprobs(**more):
+        decoder = PoolDecoder(model, tokenizer, **options, **more, trace=True)
+        pools = decoder.generate(PROMPTS, max_new_tokens=24, progress=False)
+        return [pool[0].telemetry.token_logprobs for pool in pools]
+
+    expected = logprobs()
+    assert len(expected[1]) < len(expected[2]) - 4, "a row ends, and the last one takes its slot"
+    for count in (4, 6, 8):
+        found = logprobs(draft_recurrences=2, draft_tokens=count)
+        assert [pytest.approx(each, abs=1e-4) for each in expected] == found, count
+
+
+def test_drafts_cost_what_drafting_takes(tokenizer):
+    """Where every draft is drawn nothing is made in vain; each costs the coda and head that drafted it."""
+    model = settled_student()
+    options = {"temperatures": "0", "recurrences": 6, "share": False}
+    [plain] = decode(model, tokenizer, PROMPTS[:1], **options)
+    assert plain[0].finish_reason == "length"
+    decoder = PoolDecoder(model, tokenizer, **options, draft_recurrences=2, draft_tokens=3)
+    [pool] = decoder.generate(PROMPTS[:1], max_new_tokens=LENGTH, progress=False)
+    assert texts([pool]) == texts([plain])
+    assert decoder.draft_acceptance == 1.0
+    assert decoder.stack.drafted == LENGTH - LENGTH // 4
+    assert pool.cost.plain_layer_tokens == plain.cost.plain_layer_tokens
+    coda = model.config.n_layers_in_coda
+    more = pool.cost.recursion_layer_tokens - plain.cost.recursion_layer_tokens
+    assert more == coda * decoder.stack.drafted
+    assert pool.cost.head_evaluations - plain.cost.head_evaluations == decoder.stack.drafted
+
+
 # What is counted and recorded.
+
+
+@pytest.mark.parametrize(("rule", "threshold"), [("kl", 1.0), ("entropy", 0.3)])
+def test_an_exit_that_rounding_decides_is_a_tie(rule, threshold, student, tokenizer):
+    """A threshold that is a distance itself is not met, and the next rounding may meet it."""
+
+    def first(threshold):
+        options = {"recurrences": 7, "temperatures": "0", "trace": True, "exit": rule}
+        pool = decode(student, tokenizer, PROMPTS[:1], **options, exit_threshold=threshold)[0]
+        work = pool[0].telemetry
+        return work.token_divergences[0], work.token_iterations[0], work.token_ties[0]
+
+    distance, made, tie = first(threshold)
+    assert (made < 7, tie) == (True, 0)
+    _, more, tie = first(distance)
+    assert more > made
+    assert tie == 1
 
 
 def test_cost_counts_the_iterations_that_were_made(student, tokenizer):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 from eglr_selectors import Cell, PoolCost, Rollout, RolloutPool, Telemetry, parse_pool, pool_metrics, select
-from eglr_selectors.estimators import dependence, oracle_of, solved_by
+from eglr_selectors.estimators import decompose, dependence, oracle_of, solved_by
 from eglr_selectors.parsed import ParsedPool
 
 LEVELS, COLUMNS = (2, 4, 8), ((0.0, 0), (0.7, 0), (0.7, 1))
@@ -73,6 +73,8 @@ def test_the_grid_may_say_which_level_is_the_baseline_of_a_part_of_it() -> None:
     shallow = part.subset(lambda rollout: rollout.cell.depth == 2)
     assert solved_by(shallow) == "temperature"
     assert solved_by(shallow, baseline=8) == "joint"
+    counts = decompose([pool_of("111111711"), shallow])
+    assert (counts["temperature"], counts["joint"], counts["both"]) == (0, 1, 1)
     assert oracle_of([shallow], spans=[8]).values.tolist() == pytest.approx([math.nan], nan_ok=True)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pandas
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from eglr_selectors import RolloutPool
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 
 from lm_eval_eglr.cli.app import app
 from lm_eval_eglr.store import Manifest, StoreError, StoreWriter, read_store
-from lm_eval_eglr.store.atomic_files import with_checksum
+from lm_eval_eglr.store.atomic_files import digest, with_checksum
 
 RECURRENT = Manifest({**MANIFEST.fingerprint, "axis": "R"}, MANIFEST.versions)
 
@@ -88,6 +90,22 @@ def test_each_axis_has_stores_of_its_own(tmp_path: Path) -> None:
     for name, data in contents(write_recurrent(tmp_path / "other")).items():
         (spans / "pools" / name).write_bytes(data)
     assert "a pool on depth axis R in a store of axis L" in run("verify-store", spans, code=1)
+
+
+@pytest.mark.parametrize("odd", [["L"], ["R", "L"], ["X"], ["R", ""]], ids=str)
+def test_a_file_whose_axis_is_not_r_throughout_is_refused(odd: list[str], tmp_path: Path) -> None:
+    """Pools of spans have no such column, so that it can say nothing else."""
+    pools = write_recurrent(tmp_path / "store") / "pools"
+    path = sorted(pools.iterdir())[0]
+    table = pq.read_table(path)
+    column = pa.array(odd * (table.num_rows // len(odd)), table.schema.field("axis").type)
+    buffer = io.BytesIO()
+    pq.write_table(table.set_column(table.column_names.index("axis"), "axis", column), buffer)
+    path.unlink()
+    stem = ".".join(path.name.split(".")[:4])
+    (pools / f"{stem}.{digest(buffer.getvalue())}.parquet").write_bytes(buffer.getvalue())
+    said = run("verify-store", tmp_path / "store", code=1)
+    assert "expected R in all rows, or no such column" in said
 
 
 def test_a_pool_with_both_axes_is_refused() -> None:

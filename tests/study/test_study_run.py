@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from lm_eval_eglr.cli.app import app
 from lm_eval_eglr.decoding.strategies.grid import parse_temperatures
 from lm_eval_eglr.store import read_store
-from lm_eval_eglr.study.run import StudyPlan, plain_temperatures
+from lm_eval_eglr.study.run import StudyPlan, decode_study, plain_temperatures
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,16 @@ def test_a_study_is_decoded_written_and_continued(tmp_path: Path) -> None:
     assert "| joint grid, oracle | 4 |" in page
     assert (out / "report.html").is_file()
     assert {path.stem for path in (out / "tables").iterdir()} >= {"structure", "budgets", "cost"}
+
+
+@pytest.mark.slow
+def test_a_study_of_recurrences_has_samples_of_the_deepest(tmp_path: Path) -> None:
+    plan = StudyPlan(
+        "demo-recurrent", ("demo_eglr",), tmp_path, recurrences="1:3", temperatures="0:0.7", limit=1
+    )
+    stores = decode_study(plan, log=lambda line: None)
+    cells = {name: [str(r.cell) for r in read_store(folder).pools[0].pool] for name, folder in stores.items()}
+    assert cells == {
+        "grid": ["R1/T0#0", "R1/T0.7#0", "R3/T0#0", "R3/T0.7#0"],
+        "samples": ["R3/T0#0", "R3/T0.7#0", "R3/T0.7#1", "R3/T0.7#2"],
+    }

@@ -252,9 +252,7 @@ class LayerStack:
         if self.shards.size > 1:
             raise self._cannot_compile("several processes hold them together")
         if any("forward" in layer.__dict__ for layer in self.layers):
-            raise self._cannot_compile(
-                "their forward was replaced, as by accelerate where layers are offloaded"
-            )
+            raise self._cannot_compile("something has replaced their forward, as offloading does")
 
     def _cannot_compile(self, reason: str) -> UnsupportedModelError:
         return UnsupportedModelError(

@@ -28,9 +28,9 @@ STARTING_SHARE_ON_CPU, STARTING_SHARE_ON_GPU = 0.85, 0.75
 def recursions_run_alone(starting: int, live: int, device: torch.device) -> bool:
     """Whether rows that could start wait for others, which are being recursed.
 
-    Recursions that run alone need their top layers only. On a CPU, where time goes by rows and layers, that
-    costs next to nothing and lets more rows start together; on a GPU, where it goes by layers, it is worth it
-    for fewer of them.
+    Recursions that run alone need their top layers only, and more rows start together afterwards; but it is
+    a pass more. On a GPU, where time goes by layers, that is worth it sooner than on a CPU, where it goes by
+    rows and layers, wherever they run.
     """
     share = STARTING_SHARE_ON_CPU if device.type == "cpu" else STARTING_SHARE_ON_GPU
     return starting < share * live

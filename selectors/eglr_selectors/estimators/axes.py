@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
+from eglr_selectors.depth_axis import baseline_depth
 from eglr_selectors.estimators.estimates import Estimates, accuracy
 from eglr_selectors.parsed import ParsedPool
 from eglr_selectors.registry import get_selector
@@ -63,6 +64,11 @@ def solved_by(parsed: ParsedPool, baseline: int | None = None) -> Axis:
 
 
 def decompose(pools: Iterable[ParsedPool]) -> dict[Axis, int]:
-    """Counts the problems by :func:`solved_by`; the counts add up to the number of problems."""
-    counts = Counter(map(solved_by, pools))
+    """Counts the problems by :func:`solved_by`; the counts add up to the number of problems.
+
+    Pools may hold different parts of one grid: the baseline is that of all of them.
+    """
+    pools = list(pools)
+    baseline = baseline_depth(rollout.cell for parsed in pools for rollout in parsed)
+    counts = Counter(solved_by(parsed, baseline) for parsed in pools)
     return {axis: counts[axis] for axis in get_args(Axis)}
