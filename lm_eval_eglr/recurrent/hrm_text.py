@@ -7,6 +7,7 @@ the tokens of a prompt attend to each other in both directions, and a prompt is 
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -26,6 +27,9 @@ class HrmText(RecurrentModel):
         config = model.config
         self._inner: Any = model.model
         self._low_cycles = int(config.L_cycles)
+        # Its name from transformers 5.24 on; the old one goes in 5.40.
+        known = inspect.signature(self._inner.L_module.forward).parameters
+        self._cache_argument = "cache" if "cache" in known else "past_key_values"
         self.recurrences = int(config.H_cycles)
         self.outer_layers = 0
         self.core_layers = int(config.num_layers_per_stack) * (self._low_cycles + 1)
@@ -54,7 +58,7 @@ class HrmText(RecurrentModel):
         high, low = states[None].chunk(2, -1)
         given = {
             "attention_mask": None,
-            "past_key_values": cache,
+            self._cache_argument: cache,
             "position_embeddings": self._inner.rotary_emb(high, positions[None]),
             "position_ids": positions[None],
         }
