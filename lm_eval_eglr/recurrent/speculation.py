@@ -62,7 +62,9 @@ class DraftingRunner(RecurrentRunner):
         """Runs the rows whose distributions are not there yet."""
         stack, cells = self._stack, batch.first_cells
         levels = batch.table.span[cells]
-        reach = self._reach(batch.positions, batch.table.limit[cells] - batch.table.length[cells] - 1)
+        # No further than the length limit, which the context has cut.
+        left = batch.table.limit[cells] - batch.table.length[cells] - 1
+        reach = np.minimum(stack.config.draft_tokens, left)
         self._reserve(batch.live, batch.width + int(reach.max(initial=0)))
         before, self._ahead = self._ahead, {}
         rows: list[Tensor | None] = [None] * len(cells)
@@ -93,12 +95,6 @@ class DraftingRunner(RecurrentRunner):
         found = torch.stack([line for line in rows if line is not None])
         zeros = np.zeros(len(cells))
         return output_of(found, work, levels, zeros, zeros, zeros)
-
-    def _reach(self, positions: np.ndarray, left: np.ndarray) -> np.ndarray:
-        """How many tokens may be drafted after each, ``[rows]``: what context and length limit leave."""
-        last = self._stack.recurrent.positions
-        most = np.minimum(self._stack.config.draft_tokens, left)
-        return most if last is None else np.clip(last - 1 - positions, 0, most)
 
     @staticmethod
     def _groups(missing: np.ndarray, drafts: np.ndarray, reach: np.ndarray) -> list[tuple[np.ndarray, int]]:

@@ -267,12 +267,17 @@ def test_drafts_change_no_rollout(few, count, student, tokenizer):
     assert 0 < decoder.draft_acceptance < 1
 
 
-def test_where_few_recurrences_agree_with_all_drafts_are_accepted(tokenizer):
-    """With a core block whose states are what is injected, every iteration says the same."""
+def settled_student():
+    """A core block whose states are what is injected: every iteration says the same."""
     model = tiny_student()
     with torch.no_grad():
         adapter = model.transformer.adapter.weight
         adapter[:, : adapter.shape[0]] = 0.0
+    return model
+
+
+def test_where_few_recurrences_agree_with_all_drafts_are_accepted(tokenizer):
+    model = settled_student()
     options = {"temperatures": "0:0.9", "recurrences": 6}
     expected = decode(model, tokenizer, **options)
     decoder = PoolDecoder(model, tokenizer, **options, draft_recurrences=1, draft_tokens=3)
@@ -290,12 +295,25 @@ def test_where_few_recurrences_agree_with_all_drafts_are_accepted(tokenizer):
     assert decoder.stack.drafted == (LENGTH - 1) * sum(map(len, pools))
 
 
+def test_a_row_that_moves_leaves_what_was_verified_ahead(tokenizer):
+    """Its keys and values do not move with it, so they are made again."""
+    model, options = settled_student(), {"temperatures": "0", "recurrences": 6}
+
+    def logprobs(**more):
+        decoder = PoolDecoder(model, tokenizer, **options, **more, trace=True)
+        pools = decoder.generate(PROMPTS, max_new_tokens=24, progress=False)
+        return [pool[0].telemetry.token_logprobs for pool in pools]
+
+    expected = logprobs()
+    assert len(expected[1]) < len(expected[2]) - 4, "a row ends, and the last one takes its slot"
+    for count in (4, 6, 8):
+        found = logprobs(draft_recurrences=2, draft_tokens=count)
+        assert [pytest.approx(each, abs=1e-4) for each in expected] == found, count
+
+
 def test_drafts_cost_what_drafting_takes(tokenizer):
     """Where every draft is drawn nothing is made in vain; each costs the coda and head that drafted it."""
-    model = tiny_student()
-    with torch.no_grad():
-        adapter = model.transformer.adapter.weight
-        adapter[:, : adapter.shape[0]] = 0.0
+    model = settled_student()
     options = {"temperatures": "0", "recurrences": 6, "share": False}
     [plain] = decode(model, tokenizer, PROMPTS[:1], **options)
     assert plain[0].finish_reason == "length"

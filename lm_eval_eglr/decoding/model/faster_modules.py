@@ -156,17 +156,19 @@ class CompiledLayers:
         Raises:
             CannotCompile: If they cannot be.
         """
-        import torch._dynamo
+        import torch._dynamo.config as tracing
+        import torch._dynamo.exc as failures
         import torch.fx.experimental._config as shapes
 
-        errors = (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit)
+        # Renamed in torch 2.7.
+        limit = "recompile_limit" if hasattr(tracing, "recompile_limit") else "cache_size_limit"
         with ExitStack() as settings:
-            settings.enter_context(torch._dynamo.config.patch(recompile_limit=VARIANTS))
+            settings.enter_context(tracing.patch({limit: VARIANTS}))
             # Two sizes that happen to be equal are not one symbol: they will differ in another pass.
             settings.enter_context(shapes.patch(use_duck_shape=False))  # type: ignore[attr-defined]
             try:
                 yield
-            except errors as error:
+            except (failures.TorchDynamoException, failures.FailOnRecompileLimitHit) as error:
                 raise CannotCompile(" ".join(str(error).split())[:200]) from error
 
 
