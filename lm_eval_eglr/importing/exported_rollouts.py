@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lm_eval_eglr.importing.imported import Imported, ImportOptions
-from lm_eval_eglr.importing.json_lines import first_record
+from lm_eval_eglr.importing.json_lines import check_regular, first_record
 from lm_eval_eglr.store.jsonl import NEEDED, read_jsonl
 
 
@@ -18,6 +18,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
     """Reads exported rollouts; the file does not say which model made them.
 
     Raises:
-        StoreError: If a line is something else.
+        ValueError: If a line is something else.
     """
+    check_regular(path)
     return Imported(None, tuple(read_jsonl(path)))

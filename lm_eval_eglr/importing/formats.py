@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lm_eval_eglr.importing import (
     exported_rollouts,
@@ -16,6 +20,7 @@ from lm_eval_eglr.importing import (
     text_pools,
 )
 from lm_eval_eglr.importing.imported import Imported, ImportOptions
+from lm_eval_eglr.importing.json_lines import check_regular, first_record, read_records
 from lm_eval_eglr.store import PoolKey, StoredPool
 
 
@@ -125,13 +130,68 @@ def _read(path: Path, form: str | None, options: ImportOptions) -> Imported:
         raise ValueError(f"{path}: there is no such file or folder")
     if (path / "manifest.json").is_file():
         raise ValueError(f"{path}: a rollout store already; every command takes it as it is")
-    name = form or format_of(path)
-    if name is None:
-        known = "; ".join(f"{name}: {each.what}" for name, each in FORMATS.items())
-        raise ValueError(f"{path}: of no known format ({known})")
+    name = form or _format_told(path)
+    if options.requests is not None and name != "openai":
+        raise ValueError(f"requests={str(options.requests)!r}: for a batch's output, {path} is {name}")
     try:
-        return FORMATS[name].read(path, options)
+        imported = FORMATS[name].read(path, options)
     except (AttributeError, LookupError, TypeError) as error:
         # A stranger's file may hold anything anywhere; what each reader expects is where it reads it.
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ValueError(f"{path}: not as {name} is known here ({reason})") from None
+    except ValueError as error:
+        # What a store refuses names no file, and is here the file's fault, not the store's.
+        told = str(error)
+        names_a_file = any(str(file) in told for file in (path, options.requests) if file is not None)
+        raise ValueError(told if names_a_file else f"{path}: {told}") from None
+    if not imported.pools:
+        raise ValueError(f"{path}: no rollouts in it")
+    return imported
+
+
+def _format_told(path: Path) -> str:
+    """The one format of a source.
+
+    Raises:
+        ValueError: If it has none, or is a folder that has files of several.
+    """
+    names = [name for name, form in FORMATS.items() if form.recognises(path)]
+    if len(names) > 1:
+        raise ValueError(
+            f"{path}: has {' and '.join(names)}; name the files of one, or import with --format NAME"
+        )
+    if names:
+        return names[0]
+    known = "; ".join(f"{name}: {form.what}" for name, form in FORMATS.items())
+    raise ValueError(f"{path}: {_what_it_is(path)}, of no known format ({known})")
+
+
+def _what_it_is(path: Path) -> str:
+    """What a source of no known format is, as far as a look at it tells.
+
+    Raises:
+        ValueError: If it is damaged, so that no format could be told.
+    """
+    if path.is_dir():
+        return "a folder without files that could be told" if any(path.iterdir()) else "an empty folder"
+    check_regular(path)
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: an empty file")
+    if path.suffix == ".parquet":
+        try:
+            return f"a table of {', '.join(pq.read_schema(path).names)[:200]}"
+        except (OSError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{path}: cannot be read as parquet ({reason})") from None
+    if path.suffix not in (".json", ".jsonl"):
+        return "no JSON" if not first_record(path) else _keys(first_record(path))
+    first = next(read_records(path), None)
+    if first is None:
+        raise ValueError(f"{path}: an empty file")
+    return _keys(first[1])
+
+
+def _keys(record: dict[str, Any]) -> str:
+    if {"results", "configs"} <= record.keys():
+        return "results of lm_eval without samples, which --log_samples writes"
+    return f"records of {', '.join(map(str, record))[:200] or 'nothing'}"

@@ -81,9 +81,11 @@ def read(path: Path, options: ImportOptions) -> Imported:
         else sorted(each for each in path.iterdir() if each.suffix in SUFFIXES and each.is_file())
     )
     logs = [Log(each, _head(each)) for each in paths if each.suffix == ".eval" or _is_log(each)]
+    if not logs:
+        raise ValueError(f"{path}: no log of Inspect")
     models = sorted({log.model for log in logs})
-    if len(models) != 1:
-        raise ValueError(f"{path}: logs of several models ({', '.join(models) or 'none'}): name those of one")
+    if len(models) > 1:
+        raise ValueError(f"{path}: logs of several models ({', '.join(models)}): name those of one")
     newest = {log.task: log for log in sorted(logs, key=lambda log: log.created)}
     notes = []
     if len(newest) < len(logs):

@@ -9,9 +9,10 @@ from typing import Any
 
 
 def check_regular(path: Path) -> None:
-    """Raises ValueError for a pipe or a device, which could be waited for without end."""
+    """Raises ValueError for a folder, and for a pipe or a device, which could be waited for without end."""
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: expected a regular file")
+        what = "a folder" if path.is_dir() else "a pipe or a device"
+        raise ValueError(f"{path}: {what}, expected a file")
 
 
 def read_json(path: Path) -> Any:
@@ -22,9 +23,11 @@ def read_json(path: Path) -> Any:
     """
     check_regular(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8 text") from None
     except (ValueError, RecursionError):
         raise ValueError(f"{path}: not JSON") from None
 
@@ -37,42 +40,22 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     check_regular(path)
     try:
-        # Only "\n" ends a line: JSON may hold other separators inside its strings.
-        with path.open(encoding="utf-8", newline="\n") as file:
+        # Only "\n" ends a line: JSON may hold other separators inside its strings. Each line is decoded by
+        # itself, so that damage further on does not hide what the lines before it are.
+        with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
                 where = f"{path}, line {number}"
                 try:
-                    record = json.loads(line)
+                    record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                except UnicodeDecodeError:
+                    raise ValueError(f"{where}: not UTF-8 text") from None
                 except (ValueError, RecursionError):
                     raise ValueError(f"{where}: not JSON") from None
-                if not isinstance(record, dict):
-                    raise ValueError(f"{where}: {type(record).__name__}, expected a JSON object")
-                yield where, record
+                yield where, _object(record, where)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8 text") from None
-
-
-def first_record(path: Path) -> dict[str, Any]:
-    """The first object of a file of JSON lines, or of a file that is one JSON value; empty if neither.
-
-    For telling formats apart: it raises nothing.
-    """
-    try:
-        for _, record in read_lines(path):
-            return record
-    except ValueError:
-        pass
-    try:
-        value = read_json(path)
-    except ValueError:
-        return {}
-    if isinstance(value, list) and value:
-        value = value[0]
-    return value if isinstance(value, dict) else {}
 
 
 def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -81,19 +64,43 @@ def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         ValueError: If it is neither.
     """
-    check_regular(path)
+    lines = read_lines(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        yield from read_lines(path)
+        first = next(lines, None)
+    except ValueError as error:
+        # The first line may be the beginning of a value that goes over many, or a list.
+        yield from _records_of_value(path, error)
         return
+    if first is not None:
+        yield first
+        yield from lines
+
+
+def _records_of_value(path: Path, no_line: ValueError) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        value = read_json(path)
+    except ValueError:
+        raise no_line from None
     for number, record in enumerate(value if isinstance(value, list) else [value], 1):
         where = f"{path}, record {number}"
-        if not isinstance(record, dict):
-            raise ValueError(f"{where}: {type(record).__name__}, expected a JSON object")
-        yield where, record
+        yield where, _object(record, where)
+
+
+def _object(record: Any, where: str) -> dict[str, Any]:
+    if not isinstance(record, dict):
+        raise ValueError(f"{where}: {type(record).__name__}, expected a JSON object")
+    return record
+
+
+def first_record(path: Path) -> dict[str, Any]:
+    """The first object of a file of JSON lines, or of a file that is one JSON value; empty if neither.
+
+    For telling formats apart: it raises nothing.
+    """
+    try:
+        return next(read_records(path), ("", {}))[1]
+    except ValueError:
+        return {}
 
 
 def texts_in(record: dict[str, Any], key: str, where: str) -> list[str]:
@@ -104,5 +111,5 @@ def texts_in(record: dict[str, Any], key: str, where: str) -> list[str]:
     """
     texts = record.get(key)
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{where}: {key}: expected a list of at least one text")
+        raise ValueError(f"{where}: {key}: expected a list of texts, at least one")
     return texts

@@ -100,8 +100,10 @@ def read(path: Path, options: ImportOptions) -> Imported:
     if path.is_file():
         return _read_files({_parts(path, "samples_")[0]: path}, _results_beside(path), path)
     runs = [run for run in runs_in(path) if run.samples]
-    if len(runs) != 1:
-        names = ", ".join(run.folder.name for run in runs) or "none"
+    if not runs:
+        raise ValueError(f"{path}: no samples_*.jsonl; lm_eval writes them with --log_samples")
+    if len(runs) > 1:
+        names = ", ".join(run.folder.name for run in runs)
         raise ValueError(f"{path}: runs of several models ({names}): name the folder of one")
     run = runs[0]
     imported = _read_files(run.samples, run.results, path)

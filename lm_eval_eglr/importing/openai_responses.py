@@ -43,7 +43,7 @@ RECORD_KEYS = ("request", "response", "prompt", "messages", "reference", "task",
 
 def recognises(path: Path) -> bool:
     """Whether the first record is a response, has one, or is a line of a batch's output."""
-    if not path.is_file() or path.suffix not in (".json", ".jsonl"):
+    if not path.is_file():
         return False
     record = first_record(path)
     return isinstance(record.get("choices"), list) or (

@@ -15,7 +15,7 @@ from lm_eval_eglr.importing.imported import (
     json_fields,
     reference_of,
 )
-from lm_eval_eglr.importing.json_lines import first_record, read_lines, texts_in
+from lm_eval_eglr.importing.json_lines import first_record, read_records, texts_in
 
 RESULTS = ("completions", "scores", "agg_scores", "completion_tokens", "pred")
 
@@ -38,9 +38,13 @@ def read(path: Path, options: ImportOptions) -> Imported:
         ValueError: If a line is something else.
     """
     if path.is_dir():
-        (path,) = path.glob("*_completions.jsonl")
+        found = sorted(path.glob("*_completions.jsonl"))
+        if len(found) != 1:
+            names = ", ".join(each.name for each in found) or "none"
+            raise ValueError(f"{path}: expected one *_completions.jsonl, found {names}")
+        path = found[0]
     pools = []
-    for number, (where, record) in enumerate(read_lines(path)):
+    for number, (where, record) in enumerate(read_records(path)):
         if not isinstance(record.get("problem"), str):
             raise ValueError(f"{where}: problem={record.get('problem')!r}: expected a text")
         texts = texts_in(record, "completions", where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from lm_eval_eglr.importing.imported import (
     reference_of,
     temperature_of,
 )
-from lm_eval_eglr.importing.json_lines import first_record, read_lines, texts_in
+from lm_eval_eglr.importing.json_lines import first_record, read_records, texts_in
+from lm_eval_eglr.store import StoredPool
 
 LISTS = ("texts", "scores", "finish_reasons")
+OTHER_NAMES = ("answer", "target", "gold", "solution", "label", "ground_truth")
 ALL = ("prompt", *LISTS, "reference", "temperature", "task", "doc_id", "model")
 
 
@@ -28,7 +31,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, options: ImportOptions) -> Imported:
-    """Reads one problem per line.
+    """Reads one problem per line, or per entry of a JSON list.
 
     ``prompt`` and ``texts`` are needed. ``reference``, ``temperature``, ``task``, ``doc_id`` and ``model``
     are taken where they are; ``scores`` and ``finish_reasons`` hold one value per text; every other key
@@ -39,7 +42,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
     """
     pools = []
     models = set()
-    for number, (where, record) in enumerate(read_lines(path)):
+    for number, (where, record) in enumerate(read_records(path)):
         if not isinstance(record.get("prompt"), str):
             raise ValueError(f"{where}: prompt={record.get('prompt')!r}: expected a text")
         texts = texts_in(record, "texts", where)
@@ -56,8 +59,8 @@ def read(path: Path, options: ImportOptions) -> Imported:
             for i, text in enumerate(texts)
         )
         doc_id = record.get("doc_id", number)
-        if not isinstance(doc_id, int) or isinstance(doc_id, bool) or doc_id < 0:
-            raise ValueError(f"{where}: doc_id={doc_id!r}: expected an integer >= 0")
+        if not isinstance(doc_id, int) or isinstance(doc_id, bool) or not 0 <= doc_id < 2**63:
+            raise ValueError(f"{where}: doc_id={doc_id!r}: expected an integer >= 0 of 64 bits")
         models |= {str(record["model"])} if record.get("model") else set()
         task = record.get("task")
         pools.append(
@@ -72,7 +75,15 @@ def read(path: Path, options: ImportOptions) -> Imported:
         )
     if len(models) > 1:
         raise ValueError(f"{path}: rollouts of {', '.join(sorted(models))}: expected one model per store")
-    return Imported(models.pop() if models else None, tuple(pools))
+    return Imported(models.pop() if models else None, tuple(pools), tuple(_notes(path, pools)))
+
+
+def _notes(path: Path, pools: list[StoredPool]) -> Iterator[str]:
+    """Where the references may be, if no line has one under the name that is looked for."""
+    if pools and all(stored.key.reference is None for stored in pools):
+        other = next((name for name in OTHER_NAMES if name in pools[0].key.fields), None)
+        if other is not None:
+            yield f'{path}: no line has a "reference"; if "{other}" is it, give it that name'
 
 
 def _per_text(record: dict[str, Any], key: str, count: int, where: str) -> list[Any]:

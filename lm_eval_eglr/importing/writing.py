@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from lm_eval_eglr.importing.imported import Imported
 from lm_eval_eglr.store import Manifest, Store, StoredPool, StoreError, StoreWriter
 from lm_eval_eglr.store.pool_file import encode
@@ -43,7 +45,9 @@ def write_store(folder: Path, imported: Imported, form: str | None) -> int:
     written = 0
     with writer.writing(manifest_of(imported, form)):
         writer.plan(stored.key for stored in imported.pools)
-        for stored in _missing(writer, imported.pools):
+        # Each pool is synced to the disk by itself, which takes minutes for tens of thousands.
+        pools = tqdm(imported.pools, desc="pools", unit="pool", disable=None)
+        for stored in _missing(writer, pools):
             writer.append(stored.key, stored.pool)
             written += 1
     return written

@@ -11,7 +11,7 @@ Importing this module registers the model with transformers' ``AutoConfig`` and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -40,6 +40,10 @@ class RecurrentStudentOutput(CausalLMOutputWithPast):
     """
 
     latent_states: Tensor | None = None
+
+
+# Transformers 5.24 renamed the field, and warns of the former name.
+CACHE = "cache" if "cache" in {field.name for field in fields(CausalLMOutputWithPast)} else "past_key_values"
 
 
 class RecurrentStudentForCausalLM(PreTrainedModel, GenerationMixin):
@@ -159,7 +163,8 @@ class RecurrentStudentForCausalLM(PreTrainedModel, GenerationMixin):
         for number, block in enumerate(self.transformer.coda, len(self.transformer.prelude)):
             x = block(x, rotation, number, attention_mask, past_key_values)
         logits = self.lm_head(self.transformer.ln_f(x[:, -logits_to_keep:])).float()
-        return RecurrentStudentOutput(logits=logits, past_key_values=past_key_values, latent_states=latents)
+        cached: dict[str, Any] = {CACHE: past_key_values}
+        return RecurrentStudentOutput(logits=logits, latent_states=latents, **cached)
 
     def forward(
         self,
@@ -172,6 +177,7 @@ class RecurrentStudentForCausalLM(PreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
+        cache: Cache | None = None,
         **_: Any,
     ) -> RecurrentStudentOutput:
         """Runs tokens through prelude, iterations and coda.
@@ -189,11 +195,13 @@ class RecurrentStudentForCausalLM(PreTrainedModel, GenerationMixin):
                 tokens before it.
             use_cache: Whether a cache is made if none is given.
             logits_to_keep: How many of the last tokens have logits; 0 for all.
+            cache: ``past_key_values`` by the name that ``generate`` of transformers 5.24 has for it.
 
         Raises:
             ValueError: If ``num_steps`` is no number of iterations, or not the one that filled the cache.
         """
         detached, steps = _steps(self.config.mean_recurrence if num_steps is None else num_steps)
+        past_key_values = cache if past_key_values is None else past_key_values
         if past_key_values is None and (self.config.use_cache if use_cache is None else use_cache):
             past_key_values = DynamicCache()
         self._check_cache(past_key_values, steps)

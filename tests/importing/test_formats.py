@@ -226,8 +226,8 @@ def test_texts_with_scores_and_reasons(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"texts": []}, "line 2: texts: expected a list of at least one text"),
-        ({"texts": "5"}, "line 2: texts: expected a list of at least one text"),
+        ({"texts": []}, "line 2: texts: expected a list of texts, at least one"),
+        ({"texts": "5"}, "line 2: texts: expected a list of texts, at least one"),
         ({"prompt": None}, "line 2: prompt=None: expected a text"),
         ({"scores": [1, 2]}, "line 2: scores: expected a list of 1 values"),
         ({"scores": [math.nan]}, "line 2: scores: nan: expected a number"),
@@ -341,3 +341,63 @@ def test_what_is_not_understood_is_named(tmp_path: Path) -> None:
         read_rollouts([odd])
     with pytest.raises(ValueError, match="rollouts of several models"):
         read_rollouts([INSPECT, LM_EVAL])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.jsonl", b"", "x.jsonl: an empty file"),
+        ("x.jsonl", b"\n \n", "x.jsonl: an empty file"),
+        ("x.jsonl", b'{"prompt": "a", "tex\n{"prompt": "a", "texts": ["b"]}', "x.jsonl, line 1: not JSON"),
+        ("x.jsonl", b'{"prompt": "a", "texts": ["b"]}\n\n{"prompt', "x.jsonl, line 3: not JSON"),
+        ("x.jsonl", b'{"prompt": "a", "texts": ["b"]}\n{"\xff"}', "x.jsonl, line 2: not UTF-8 text"),
+        (
+            "x.jsonl",
+            b'{"question": "a", "replies": ["b"]}',
+            "records of question, replies, of no known",
+        ),
+        ("x.json", b'{"results": {}, "configs": {}}', "results of lm_eval without samples"),
+        ("x.csv", b"prompt,text", "x.csv: no JSON, of no known format"),
+        ("x.parquet", b"PAR1", "x.parquet: cannot be read as parquet"),
+        (
+            "x.jsonl",
+            b'{"prompt": "a", "texts": ["b"], "reference": "\\ud800"}',
+            "jsonl: reference: has a lone",
+        ),
+    ],
+)
+def test_why_a_file_cannot_be_read(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_rollouts([tmp_path / name])
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_empty_source_is_no_store_whatever_its_format(tmp_path: Path, form: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file.jsonl").touch()
+    for source in (tmp_path / "folder", tmp_path / "file.jsonl"):
+        with pytest.raises(ValueError, match=str(source)):
+            read_rollouts([source], form)
+
+
+def test_texts_may_be_a_list_or_spread_over_lines_or_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    records = [{"prompt": "2+3?", "texts": ["5", "6"]}, {"prompt": "1+1?", "texts": ["2"]}]
+    path = tmp_path / "x.json"
+    written = [json.dumps(records), json.dumps(records, indent=1), "\n".join(map(json.dumps, records))]
+    for content in (*written, "\ufeff" + written[2]):
+        path.write_text(content, encoding="utf-8")
+        assert text(read_rollouts([path])) == [["5", "6"], ["2"]]
+
+
+def test_a_folder_with_files_of_two_tools_is_not_guessed_at() -> None:
+    with pytest.raises(ValueError, match="has inspect and search_and_learn; name the files"):
+        read_rollouts([FILES])
+    assert read_rollouts([FILES], "inspect").model == "mockllm/model"
+
+
+def test_a_reference_under_another_name_is_pointed_out(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "x.jsonl", [{"prompt": "2+3?", "texts": ["5"], "answer": "5"}])
+    assert any('if "answer" is it' in note for note in read_rollouts([path]).notes)
+    with pytest.raises(ValueError, match=r"requests=.*: for a batch's output"):
+        read_rollouts([path], options=ImportOptions(requests=path))

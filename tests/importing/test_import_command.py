@@ -86,3 +86,11 @@ def test_commands_take_an_output_folder_as_the_store_that_it_would_become(tmp_pa
 def test_compare_has_selectors_where_there_are_samples_and_results_elsewhere() -> None:
     rows = rows_of("compare", FILES / "lm_eval_stock", "--selector", "majority")
     assert {(row["task"], row["strategy"]) for row in rows} == {("toy_gsm", "majority"), ("toy_mc", "none")}
+
+
+def test_a_command_says_of_a_damaged_file_what_import_says(tmp_path: Path) -> None:
+    (tmp_path / "torn.jsonl").write_text('{"prompt": "2+3?", "texts": [\n')
+    for command in ("select", "compare", "report", "export"):
+        assert "torn.jsonl, line 1: not JSON" in " ".join(
+            run(command, tmp_path / "torn.jsonl", code=2).split()
+        )
