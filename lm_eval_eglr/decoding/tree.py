@@ -251,7 +251,8 @@ class Tree:
         recursions.update(ended, output, verdict, new_rows, new_slots, new_spans)
         # Keys and values that may be no numbers must not meet the slot's next row: a masked column's weight
         # is 0, and 0 times NaN is NaN.
-        cache.clear_rows(broken.tolist())
+        if len(broken):
+            cache.clear_rows(broken.tolist())
         if forks:
             cache.reserve(max(self.count, *(target + 1 for _, target in forks)), lengths_of_forks)
             sources, targets = zip(*forks, strict=True)
