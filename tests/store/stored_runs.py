@@ -138,7 +138,10 @@ def make_tiny(folder: Path, problems: int = 4, max_gen_toks: int = 24) -> None:
 def run_tiny(
     folder: Path, rollouts: Path, limit: int | None = None, threads: int = 1, **model_args: Any
 ) -> dict[str, Any]:
-    """Runs the literal hf-eglr class through lm_eval; returns lm_eval's results."""
+    """Runs the literal hf-eglr class through lm_eval; returns lm_eval's results.
+
+    ``model_args`` replace the defaults below; ``None`` takes one away.
+    """
     import lm_eval
     import torch
     from lm_eval.tasks import TaskManager
@@ -159,7 +162,7 @@ def run_tiny(
     }
     results: dict[str, Any] = lm_eval.simple_evaluate(
         model="hf-eglr",
-        model_args=arguments,
+        model_args={name: value for name, value in arguments.items() if value is not None},
         tasks=["toy_eglr"],
         task_manager=TaskManager(include_path=str(folder / "tasks"), include_defaults=False),
         limit=limit,
