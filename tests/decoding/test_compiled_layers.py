@@ -74,7 +74,7 @@ def test_with_graphs_recursions_run_compiled(tokenizer, compiler):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{**PLAIN, "max_rows": 4}, {**GRID, "make_runner": graph_runner}], ids=str
+    "options", [{**PLAIN, "max_rows": 4}, {**GRID, "make_runner": graph_runner}], ids=["plain", "graphs"]
 )
 @pytest.mark.parametrize("family", CONFIGS)
 def test_every_architecture(family, options, tokenizer, compiler):
