@@ -171,9 +171,8 @@ class Engine:
 
     def _reset(self, poll: Poll) -> None:
         """Resets all run state, also after an abandoned run."""
-        self._linear = CpuLinear(
-            self.stack.model, self.stack.compiled_layers
-        )  # packs weights as they are now
+        # Packs weights as they are now.
+        self._linear = CpuLinear(self.stack.model, self.stack.compiled_layers)
         self._table = CellTable(self.axis)
         self._scheduler = Scheduler(poll, self.max_rows, self._share)
         self.tree = Tree(

@@ -184,7 +184,8 @@ def _what_it_is(path: Path) -> str:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{path}: cannot be read as parquet ({reason})") from None
     if path.suffix not in (".json", ".jsonl"):
-        return "no JSON" if not first_record(path) else _keys(first_record(path))
+        record = first_record(path)
+        return _keys(record) if record else "no JSON"
     first = next(read_records(path), None)
     if first is None:
         raise ValueError(f"{path}: an empty file")

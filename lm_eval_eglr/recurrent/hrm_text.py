@@ -7,13 +7,13 @@ the tokens of a prompt attend to each other in both directions, and a prompt is 
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
+from lm_eval_eglr.decoding.model.kv_cache import cache_argument
 from lm_eval_eglr.recurrent.models import RecurrentModel, count_parameters, recurrent_model
 
 
@@ -27,9 +27,7 @@ class HrmText(RecurrentModel):
         config = model.config
         self._inner: Any = model.model
         self._low_cycles = int(config.L_cycles)
-        # Its name from transformers 5.24 on; the old one goes in 5.40.
-        known = inspect.signature(self._inner.L_module.forward).parameters
-        self._cache_argument = "cache" if "cache" in known else "past_key_values"
+        self._cache_argument = cache_argument(self._inner.L_module)
         self.recurrences = int(config.H_cycles)
         self.outer_layers = 0
         self.core_layers = int(config.num_layers_per_stack) * (self._low_cycles + 1)

@@ -6,13 +6,14 @@ Storage only: which rows and columns a pass reads and writes is the pass's busin
 from __future__ import annotations
 
 import gc
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 MOST_ROWS = 256  # beyond it throughput hardly grows and a step's logits do
 FREE_SHARE = 0.6  # what is left is for activations and for everyone else
@@ -147,6 +148,12 @@ class KVCache:
         if rows:
             tensors = [*self.keys.values(), *self.values.values()]
             torch._foreach_zero_([tensor[row] for row in rows for tensor in tensors])
+
+
+def cache_argument(module: nn.Module) -> str:
+    """Name of the argument by which a module of transformers takes its cache."""
+    # The new one from transformers 5.24 on; the old one goes in 5.40.
+    return "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
 
 
 def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -8,7 +8,6 @@ scaling stay the model's.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from lm_eval_eglr.decoding.model.attention import row_mask
 from lm_eval_eglr.decoding.model.faster_modules import Backend, CannotCompile, CompiledLayers, Entered
-from lm_eval_eglr.decoding.model.kv_cache import rows_that_fit
+from lm_eval_eglr.decoding.model.kv_cache import cache_argument, rows_that_fit
 from lm_eval_eglr.decoding.model.passes import Pass, PassOutput
 from lm_eval_eglr.decoding.numerics import at_least_fp32
 from lm_eval_eglr.shards import Shards, whole_model
@@ -65,9 +64,7 @@ class LayerStack:
         self.model = model
         self.decoder: PreTrainedModel = model.get_decoder()
         self.layers = _decoder_layers(self.decoder, model)
-        # Its name from transformers 5.24 on; the old one goes in 5.40.
-        known = inspect.signature(self.decoder.forward).parameters
-        self._cache_argument = "cache" if "cache" in known else "past_key_values"
+        self._cache_argument = cache_argument(self.decoder)
         self.depth = self.base_layers = len(self.layers)
         self.shards = Shards.of(model)
         self._whole = whole_model(model)

@@ -112,9 +112,14 @@ class Pass(Cache):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Stores ``[rows, key_heads, queries, dim]``; returns what :meth:`attend` is given of them."""
-        if layer_idx not in self.cache.keys:
-            self.cache.add_layer(layer_idx, key_states, value_states)
+        self._stores_of(layer_idx, key_states, value_states)
         return self.layer(layer_idx).update(key_states, value_states, layer_idx)
+
+    def _stores_of(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer's part of the cache, which its first states make."""
+        if layer not in self.cache.keys:
+            self.cache.add_layer(layer, keys, values)
+        return self.cache.keys[layer], self.cache.values[layer]
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **options: Any
@@ -161,9 +166,7 @@ class PrefillPass(Pass):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Stores the rows' states and returns views of all that they attend to."""
-        if layer_idx not in self.cache.keys:
-            self.cache.add_layer(layer_idx, key_states, value_states)
-        keys, values = self.cache.keys[layer_idx], self.cache.values[layer_idx]
+        keys, values = self._stores_of(layer_idx, key_states, value_states)
         keys[self._rows, :, self._columns] = key_states
         values[self._rows, :, self._columns] = value_states
         return keys[self._rows, :, : self.width], values[self._rows, :, : self.width]
