@@ -6,7 +6,7 @@ Nothing here waits for the device: drawn tokens and flags are fetched by the hos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,22 +66,21 @@ class Draws:
             recursions: Those in flight, whose distributions come after those of the rows.
             branching: Which of some cells may fork.
         """
-        place = np.searchsorted(starting, slots).clip(max=max(0, len(starting) - 1))
-        runs = starting[place] == slots if len(starting) else np.zeros(len(slots), bool)
-        plain, entries = cells[runs], place[runs]
+        entry_of = np.full(1 + int(slots[-1]), -1)
+        entry_of[starting] = np.arange(len(starting))
+        entries = entry_of[slots]
+        runs = entries >= 0
+        plain, entries = cells[runs], entries[runs]
         if not len(recursions):
             return cls(plain, entries, len(plain), branching(plain))
-        width = 1 + max(int(recursions.spans.max()), int(spans.max()))
-        keys = recursions.slots * width + recursions.spans
-        order = np.argsort(keys)
-        wanted = slots * width + spans
-        place = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
-        deep = keys[order][place] == wanted
-        items = order[place[deep]]
-        by_item = np.argsort(items, kind="stable")
+        recursion_of = np.full((len(entry_of), 1 + max(int(recursions.spans[0]), int(spans.max()))), -1)
+        recursion_of[recursions.slots, recursions.spans] = np.arange(len(recursions))
+        items = recursion_of[slots, spans]
+        deep = np.flatnonzero(items >= 0)
+        deep = deep[np.argsort(items[deep], kind="stable")]
         return cls(
-            np.concatenate([plain, cells[deep][by_item]]),
-            np.concatenate([entries, len(starting) + items[by_item]]),
+            np.concatenate([plain, cells[deep]]),
+            np.concatenate([entries, len(starting) + items[deep]]),
             len(plain),
             branching(plain),
         )
@@ -152,28 +151,25 @@ class Sampler:
         columns = on_device(lengths, logprobs.device)
         found = verdict.statistics
         tokens, ties, drawn = self._tokens(plan, logprobs, found.lead, columns)
-        changed = torch.zeros_like(drawn)
-        if draws.plain < len(draws.cells):
-            changed[draws.plain :] = tokens[draws.plain :] != table.plain[plan.cells[draws.plain :]]
+        changed = gates = torch.zeros_like(drawn)
         if plan.deep is not None:
             table.plain[plan.cells[: draws.plain]] = tokens[: draws.plain]
+            changed = (tokens != table.plain[plan.cells]).to(drawn)
             ties = ties | (plan.pick(verdict.near) & plan.deep)
         forks: list[Tensor] = []
-        gates = changed
         if draws.branching:
             forks, gates = candidates(draws.branching, logprobs, plan.entries)
-        of_rows: Iterable[Tensor] = (
-            *(verdict.plain_entropies, *found[:3]),
-            *(verdict.iterations, verdict.divergences, verdict.converged),
+        of_entries = torch.stack(
+            [
+                *(verdict.plain_entropies, *found[:3]),
+                *(verdict.iterations, verdict.divergences, verdict.converged),
+            ]
         )
-        if not plan.same:
-            of_rows = torch.stack(list(of_rows))[:, plan.entries].unbind()
         chosen = logprobs[plan.entries, tokens]
-        of_draws = (chosen, drawn, ties.to(drawn), changed, gates)
-        record = torch.stack([*of_rows, *of_draws], -1)
-        table.telemetry[plan.cells, columns] = record
-        entropies = record[:, COLUMN["refined_entropy"]]
-        flags = tokens.masked_fill(entropies.isnan(), FAILED)
+        of_draws = torch.stack([chosen, drawn, ties.to(drawn), changed, gates])
+        record = torch.cat([plan.pick(of_entries), of_draws])  # [fields, draws]
+        table.telemetry[plan.cells, columns] = record.T
+        flags = tokens.masked_fill(record[COLUMN["refined_entropy"]].isnan(), FAILED)
         flags = torch.cat([verdict.gated, verdict.ended, flags, *(each.flatten() for each in forks)])
         return Drawn.send(flags if self._agree is None else self._agree(flags), tokens, table.growth)
 
@@ -308,20 +304,15 @@ class _Plan:
         spans = table.span[draws.cells] > 0
         deep = on_device(spans, logprobs.device) if spans.any() else None
         temperatures, truncations = table.temperature[draws.cells], table.truncation[draws.cells]
-        greedy = temperatures == 0
-        kinds = np.where(greedy, -1, truncations)
-        groups = [
-            _Group.of(
-                np.flatnonzero(kinds == kind),
-                draws,
-                temperatures,
-                None if kind < 0 else warpers(table.truncations[kind]),
-                logprobs,
-            )
-            for kind in np.unique(kinds).tolist()
-        ]
+        kinds = np.where(temperatures == 0, -1, truncations)
+        groups = []
+        for kind in range(-1, len(table.truncations)):
+            places = np.flatnonzero(kinds == kind)
+            if len(places):
+                warp = None if kind < 0 else warpers(table.truncations[kind])
+                groups.append(_Group.of(places, draws, temperatures, warp, logprobs))
         return cls(cells, entries, same, deep, groups)
 
     def pick(self, values: Tensor) -> Tensor:
-        """What each draw has of its distribution, ``[rows]`` to ``[draws]``."""
-        return values if self.same else values[self.entries]
+        """What each draw has of its distribution, ``[..., rows]`` to ``[..., draws]``."""
+        return values if self.same else values.index_select(-1, self.entries)

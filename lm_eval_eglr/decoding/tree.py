@@ -82,6 +82,7 @@ class Tree:
         self._share = share
         self._trace = trace
         self._live: np.ndarray | None = None
+        self._deep: tuple[np.ndarray, np.ndarray] | None = None  # slots of live rows, and spans of their cells
         self._is_plain: bool | None = None
         self._draws: Draws | None = None
 
@@ -142,7 +143,7 @@ class Tree:
 
     def _changed(self) -> None:
         self.events += 1
-        self._live = self._draws = self._is_plain = None
+        self._live = self._deep = self._draws = self._is_plain = None
 
     @property
     def is_plain(self) -> bool:
@@ -286,13 +287,14 @@ class Tree:
         """Slots and spans of the recursions that gated rows begin, each span of a row's cells once."""
         if not len(gated):
             return gated, gated
-        live, slots = self.live()
+        if self._deep is None:
+            live, slots = self.live()
+            keys = np.unique(slots * (self._depth + 1) + self.table.span[live])
+            self._deep = np.divmod(keys[keys % (self._depth + 1) > 0], self._depth + 1)
+        slots, spans = self._deep
         chosen = np.zeros(self.count, bool)
         chosen[gated] = True
-        spans = self.table.span[live]
-        deep = chosen[slots] & (spans > 0)
-        keys = np.unique(slots[deep] * (self._depth + 1) + spans[deep])
-        return keys // (self._depth + 1), keys % (self._depth + 1)
+        return slots[chosen[slots]], spans[chosen[slots]]
 
     def _count_work(
         self, complete: np.ndarray, recursions: ActiveRecursions, ended: np.ndarray, work: np.ndarray | None
