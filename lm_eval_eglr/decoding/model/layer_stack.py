@@ -69,6 +69,7 @@ class LayerStack:
         self.shards = Shards.of(model)
         self._whole = whole_model(model)
         self.bytes_per_token: dict[torch.device, int] = {}
+        self._device: torch.device | None = None
         self.norm, self._output_class = self._find_norm()
         self._entered = Entered()
         self.compiled: CompiledLayers | None = None
@@ -84,6 +85,9 @@ class LayerStack:
     @property
     def device(self) -> torch.device:
         """Device of the input embeddings, where token ids go."""
+        return self._device or self._find_device()
+
+    def _find_device(self) -> torch.device:
         embeddings = self.model.get_input_embeddings()
         device = next(embeddings.parameters()).device
         if device.type != "meta":
@@ -151,12 +155,14 @@ class LayerStack:
             for number, layer in enumerate(self.layers)
         ]
         handles.append(self.norm.register_forward_pre_hook(norm_hook, with_kwargs=True))
+        self._device = self._find_device()  # which takes a while, and is asked for in every step
         try:
             for config in self._configs:
                 config._attn_implementation = self._attention
             with self.evaluating():
                 yield
         finally:
+            self._device = None
             for handle in handles:
                 handle.remove()
             for config, name in zip(self._configs, attentions, strict=True):
