@@ -265,7 +265,7 @@ class CellTable:
         """One line more than there are cells: draws that are nobody's are written there."""
         self.growth += 1
         shapes = ((cells + 1, columns, len(FIELDS)), (cells + 1, BLOCK), (cells + 1,))
-        types = (self._dtype, torch.float64, torch.long)
+        types = (self._dtype, self._dtype, torch.long)
         held = (self.telemetry, self.uniforms, self.plain)
         made = []
         for shape, dtype, old in zip(shapes, types, held, strict=True):
@@ -290,7 +290,8 @@ class CellTable:
                 for cell, number in zip(lines.tolist(), wanted[stale].tolist(), strict=True)
             ]
         )
-        self.uniforms[on_device(lines, self.uniforms.device)] = on_device(blocks, self.uniforms.device)
+        device = self.uniforms.device
+        self.uniforms[on_device(lines, device)] = on_device(blocks, device).to(self._dtype)
         self._block[lines] = wanted[stale]
 
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:

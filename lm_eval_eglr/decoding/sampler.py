@@ -148,9 +148,9 @@ class Sampler:
         if draws.plan is None:
             draws.plan = _Plan.of(draws, table, logprobs)
         plan = draws.plan
-        columns = on_device(lengths, logprobs.device)
+        columns, steps = on_device(np.stack([lengths, lengths % BLOCK]), logprobs.device)
         found = verdict.statistics
-        tokens, ties, drawn = self._tokens(plan, logprobs, found.lead, columns)
+        tokens, ties, drawn = self._tokens(plan, logprobs, found.lead, steps)
         changed = gates = torch.zeros_like(drawn)
         if plan.deep is not None:
             table.plain[plan.cells[: draws.plain]] = tokens[: draws.plain]
@@ -167,17 +167,17 @@ class Sampler:
         )
         chosen = logprobs[plan.entries, tokens]
         of_draws = torch.stack([chosen, drawn, ties.to(drawn), changed, gates])
-        record = torch.cat([plan.pick(of_entries), of_draws])  # [fields, draws]
-        table.telemetry[plan.cells, columns] = record.T
-        flags = tokens.masked_fill(record[COLUMN["refined_entropy"]].isnan(), FAILED)
+        record = torch.cat([plan.pick(of_entries), of_draws]).T.contiguous()  # [draws, fields]
+        table.telemetry[plan.cells, columns] = record
+        flags = tokens.masked_fill(record[:, COLUMN["refined_entropy"]].isnan(), FAILED)
         flags = torch.cat([verdict.gated, verdict.ended, flags, *(each.flatten() for each in forks)])
         return Drawn.send(flags if self._agree is None else self._agree(flags), tokens, table.growth)
 
     def _tokens(
-        self, plan: _Plan, logprobs: Tensor, leads: Tensor, columns: Tensor
+        self, plan: _Plan, logprobs: Tensor, leads: Tensor, steps: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Token, whether rounding decides it, and its log-probability when it was drawn, ``[draws]`` each."""
-        made = [self._group(group, plan, logprobs, leads, columns) for group in plan.groups]
+        made = [self._group(group, plan, logprobs, leads, steps) for group in plan.groups]
         if len(made) == 1:
             return made[0]
         tokens = torch.zeros_like(plan.cells)
@@ -189,7 +189,7 @@ class Sampler:
         return tokens, ties, drawn
 
     def _group(
-        self, group: _Group, plan: _Plan, logprobs: Tensor, leads: Tensor, columns: Tensor
+        self, group: _Group, plan: _Plan, logprobs: Tensor, leads: Tensor, steps: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same of the draws of one group."""
         rows = logprobs if group.rows is None else logprobs.index_select(0, group.rows)
@@ -198,7 +198,7 @@ class Sampler:
             entries = plan.entries[group.places]
             return tokens, leads[entries] <= 2 * self._rounding, torch.zeros_like(leads[entries])
         cells = plan.cells[group.places]
-        uniforms = self._table.uniforms[cells, columns[group.places] % BLOCK]
+        uniforms = self._table.uniforms[cells, steps[group.places]]
         tokens, margins, drawn = draw_tokens(rows, group.temperatures, group.spread(uniforms), group.warp)
         ties = margins <= self._rounding
         return group.gather(tokens), group.gather(ties), group.gather(drawn)
