@@ -80,7 +80,7 @@ class CellTable:
         self._device: torch.device | None = None
         self._stream: torch.cuda.Stream | None = None
         self._seeds: list[tuple[int, np.ndarray]] = []
-        self._block = np.zeros(0, np.int64)  # number of the block of uniforms that is on the device
+        self._drawable = np.zeros(0, np.int64)  # length up to which a cell's uniforms are on the device
         self.slot = self.job = self.order = self.span = self.length = self.limit = np.zeros(0, np.int64)
         self.truncation = self.stop = self.drawn = self.forked = self.parting = np.zeros(0, np.int64)
         self.temperature = np.zeros(0)
@@ -116,7 +116,7 @@ class CellTable:
         if self._device is not None:
             self._resize(capacity, self.telemetry.shape[1])
         added = capacity - before
-        for name in (*_COLUMNS, "_block"):
+        for name in (*_COLUMNS, "_drawable"):
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.zeros(added, old.dtype)]))
         self.slot[before:] = FREE
@@ -139,7 +139,7 @@ class CellTable:
             self.length[line], self.limit[line] = 0, request.max_new_tokens
             self.truncation[line], self.stop[line] = truncation, stop
             self.drawn[line], self.forked[line], self.parting[line] = -1, NEVER, -1
-            self._block[line] = -1
+            self._drawable[line] = 0
             found.append(line)
         return found
 
@@ -279,20 +279,19 @@ class CellTable:
     def prepare(self, cells: np.ndarray, lengths: np.ndarray) -> None:
         """Makes room for a token behind ``lengths`` others of cells, and has their uniforms on the device."""
         self.widen(int(lengths.max()) + 1)
-        wanted = lengths // BLOCK
-        stale = np.flatnonzero(self._block[cells] != wanted)
+        stale = np.flatnonzero(lengths >= self._drawable[cells])
         if not len(stale):
             return
-        lines = cells[stale]
-        blocks = np.stack(
+        lines, numbers = cells[stale], lengths[stale] // BLOCK
+        blocks = np.array(
             [
                 self.line(cell).stream.block(number)
-                for cell, number in zip(lines.tolist(), wanted[stale].tolist(), strict=True)
+                for cell, number in zip(lines.tolist(), numbers.tolist(), strict=True)
             ]
         )
         device = self.uniforms.device
         self.uniforms[on_device(lines, device)] = on_device(blocks, device).to(self._dtype)
-        self._block[lines] = wanted[stale]
+        self._drawable[lines] = (numbers + 1) * BLOCK
 
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Gives cells the tokens and records of others."""
@@ -325,54 +324,52 @@ _COLUMNS = (
 )
 
 
-COUNTED = (
-    *("row_passes", "passes", "row_steps"),
-    *("plain_layer_tokens", "recursion_layer_tokens", "head_evaluations"),
-)
-
-
 class Ledger:
-    """What jobs that are being decoded have cost so far: a line of :data:`COUNTED` for each."""
+    """What jobs that are being decoded have cost so far."""
 
     def __init__(self, depth: int) -> None:
         """Counts for a model of ``depth`` layers."""
         self._depth = depth
-        self._counts = np.zeros((0, len(COUNTED)), np.int64)
+        # By index of the job: passes of its rows, passes, tokens of its rows, positions of its prompt that
+        # were read, and layers and heads beyond those that every token takes.
+        self._counts = np.zeros((6, 0), np.int64)
 
     def open(self, index: int) -> None:
-        """Begins the line of a job."""
-        if index == len(self._counts):
-            self._counts = np.concatenate([self._counts, np.zeros((1, len(COUNTED)), np.int64)])
-        self._counts[index] = 0
+        """Begins to count for a job."""
+        if index == self._counts.shape[1]:
+            self._counts = np.concatenate([self._counts, np.zeros((6, 1), np.int64)], 1)
+        self._counts[:, index] = 0
 
     def close(self, job: Job) -> None:
-        """Writes a job's line into it."""
-        for name, value in zip(COUNTED, self._counts[job.index].tolist(), strict=True):
-            setattr(job, name, value)
+        """Writes a job's counts into it."""
+        row_passes, passes, row_steps, positions, layers, heads = self._counts[:, job.index].tolist()
+        job.row_passes, job.passes, job.row_steps = row_passes, passes, row_steps
+        job.plain_layer_tokens = self._depth * (positions + row_steps)
+        job.recursion_layer_tokens = layers
+        job.head_evaluations = row_steps + heads
 
     def has_run(self, job: Job) -> bool:
         """Whether a job has had a token drawn."""
-        return bool(self._counts[job.index, 2])
+        return bool(self._counts[2, job.index])
 
     def count_pass(self, jobs: np.ndarray) -> None:
         """Counts a pass, given the jobs of all live rows, ``[rows]``."""
-        rows = np.bincount(jobs, minlength=len(self._counts))
-        self._counts[:, 0] += rows
-        self._counts[:, 1] += rows > 0
+        rows = np.bincount(jobs, minlength=self._counts.shape[1])
+        self._counts[0] += rows
+        self._counts[1] += rows > 0
 
     def count_prefill(self, job: Job, positions: int, layers: int = 0) -> None:
         """Counts positions of a job's prompt that were read, and what layers they took beyond the usual."""
-        self._counts[job.index, 3] += self._depth * positions
-        self._counts[job.index, 4] += layers
+        self._counts[3:5, job.index] += positions, layers
 
     def count_tokens(self, jobs: np.ndarray, work: np.ndarray | None) -> None:
         """Counts a token for each row.
 
         Args:
             jobs: The rows' jobs, ``[rows]``.
-            work: Layers and heads that their recursions took, ``[rows, 2]``; ``None`` without recursions.
+            work: Layers and heads that their recursions took, ``[2, rows]``; ``None`` without recursions.
         """
-        tokens = np.bincount(jobs, minlength=len(self._counts))
-        self._counts[:, 2:] += tokens[:, None] * np.array([1, self._depth, 0, 1])
+        self._counts[2] += np.bincount(jobs, minlength=self._counts.shape[1])
         if work is not None:
-            np.add.at(self._counts[:, 4:6], jobs, work)
+            np.add.at(self._counts[4], jobs, work[0])
+            np.add.at(self._counts[5], jobs, work[1])

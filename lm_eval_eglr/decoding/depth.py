@@ -59,13 +59,17 @@ class Anchored:
         """The mixture, in fp32 at least."""
         anchored, state = at_least_fp32(anchor), at_least_fp32(hidden)
         # Of two vectors of one length, the norms are to each other as the root mean squares.
-        wanted, norm = (torch.linalg.vector_norm(each, dim=-1, keepdim=True) for each in (anchored, state))
+        norm, wanted = _norm(state), _norm(anchored)
         scale = wanted / norm.clamp_min(1e-20)  # a state of zeros stays one
         return torch.lerp(anchored, state * scale, strength).to(anchor.dtype)
 
     def output(self, strength: float, previous: Tensor, applied: Tensor) -> Tensor:
         """The layers' output."""
         return applied
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
 
 
 @update_rule("damped")

@@ -178,11 +178,6 @@ class ActiveRecursions:
             held = [values.index_select(0, index.to(values.device)) for values in held]
         self._anchors, self.states = held
 
-    def work(self, which: np.ndarray) -> np.ndarray:
-        """Layers and heads that some have taken so far, ``[recursions, 2]``: L and one an iteration."""
-        made = self.iterations[which]
-        return np.stack([self.spans[which] * made, made], -1)
-
     def move(self, slot_of: np.ndarray) -> None:
         """Follows rows that were moved: ``slot_of`` is the new slot of each by the old one."""
         self.slots = slot_of[self.slots]

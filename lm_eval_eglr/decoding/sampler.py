@@ -148,7 +148,7 @@ class Sampler:
         if draws.plan is None:
             draws.plan = _Plan.of(draws, table, logprobs)
         plan = draws.plan
-        columns, steps = on_device(np.stack([lengths, lengths % BLOCK]), logprobs.device)
+        columns, steps = on_device(np.array([lengths, lengths % BLOCK]), logprobs.device)
         found = verdict.statistics
         tokens, ties, drawn = self._tokens(plan, logprobs, found.lead, steps)
         changed = gates = torch.zeros_like(drawn)
@@ -299,7 +299,7 @@ class _Plan:
     @classmethod
     def of(cls, draws: Draws, table: CellTable, logprobs: Tensor) -> _Plan:
         """Plans the draws from ``logprobs``."""
-        cells, entries = on_device(np.stack([draws.cells, draws.entries]), logprobs.device)
+        cells, entries = on_device(np.array([draws.cells, draws.entries]), logprobs.device)
         same = len(draws.entries) == len(logprobs) and bool((draws.entries == np.arange(len(logprobs))).all())
         spans = table.span[draws.cells] > 0
         deep = on_device(spans, logprobs.device) if spans.any() else None

@@ -75,14 +75,14 @@ class Tree:
         self.moved: np.ndarray | None = None
         self.jobs: list[Job | None] = []
         self.ledger = Ledger(depth)
-        self._work = np.zeros((0, 2), np.int64)  # layers and heads of the recursions of a slot's token
+        self._layers = self._heads = np.zeros(0, np.int64)  # of the recursions of a slot's token
         self._tokenizer = tokenizer
         self._depth = depth
         self._end_tokens = np.array(sorted(end_tokens), np.int64)
         self._share = share
         self._trace = trace
         self._live: np.ndarray | None = None
-        self._deep: tuple[np.ndarray, np.ndarray] | None = None  # slots of live rows, and spans of their cells
+        self._deep: tuple[np.ndarray, np.ndarray] | None = None  # slots, and spans of their cells
         self._is_plain: bool | None = None
         self._draws: Draws | None = None
 
@@ -115,8 +115,8 @@ class Tree:
             sequence = self.sequence(row)
             self.table.slot[row.cells] = slot
             self.position[slot], self.token[slot] = len(sequence) - 1, sequence[-1]
-            self.job[slot], self.active[slot] = row.job.index, 0
-            self._work[slot] = 0
+            self.job[slot] = row.job.index
+            self.active[slot] = self._layers[slot] = self._heads[slot] = 0
         self.count += len(rows)
         self._changed()
 
@@ -137,9 +137,8 @@ class Tree:
         added = rows - len(self.position)
         if added > 0:
             added = max(added, len(self.position), 16)
-            for name in ("position", "token", "job", "active"):
+            for name in ("position", "token", "job", "active", "_layers", "_heads"):
                 setattr(self, name, np.concatenate([getattr(self, name), np.zeros(added, np.int64)]))
-            self._work = np.concatenate([self._work, np.zeros((added, 2), np.int64)])
 
     def _changed(self) -> None:
         self.events += 1
@@ -244,12 +243,11 @@ class Tree:
                 self._finish(int(ready[place]), REASONS[reasons[place]], record)
             table.retire(ready[over])
             self._changed()
-        new_rows = np.searchsorted(starting, new_slots)
         forks = self._plan_forks(self._forks(survivors, dead), dead, limit)
         lengths_of_forks = int(self.position[[source for source, _ in forks]].max()) if forks else 0
         moves = self._plan_moves(forks, dead)
 
-        recursions.update(ended, output, verdict, new_rows, new_slots, new_spans)
+        recursions.update(ended, output, verdict, np.searchsorted(starting, new_slots), new_slots, new_spans)
         # Keys and values that may be no numbers must not meet the slot's next row: a masked column's weight
         # is 0, and 0 times NaN is NaN.
         if len(broken):
@@ -291,20 +289,24 @@ class Tree:
             live, slots = self.live()
             keys = np.unique(slots * (self._depth + 1) + self.table.span[live])
             self._deep = np.divmod(keys[keys % (self._depth + 1) > 0], self._depth + 1)
-        slots, spans = self._deep
         chosen = np.zeros(self.count, bool)
         chosen[gated] = True
+        slots, spans = self._deep
         return slots[chosen[slots]], spans[chosen[slots]]
 
     def _count_work(
         self, complete: np.ndarray, recursions: ActiveRecursions, ended: np.ndarray, work: np.ndarray | None
     ) -> None:
         """Adds to their jobs what the tokens of complete rows have cost; ``work`` is that of the pass."""
-        if ended.any():
-            np.add.at(self._work, recursions.slots[ended], recursions.work(ended))
         rows = np.flatnonzero(complete)
-        self.ledger.count_tokens(self.job[rows], self._work[rows] if len(recursions) else work)
-        self._work[rows] = 0
+        taken = None if work is None else work.T
+        if len(recursions):
+            slots, made = recursions.slots[ended], recursions.iterations[ended]
+            np.add.at(self._layers, slots, recursions.spans[ended] * made)
+            np.add.at(self._heads, slots, made)
+            taken = np.array([self._layers[rows], self._heads[rows]])
+            self._layers[rows] = self._heads[rows] = 0
+        self.ledger.count_tokens(self.job[rows], taken)
 
     def _finish(self, cell: int, reason: FinishReason, records: np.ndarray) -> None:
         """Ends a rollout, and its job with its last one."""
@@ -372,8 +374,7 @@ class Tree:
             self.table.slot[cells] = target
             self.token[target] = self.table.drawn[cells[0]]
             self.position[target], self.job[target] = self.position[source], self.job[source]
-            self.active[target] = 0
-            self._work[target] = 0
+            self.active[target] = self._layers[target] = self._heads[target] = 0
         self.count = max(self.count, max(targets, default=-1) + 1)
         self._changed()
         return [(source, target) for (source, _), target in zip(placed, targets, strict=True)]
@@ -390,7 +391,7 @@ class Tree:
         self.moved = slot_of = np.arange(self.count)
         for source, target in moves:
             slot_of[source] = target
-            for values in (self.position, self.token, self.job, self.active, self._work):
+            for values in (self.position, self.token, self.job, self.active, self._layers, self._heads):
                 values[target] = values[source]
         live = np.flatnonzero(self.table.slot >= 0)
         self.table.slot[live] = slot_of[self.table.slot[live]]

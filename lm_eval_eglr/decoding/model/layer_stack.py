@@ -185,7 +185,8 @@ class LayerStack:
         """
         self._pass = running
         try:
-            with self._forwards(running):
+            as_they_are = self.compiled is None and not running.bypassed
+            with nullcontext() if as_they_are else self._forwards(running):
                 output = self.decoder(
                     input_ids=tokens.to(self.device),
                     position_ids=positions.to(self.device),
@@ -271,12 +272,13 @@ class LayerStack:
         output = self._output_class(last_hidden_state=normed[:, None])
         had_forward = "forward" in self.decoder.__dict__
         before = self.decoder.__dict__.get("forward")
-        self.decoder.forward = lambda *args, **kwargs: output
+        # Past the module's own way of setting attributes, which looks for parameters among them.
+        self.decoder.__dict__["forward"] = lambda *args, **kwargs: output
         try:
             logits: Tensor = self.model(input_ids=None, use_cache=False).logits
         finally:
             if had_forward:
-                self.decoder.forward = before  # type: ignore[assignment]
+                self.decoder.__dict__["forward"] = before
             else:
                 del self.decoder.__dict__["forward"]
         return at_least_fp32(logits[:, 0])

@@ -175,7 +175,7 @@ class Step:
         if over.all():
             return None
         drawn = self.drawn.tokens
-        leading, tokens, ends = on_device(np.stack([leaders, batch.tokens, over]), drawn.device)
+        leading, tokens, ends = on_device(np.array([leaders, batch.tokens, over]), drawn.device)
         newest = torch.where(leading < 0, tokens, drawn[leading.clamp_min(0)])
         return replace(
             batch,
