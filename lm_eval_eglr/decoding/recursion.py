@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lm_eval_eglr.decoding.config import RecursionConfig
@@ -93,9 +94,10 @@ class ActiveRecursions:
         config, logprobs = self._config, output.logprobs
         found = output.statistics or statistics(logprobs)
         entropies = found.entropy
-        plain = entropies[:starting].double()  # compared as the numbers that users see
-        gated = plain > config.entropy_threshold
-        near = (plain - config.entropy_threshold).abs() <= 2 * self._rounding
+        plain = entropies[:starting]
+        precise = plain.double()  # compared as the numbers that users see
+        gated = precise > config.entropy_threshold
+        near = (precise - config.entropy_threshold).abs() <= 2 * self._rounding
         if not len(self):
             nothing = torch.zeros_like(entropies)
             return Verdict(gated, gated[:0], found, entropies, nothing, nothing, nothing, near)
@@ -116,14 +118,13 @@ class ActiveRecursions:
         self._logprobs = recursed
 
         made = on_device(self.iterations, logprobs.device)
-        of_all = entropies.new_zeros(3, len(entropies))
-        of_all[:, starting:] = torch.stack([made.to(distances), distances, converged.to(distances)])
-        iterations, divergences, ends = of_all.unbind()
+        of_recursions = torch.stack([made.to(entropies), distances.to(entropies), converged.to(entropies)])
+        iterations, divergences, ends = F.pad(of_recursions, (starting, 0)).unbind()  # 0 of rows
         return Verdict(
             gated,
             converged | (made >= config.max_recursions),
             found,
-            torch.cat([entropies[:starting], self._entropies]),
+            torch.cat([plain, self._entropies]),
             iterations,
             divergences,
             ends,
