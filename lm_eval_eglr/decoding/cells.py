@@ -193,23 +193,29 @@ class CellTable:
         tokens: list[int] = self.tokens[cell, : self.length[cell]].tolist()
         return tokens
 
-    def reasons(
-        self,
-        cells: np.ndarray,
-        newest: np.ndarray,
-        lengths: np.ndarray,
-        end_tokens: np.ndarray,
-        tokenizer: PreTrainedTokenizerBase,
-    ) -> np.ndarray:
-        """Why cells end with their newest tokens, as number into :data:`REASONS`; 0 for those that go on.
+    def whole_sequence(self, cell: int) -> list[int]:
+        """The tokens of a cell's prompt and those that it has drawn."""
+        request = self.line(cell).job.request
+        return [*request.tokens[: request.prompt_length], *self.sequence(cell)]
+
+    def append(
+        self, cells: np.ndarray, end_tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Writes the newest tokens of cells behind their last ones, and does not count them yet.
 
         Args:
-            cells: The cells, ``[cells]``, whose newest tokens are written, but not counted.
-            newest: These tokens, below 0 where drawing failed, ``[cells]``.
-            lengths: Tokens of each with it, ``[cells]``.
+            cells: The cells, ``[cells]``.
             end_tokens: Tokens that end every rollout.
             tokenizer: For stop strings.
+
+        Returns:
+            How long the cells are with them, and why they end, as number into :data:`REASONS`; 0 for those
+            that go on.
         """
+        newest, lengths = self.drawn[cells], self.length[cells]
+        # A draw that failed is written, too, but not counted.
+        self.tokens[cells, lengths] = newest
+        lengths = lengths + (newest >= 0)
         reasons = np.where(lengths >= self.limit[cells], LENGTH, 0)
         reasons[(newest[:, None] == end_tokens).any(1)] = STOP
         if len(self.stops) > 1:
@@ -223,7 +229,7 @@ class CellTable:
                 if self.stops[stops[place]].reached(tokenizer, tokens):
                     reasons[place] = STOP
         reasons[newest < 0] = ERROR
-        return reasons
+        return lengths, reasons
 
     def unforeseen(self, cells: np.ndarray, reasons: np.ndarray, end_tokens: np.ndarray | None) -> np.ndarray:
         """Slots of cells that have ended so that their row may hold keys and values that are no numbers.

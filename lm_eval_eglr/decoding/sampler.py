@@ -54,7 +54,7 @@ class Draws:
         spans: np.ndarray,
         starting: np.ndarray,
         recursions: ActiveRecursions,
-        branching: Callable[[np.ndarray], Sequence[tuple[BranchingConfig, np.ndarray]]],
+        branching: Callable[[np.ndarray], Sequence[tuple[BranchingConfig, np.ndarray]]] | None = None,
     ) -> Draws:
         """What a pass gives draws to: all cells of rows that it runs, and those of each recursion.
 
@@ -64,15 +64,16 @@ class Draws:
             spans: Their spans.
             starting: Slots of the rows that the pass runs, ascending.
             recursions: Those in flight, whose distributions come after those of the rows.
-            branching: Which of some cells may fork.
+            branching: Says which of some cells may fork; ``None`` if none may.
         """
         entry_of = np.full(1 + int(slots[-1]), -1)
         entry_of[starting] = np.arange(len(starting))
         entries = entry_of[slots]
         runs = entries >= 0
         plain, entries = cells[runs], entries[runs]
+        may_fork = () if branching is None else branching(plain)
         if not len(recursions):
-            return cls(plain, entries, len(plain), branching(plain))
+            return cls(plain, entries, len(plain), may_fork)
         recursion_of = np.full((len(entry_of), 1 + max(int(recursions.spans[0]), int(spans.max()))), -1)
         recursion_of[recursions.slots, recursions.spans] = np.arange(len(recursions))
         items = recursion_of[slots, spans]
@@ -82,7 +83,7 @@ class Draws:
             np.concatenate([plain, cells[deep]]),
             np.concatenate([entries, len(starting) + items[deep]]),
             len(plain),
-            branching(plain),
+            may_fork,
         )
 
 

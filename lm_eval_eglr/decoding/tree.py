@@ -28,6 +28,8 @@ from lm_eval_eglr.decoding.sampler import Draws
 from lm_eval_eglr.decoding.stopping import decode_text
 from lm_eval_eglr.decoding.telemetry import telemetry_of
 
+OF_SLOTS = ("position", "token", "job", "active", "prompt", "_layers", "_heads")
+
 
 class Tree:
     """The rows that are live, and the jobs that they belong to.
@@ -39,6 +41,7 @@ class Tree:
         token: The newest token, which has not been run yet, by slot.
         job: Index of its job, by slot.
         active: Its recursions in flight, by slot.
+        prompt: Where its prompt is in the cache of prompts, and its positions that are stored there, by slot.
         ledger: What the jobs have cost.
         finished: Jobs whose last rollout has ended.
         preempted: Forked rows that there was no slot for.
@@ -69,6 +72,7 @@ class Tree:
         self.table = table
         self.count = 0
         self.position = self.token = self.job = self.active = np.zeros(0, np.int64)
+        self.prompt = np.zeros((0, 2), np.int64)
         self.finished: deque[Job] = deque()
         self.preempted: list[WaitingRow] = []
         self.events = 0
@@ -84,6 +88,7 @@ class Tree:
         self._live: np.ndarray | None = None
         self._deep: tuple[np.ndarray, np.ndarray] | None = None  # slots, and spans of their cells
         self._is_plain: bool | None = None
+        self._branches = False
         self._draws: Draws | None = None
 
     def begin(self, request: Request, number: int) -> list[WaitingRow]:
@@ -103,16 +108,12 @@ class Tree:
             groups.setdefault(self.table.level(line) if self._share else line, []).append(line)
         return [WaitingRow(job, each) for each in groups.values()]
 
-    def sequence(self, row: WaitingRow) -> list[int]:
-        """All tokens of a row: the prompt's and the generated ones, the newest included."""
-        request = row.job.request
-        return [*request.tokens[: request.prompt_length], *self.table.sequence(row.cells[0])]
-
-    def place(self, rows: Sequence[WaitingRow]) -> None:
-        """Gives rows the next slots."""
+    def place(self, rows: Sequence[WaitingRow], prompts: Sequence[tuple[int, int]]) -> None:
+        """Gives rows the next slots; ``prompts`` is what :attr:`prompt` says of them."""
         self._grow(self.count + len(rows))
+        self.prompt[self.count : self.count + len(rows)] = prompts
         for slot, row in enumerate(rows, self.count):
-            sequence = self.sequence(row)
+            sequence = self.table.whole_sequence(row.cells[0])
             self.table.slot[row.cells] = slot
             self.position[slot], self.token[slot] = len(sequence) - 1, sequence[-1]
             self.job[slot] = row.job.index
@@ -137,19 +138,25 @@ class Tree:
         added = rows - len(self.position)
         if added > 0:
             added = max(added, len(self.position), 16)
-            for name in ("position", "token", "job", "active", "_layers", "_heads"):
-                setattr(self, name, np.concatenate([getattr(self, name), np.zeros(added, np.int64)]))
+            for name in OF_SLOTS:
+                old = getattr(self, name)
+                setattr(self, name, np.concatenate([old, np.zeros((added, *old.shape[1:]), np.int64)]))
 
     def _changed(self) -> None:
         self.events += 1
         self._live = self._deep = self._draws = self._is_plain = None
+        self._branches = any(job is not None and job.request.branching is not None for job in self.jobs)
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Column of each row's newest token among those that the row holds itself, by slot."""
+        return self.position - self.prompt[:, 1]
 
     @property
     def is_plain(self) -> bool:
         """Whether no live cell can be recursed or branch: the next step depends on what is drawn alone."""
         if self._is_plain is None:
-            branching = any(job is not None and job.request.branching is not None for job in self.jobs)
-            self._is_plain = not branching and not self.table.span[self.live()[0]].any()
+            self._is_plain = not self._branches and not self.table.span[self.live()[0]].any()
         return self._is_plain
 
     def live(self) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +171,7 @@ class Tree:
         if everyone and self._draws is not None:
             return self._draws
         live, slots = self.live()
-        branching = partial(that_may_fork, self.table, self.jobs)
+        branching = partial(that_may_fork, self.table, self.jobs) if self._branches else None
         draws = Draws.of(live, slots, self.table.span[live], starting, recursions, branching)
         if everyone:
             self._draws = draws
@@ -216,7 +223,9 @@ class Tree:
                 size = output.logprobs.shape[-1]
                 branches = plan_forks(table, self.jobs, draws.cells, draws.branching, rest, size)
                 self._changed()
-            ready, lengths, reasons = self._append(complete)
+            live, slots = self.live()
+            ready = live[complete[slots]]
+            lengths, reasons = table.append(ready, self._end_tokens, self._tokenizer)
             over = np.flatnonzero(reasons)
             records = table.read(ready[over], lengths[over], written if ahead else None) if len(over) else []
         except BaseException:
@@ -244,7 +253,7 @@ class Tree:
             table.retire(ready[over])
             self._changed()
         forks = self._plan_forks(self._forks(survivors, dead), dead, limit)
-        lengths_of_forks = int(self.position[[source for source, _ in forks]].max()) if forks else 0
+        lengths_of_forks = int(self.columns[[source for source, _ in forks]].max()) if forks else 0
         moves = self._plan_moves(forks, dead)
 
         recursions.update(ended, output, verdict, np.searchsorted(starting, new_slots), new_slots, new_spans)
@@ -259,27 +268,10 @@ class Tree:
         if moves and self.moved is not None:
             sources, targets = zip(*moves, strict=True)
             # A row that is being recursed has its newest token stored, too.
-            cache.copy_rows(sources, targets, int(self.position[list(targets)].max()) + 1)
+            cache.copy_rows(sources, targets, int(self.columns[list(targets)].max()) + 1)
             cache.clear_rows(sources if ahead else ())  # where their next tokens have run, too
             recursions.move(self.moved)
         return StepResult(len(ready), len(over))
-
-    def _append(self, complete: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Writes the newest tokens of complete rows behind their last ones.
-
-        Returns:
-            Their cells, how long they are with it, and why they end, as number into :data:`REASONS`; 0 for
-            those that go on.
-        """
-        table = self.table
-        live, slots = self.live()
-        ready = live[complete[slots]]
-        newest, lengths = table.drawn[ready], table.length[ready]
-        # A draw that failed is written, too, but not counted.
-        table.tokens[ready, lengths] = newest
-        lengths = lengths + (newest >= 0)
-        reasons = table.reasons(ready, newest, lengths, self._end_tokens, self._tokenizer)
-        return ready, lengths, reasons
 
     def _to_recurse(self, gated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Slots and spans of the recursions that gated rows begin, each span of a row's cells once."""
@@ -373,7 +365,8 @@ class Tree:
         for (source, cells), target in zip(placed, targets, strict=True):
             self.table.slot[cells] = target
             self.token[target] = self.table.drawn[cells[0]]
-            self.position[target], self.job[target] = self.position[source], self.job[source]
+            for values in (self.position, self.job, self.prompt):
+                values[target] = values[source]
             self.active[target] = self._layers[target] = self._heads[target] = 0
         self.count = max(self.count, max(targets, default=-1) + 1)
         self._changed()
@@ -391,7 +384,8 @@ class Tree:
         self.moved = slot_of = np.arange(self.count)
         for source, target in moves:
             slot_of[source] = target
-            for values in (self.position, self.token, self.job, self.active, self._layers, self._heads):
+            for name in OF_SLOTS:
+                values = getattr(self, name)
                 values[target] = values[source]
         live = np.flatnonzero(self.table.slot >= 0)
         self.table.slot[live] = slot_of[self.table.slot[live]]
