@@ -1,4 +1,4 @@
-"""Long prompts are stored once for all rows of their pool, which attend to them together: it changes nothing."""
+"""A long prompt is stored once for the rows of its pool, which attend to it together: it changes nothing."""
 
 from __future__ import annotations
 
