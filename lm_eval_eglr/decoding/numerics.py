@@ -31,6 +31,8 @@ def on_device(values: np.ndarray, device: torch.device) -> Tensor:
     On a CPU the tensor may share the array's memory.
     """
     tensor = torch.from_numpy(values)
+    if device.type == "cpu":
+        return tensor
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lm_eval_eglr.decoding.config import RecursionConfig
@@ -54,7 +55,7 @@ class ActiveRecursions:
     Attributes:
         slots: Cache row of each, ``[recursions]``; deepest first, as all that follow.
         spans: Span L of each.
-        iterations: Iterations that each has made.
+        iterations: Number of the iteration that each is in, from 1 on.
         states: h_{k−1} of each, ``[recursions, dim]``.
     """
 
@@ -93,9 +94,10 @@ class ActiveRecursions:
         config, logprobs = self._config, output.logprobs
         found = output.statistics or statistics(logprobs)
         entropies = found.entropy
-        plain = entropies[:starting].double()  # compared as the numbers that users see
-        gated = plain > config.entropy_threshold
-        near = (plain - config.entropy_threshold).abs() <= 2 * self._rounding
+        plain = entropies[:starting]
+        precise = plain.double()  # compared as the numbers that users see
+        gated = precise > config.entropy_threshold
+        near = (precise - config.entropy_threshold).abs() <= 2 * self._rounding
         if not len(self):
             nothing = torch.zeros_like(entropies)
             return Verdict(gated, gated[:0], found, entropies, nothing, nothing, nothing, near)
@@ -111,19 +113,17 @@ class ActiveRecursions:
             converged = precise < threshold
             reach = rule.rounding(threshold, self._rounding)
             self._near = self._near | ((precise - threshold).abs() <= reach)
-        self.iterations = self.iterations + 1
         self.states = output.states
         self._logprobs = recursed
 
         made = on_device(self.iterations, logprobs.device)
-        of_all = entropies.new_zeros(3, len(entropies))
-        of_all[:, starting:] = torch.stack([made.to(distances), distances, converged.to(distances)])
-        iterations, divergences, ends = of_all.unbind()
+        of_recursions = torch.stack([made.to(entropies), distances.to(entropies), converged.to(entropies)])
+        iterations, divergences, ends = F.pad(of_recursions, (starting, 0)).unbind()  # 0 of rows
         return Verdict(
             gated,
             converged | (made >= config.max_recursions),
             found,
-            torch.cat([entropies[:starting], self._entropies]),
+            torch.cat([plain, self._entropies]),
             iterations,
             divergences,
             ends,
@@ -151,6 +151,7 @@ class ActiveRecursions:
         """
         if not (len(rows) or ended.any()):
             if len(self):
+                self.iterations = self.iterations + 1
                 self._logprobs = self._logprobs.clone()  # the next pass may write where the last one did
             return
         kept, count = np.flatnonzero(~ended), len(self)
@@ -161,10 +162,10 @@ class ActiveRecursions:
         order = np.argsort(-all_spans, kind="stable")
         self.spans = all_spans[order]
         self.slots = np.concatenate([self.slots[kept], slots])[order]
-        self.iterations = np.concatenate([self.iterations[kept], np.zeros(len(rows), np.int64)])[order]
+        self.iterations = np.concatenate([self.iterations[kept] + 1, np.ones(len(rows), np.int64)])[order]
         # Whether one goes on or begins, the pass has its distribution and what was decided about it.
-        device = output.logprobs.device
-        entries = on_device(np.concatenate([len(verdict.gated) + kept, rows])[order], device)
+        device, starting = output.logprobs.device, verdict.gated.shape[0]
+        entries = on_device(np.concatenate([starting + kept, rows])[order], device)
         self._logprobs = output.logprobs.index_select(0, entries)
         self._entropies = verdict.plain_entropies.index_select(0, entries)
         self._near = verdict.near.index_select(0, entries)
@@ -172,11 +173,8 @@ class ActiveRecursions:
         if len(rows):
             fresh = self.axis.begin(output.residuals, rows, spans)
             held = [torch.cat(each) for each in zip(held, fresh, strict=True)] if count else list(fresh)
-        chosen = np.concatenate([kept, count + np.arange(len(rows))])[order]
-        if not np.array_equal(chosen, np.arange(count + len(rows))):
-            index = on_device(chosen, device)
-            held = [values.index_select(0, index.to(values.device)) for values in held]
-        self._anchors, self.states = held
+        index = on_device(np.concatenate([kept, np.arange(count, count + len(rows))])[order], held[0].device)
+        self._anchors, self.states = (values.index_select(0, index) for values in held)
 
     def move(self, slot_of: np.ndarray) -> None:
         """Follows rows that were moved: ``slot_of`` is the new slot of each by the old one."""

@@ -149,13 +149,15 @@ class Sampler:
         if draws.plan is None:
             draws.plan = _Plan.of(draws, table, logprobs)
         plan = draws.plan
-        columns, steps = on_device(np.array([lengths, lengths % BLOCK]), logprobs.device)
+        # The column of each draw's record, and where in the table its uniform is.
+        places = np.array([lengths, draws.cells * BLOCK + lengths % BLOCK])
+        columns, uniforms_at = on_device(places, logprobs.device)
         found = verdict.statistics
-        tokens, ties, drawn = self._tokens(plan, logprobs, found.lead, steps)
+        tokens, ties, drawn = self._tokens(plan, logprobs, found.lead, uniforms_at)
         changed = gates = torch.zeros_like(drawn)
         if plan.deep is not None:
-            table.plain[plan.cells[: draws.plain]] = tokens[: draws.plain]
-            changed = (tokens != table.plain[plan.cells]).to(drawn)
+            table.plain.index_copy_(0, plan.cells[: draws.plain], tokens[: draws.plain])
+            changed = (tokens != table.plain.index_select(0, plan.cells)).to(drawn)
             ties = ties | (plan.pick(verdict.near) & plan.deep)
         forks: list[Tensor] = []
         if draws.branching:
@@ -175,10 +177,10 @@ class Sampler:
         return Drawn.send(flags if self._agree is None else self._agree(flags), tokens, table.growth)
 
     def _tokens(
-        self, plan: _Plan, logprobs: Tensor, leads: Tensor, steps: Tensor
+        self, plan: _Plan, logprobs: Tensor, leads: Tensor, uniforms_at: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Token, whether rounding decides it, and its log-probability when it was drawn, ``[draws]`` each."""
-        made = [self._group(group, plan, logprobs, leads, steps) for group in plan.groups]
+        made = [self._group(group, plan, logprobs, leads, uniforms_at) for group in plan.groups]
         if len(made) == 1:
             return made[0]
         tokens = torch.zeros_like(plan.cells)
@@ -190,7 +192,7 @@ class Sampler:
         return tokens, ties, drawn
 
     def _group(
-        self, group: _Group, plan: _Plan, logprobs: Tensor, leads: Tensor, steps: Tensor
+        self, group: _Group, plan: _Plan, logprobs: Tensor, leads: Tensor, uniforms_at: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same of the draws of one group."""
         rows = logprobs if group.rows is None else logprobs.index_select(0, group.rows)
@@ -198,8 +200,7 @@ class Sampler:
             tokens = group.gather(rows.argmax(-1))
             entries = plan.entries[group.places]
             return tokens, leads[entries] <= 2 * self._rounding, torch.zeros_like(leads[entries])
-        cells = plan.cells[group.places]
-        uniforms = self._table.uniforms[cells, steps[group.places]]
+        uniforms = self._table.uniforms.view(-1).index_select(0, uniforms_at[group.places])
         tokens, margins, drawn = draw_tokens(rows, group.temperatures, group.spread(uniforms), group.warp)
         ties = margins <= self._rounding
         return group.gather(tokens), group.gather(ties), group.gather(drawn)
@@ -235,8 +236,9 @@ class _Group:
         temperatures: np.ndarray,
         warp: LogitsProcessorList | None,
         logprobs: Tensor,
+        same: bool,
     ) -> _Group:
-        """Lays out the draws at ``places``."""
+        """Lays out the draws at ``places``; ``same`` says whether draw i is from distribution i."""
         device = logprobs.device
         entries, heat = draws.entries[places], temperatures[places]
         line = rank = None
@@ -253,7 +255,7 @@ class _Group:
             within[order] = np.arange(len(order)) - np.repeat(first, counts)
             entries, heat = ordered[0][first], ordered[1][first]
             line, rank, most = on_device(group, device), on_device(within, device), int(counts.max())
-        everyone = len(entries) == len(logprobs) and bool((entries == np.arange(len(entries))).all())
+        everyone = len(entries) == len(logprobs) and (same or (entries == np.arange(len(entries))).all())
         return cls(
             slice(None) if len(places) == len(draws.cells) else on_device(places, device),
             None if everyone else on_device(entries, device),
@@ -311,7 +313,7 @@ class _Plan:
             places = np.flatnonzero(kinds == kind)
             if len(places):
                 warp = None if kind < 0 else warpers(table.truncations[kind])
-                groups.append(_Group.of(places, draws, temperatures, warp, logprobs))
+                groups.append(_Group.of(places, draws, temperatures, warp, logprobs, same))
         return cls(cells, entries, same, deep, groups)
 
     def pick(self, values: Tensor) -> Tensor:

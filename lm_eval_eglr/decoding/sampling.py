@@ -19,6 +19,7 @@ from lm_eval_eglr.decoding.config import SamplingConfig
 from lm_eval_eglr.decoding.numerics import row_blocks
 
 BLOCK = 256  # uniforms of a cell that are made at a time
+BELOW_ONE = {dtype: 1 - torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)}
 Truncation = tuple[int, float, float]
 
 # One generator that is given each stream's state: to make another takes eight times as long as a block.
@@ -112,7 +113,7 @@ def _draw(
     total = cumulative[:, -1:]
     # A uniform may round up to 1, where there is no token. Any total times the number just below 1 rounds to
     # less than that total.
-    targets = uniforms.to(total.dtype).clamp_max(1 - torch.finfo(total.dtype).eps / 2) * total
+    targets = uniforms.to(total.dtype).clamp_max(BELOW_ONE[total.dtype]) * total
     tokens = torch.searchsorted(cumulative, targets, right=True)
     # Only distributions that are not finite have no such token.
     tokens = tokens.clamp_max(weights.shape[-1] - 1)

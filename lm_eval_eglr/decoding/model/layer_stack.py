@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.utils import ModelOutput
 
 from lm_eval_eglr.decoding.model.attention import row_mask
 from lm_eval_eglr.decoding.model.faster_modules import Backend, CannotCompile, CompiledLayers, Entered
@@ -70,7 +71,7 @@ class LayerStack:
         self._whole = whole_model(model)
         self.bytes_per_token: dict[torch.device, int] = {}
         self._device: torch.device | None = None
-        self.norm, self._output_class = self._find_norm()
+        self.norm, self._decoded = self._find_norm()
         self._entered = Entered()
         self.compiled: CompiledLayers | None = None
         if compile_layers:
@@ -269,7 +270,8 @@ class LayerStack:
 
     def unembed(self, normed: Tensor) -> Tensor:
         """The model's head on normed streams, in fp32 at least: ``[items, dim]`` to ``[items, vocab]``."""
-        output = self._output_class(last_hidden_state=normed[:, None])
+        output = self._decoded
+        output["last_hidden_state"] = normed[:, None]
         had_forward = "forward" in self.decoder.__dict__
         before = self.decoder.__dict__.get("forward")
         # Past the module's own way of setting attributes, which looks for parameters among them.
@@ -281,10 +283,15 @@ class LayerStack:
                 self.decoder.__dict__["forward"] = before
             else:
                 del self.decoder.__dict__["forward"]
+            output["last_hidden_state"] = None
         return at_least_fp32(logits[:, 0])
 
-    def _find_norm(self) -> tuple[nn.Module, type]:
-        """Finds the module between the last layer and the decoder's output by running one token."""
+    def _find_norm(self) -> tuple[nn.Module, ModelOutput]:
+        """Finds the module between the last layer and the decoder's output by running one token.
+
+        Returns:
+            The module, and an output of the decoder to be filled in: to make one takes as long as the head.
+        """
         seen: list[tuple[nn.Module, Any, Any]] = []
 
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -308,7 +315,7 @@ class LayerStack:
             raise UnsupportedModelError(
                 f"{type(self.model).__name__}: expected one final norm after the last layer, found {names}"
             )
-        return after[0][0], type(output)
+        return after[0][0], type(output)(last_hidden_state=output[0])
 
     def rows_that_fit(self, length: int, deepest: int = 0) -> int:
         """Rows of ``length`` positions that fit into the memory of all devices and processes, 1 to 256.
