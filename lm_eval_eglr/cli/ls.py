@@ -57,8 +57,8 @@ def describe(folder: Path) -> dict[str, Any]:
     paths = list(pool_paths(folder))
     planned = Counter(task for task, _, _ in read_plans(folder).places)
     totals = manifest.totals
-    if totals is None or totals.of != names_digest(entry.path.name for entry in paths):
-        totals = totals_of(entry.path for entry in paths)
+    if totals is None or totals.of != names_digest(entry.name for entry in paths):
+        totals = totals_of(paths)
     done = len(paths)
     return {
         "store": str(folder),

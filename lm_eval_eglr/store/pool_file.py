@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,18 @@ _DICTIONARY = [field.name for field in SCHEMA if pa.types.is_string(field.type) 
 _SPLIT = [f"{name}.list.element" for name in TRACES if TELEMETRY[name] == pa.list_(pa.float64())]
 
 
-def encode(head: PoolKey, pool: RolloutPool) -> tuple[str, bytes]:
+def encode(head: PoolKey, pool: RolloutPool, unknown: Set[str] = frozenset()) -> tuple[str, bytes]:
     """Returns the name and the content of a pool's file; the same pool always gives the same bytes.
 
+    Args:
+        head: What the pool belongs to.
+        pool: Its rollouts.
+        unknown: Columns that no pool of the store has values in; they are left out of the file, which they
+            would make three times as large where the rollouts are texts alone.
+
     Raises:
-        StoreError: If the pool is empty, or holds something that :func:`decode` would refuse.
+        StoreError: If the pool is empty, or holds something that :func:`decode` would refuse, or a value in
+            a column that is left out.
     """
     whose = f"document {head.doc_id} of {head.task}"
     if not len(pool):
@@ -59,9 +67,10 @@ def encode(head: PoolKey, pool: RolloutPool) -> tuple[str, bytes]:
     with _refused(f"{whose}: cannot be stored"):
         shared["prompt_sha256"] = hashlib.sha256(pool.prompt.encode()).hexdigest()
         rows = [{**shared, **_row(place, rollout)} for place, rollout in enumerate(pool)]
-        schema = SCHEMA
-        if pool.axis.symbol == "L":
-            schema = SCHEMA.remove(SCHEMA.get_field_index(AXIS))
+        known = sorted(name for name in unknown if any(row.get(name) is not None for row in rows))
+        if known:
+            raise ValueError(f"{', '.join(known)}: known, in a store that leaves it out")
+        schema = _schema(pool.axis.symbol, frozenset(unknown))
         columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
         table = pa.table(columns, schema=schema)
         check_columns(table)
@@ -74,9 +83,17 @@ def encode(head: PoolKey, pool: RolloutPool) -> tuple[str, bytes]:
         use_dictionary=[name for name in _DICTIONARY if name.partition(".")[0] in schema.names],
         column_encoding=dict.fromkeys(_SPLIT, "BYTE_STREAM_SPLIT"),
         write_statistics=False,
+        store_schema=False,  # 5 kB per file to say what Parquet's own types say of these columns
     )
     data = buffer.getvalue()
     return f"{head.stem}.{digest(data)}{SUFFIX}", data
+
+
+@functools.cache
+def _schema(axis: str, unknown: frozenset[str]) -> pa.Schema:
+    """The columns of a pool's file."""
+    left_out = unknown if axis != "L" else {*unknown, AXIS}
+    return pa.schema([field for field in SCHEMA if field.name not in left_out])
 
 
 def _row(place: int, rollout: Rollout) -> dict[str, Any]:
