@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from eglr_selectors import Cell, Rollout
 
 from lm_eval_eglr.importing.imported import (
-    Imported,
     ImportOptions,
+    Pools,
+    Source,
     imported_pool,
     json_fields,
     reference_of,
@@ -43,7 +44,7 @@ def _files(folder: Path) -> Iterator[Path]:
     yield from (path for path in folder.rglob("details_*.parquet") if path.is_file())
 
 
-def read(path: Path, options: ImportOptions) -> Imported:
+def read(path: Path, options: ImportOptions) -> Source:
     """Reads a file of details, or the newest details of each task in an output folder.
 
     lighteval keeps no reason why a text ended and no log-probabilities of sampled tokens.
@@ -68,7 +69,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
             notes.append(f"{each.name}: {without} documents have no generated text and were left out")
     if not pools:
         raise ValueError(f"{path}: no generated texts; tasks scored by log-likelihoods have none")
-    return Imported(models[0] if models else None, tuple(pools), tuple(notes))
+    return Source(models[0] if models else None, Pools.held(pools), tuple(notes))
 
 
 def _task(path: Path) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 from eglr_selectors import Cell, FinishReason, Rollout
 
 from lm_eval_eglr.importing.imported import (
-    Imported,
     ImportOptions,
+    Pools,
+    Source,
     imported_pool,
     json_fields,
     reference_of,
@@ -51,7 +52,7 @@ def recognises(path: Path) -> bool:
     )
 
 
-def read(path: Path, options: ImportOptions) -> Imported:
+def read(path: Path, options: ImportOptions) -> Source:
     """Reads responses; those of one prompt become one pool, in their order.
 
     A record is a response; or ``{"request": ..., "response": ..., "reference": ...}``; or a line of a batch's
@@ -89,7 +90,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
         notes.append(f"{failed} requests that failed were left out")
     if not any(stored.pool.prompt for stored in pools):
         notes.append("the responses do not say their prompts; --requests FILE names the requests of a batch")
-    return Imported(next(iter(models), None), pools, tuple(notes))
+    return Source(next(iter(models), None), Pools.held(pools), tuple(notes))
 
 
 def _response(record: dict[str, Any], where: str) -> dict[str, Any] | None:
