@@ -11,6 +11,7 @@ import typer
 from eglr_selectors import RolloutPool
 
 from lm_eval_eglr.cli.output import log, print_json, progress
+from lm_eval_eglr.cli.sources import foreign_format
 from lm_eval_eglr.reports.escaping import for_terminal
 from lm_eval_eglr.store import Manifest, PoolKey, StoreError
 from lm_eval_eglr.store.folder import pool_paths, round_paths, set_aside_files, stray_files
@@ -33,6 +34,11 @@ def verify_store(
     Exits with 0 if it is whole, 1 if a file is damaged, 3 if it is sound but something is missing.
     """
     if not (folder / NAME).exists():
+        if (form := foreign_format(folder)) is not None:
+            raise ValueError(
+                f"{folder}: of the format {form}, which has no checksums to verify; `eglr import` makes a "
+                "store of it"
+            )
         Manifest.read(folder)  # says what there is instead of a store
     check = _Check()
     check.manifest = check(lambda: Manifest.read(folder))

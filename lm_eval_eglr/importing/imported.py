@@ -52,6 +52,7 @@ class PoolCounts:
     Attributes:
         pools: How many there are.
         rollouts: How many rollouts they have together.
+        tokens: How many tokens these have, as far as their ids are known.
         unscored: How many have no reference answer.
         tasks: Of which tasks they are.
         axis: The depth axis of the first.
@@ -61,6 +62,7 @@ class PoolCounts:
 
     pools: int = 0
     rollouts: int = 0
+    tokens: int = 0
     unscored: int = 0
     tasks: set[str] = field(default_factory=set)
     axis: str = "L"
@@ -73,6 +75,7 @@ class PoolCounts:
             self.axis = stored.pool.axis.symbol
         self.pools += 1
         self.rollouts += len(stored.pool)
+        self.tokens += sum(len(rollout.tokens) for rollout in stored.pool)
         self.unscored += stored.key.reference is None
         self.tasks.add(stored.key.task)
         self.telemetry = self.telemetry or any(rollout.telemetry is not None for rollout in stored.pool)
@@ -83,6 +86,7 @@ class PoolCounts:
         return PoolCounts(
             self.pools + other.pools,
             self.rollouts + other.rollouts,
+            self.tokens + other.tokens,
             self.unscored + other.unscored,
             self.tasks | other.tasks,
             self.axis if self.pools else other.axis,

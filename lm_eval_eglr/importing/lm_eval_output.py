@@ -101,18 +101,27 @@ def read(path: Path, options: ImportOptions) -> Source:
     """
     if path.is_file():
         return _read_files({_parts(path, "samples_")[0]: path}, _results_beside(path), path)
-    runs = [run for run in runs_in(path) if run.samples]
-    if not runs:
-        raise ValueError(f"{path}: no samples_*.jsonl; lm_eval writes them with --log_samples")
-    if len(runs) > 1:
-        names = ", ".join(run.folder.name for run in runs)
-        raise ValueError(f"{path}: runs of several models ({names}): name the folder of one")
-    run = runs[0]
+    run = samples_of(path)
     source = _read_files(run.samples, run.results, path)
     if not run.older:
         return source
     note = f"{run.older} older files of samples are in {run.folder}; name a file to take it"
     return Source(source.model, source.pools, (*source.notes, note))
+
+
+def samples_of(folder: Path) -> Run:
+    """The one run with samples in an output folder.
+
+    Raises:
+        ValueError: If there is none, or several models have one.
+    """
+    runs = [run for run in runs_in(folder) if run.samples]
+    if not runs:
+        raise ValueError(f"{folder}: no samples_*.jsonl; lm_eval writes them with --log_samples")
+    if len(runs) > 1:
+        names = ", ".join(run.folder.name for run in runs)
+        raise ValueError(f"{folder}: runs of several models ({names}): name the folder of one")
+    return runs[0]
 
 
 def _results_beside(samples: Path) -> Path | None:
