@@ -54,7 +54,7 @@ FORMATS: dict[str, Format] = {
         text_pools.read,
     ),
     "openai": Format(
-        "responses of /v1/completions or /v1/chat/completions, or a batch's output",
+        "responses of /v1/completions, /v1/chat/completions or /v1/responses, or a batch's output",
         openai_responses.recognises,
         openai_responses.read,
     ),

@@ -1,4 +1,4 @@
-"""Responses of OpenAI-style servers, of completions or chats: bare, with their request, or of a batch.
+"""Answers of OpenAI-style servers: completions, chats or ``/v1/responses``; bare, with requests, of a batch.
 
 The same reading serves ``--model server-eglr``, whose responses come from the wire instead of a file.
 """
@@ -24,6 +24,7 @@ from lm_eval_eglr.importing.imported import (
 )
 from lm_eval_eglr.importing.json_lines import first_record, read_lines, read_records
 from lm_eval_eglr.importing.logprobs import telemetry_of
+from lm_eval_eglr.importing.responses_api import as_chat, is_response, messages_in
 from lm_eval_eglr.store import StoredPool
 
 FINISH_REASONS: dict[str, FinishReason] = {
@@ -39,6 +40,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "error": "error",
     "abort": "error",
 }
+SETTINGS = ("temperature", "top_p", "max_tokens", "max_output_tokens", "seed")
 RECORD_KEYS = ("request", "response", "prompt", "messages", "reference", "task", "choices", "error")
 
 
@@ -47,8 +49,10 @@ def recognises(path: Path) -> bool:
     if not path.is_file():
         return False
     record = first_record(path)
-    return isinstance(record.get("choices"), list) or (
-        isinstance(record.get("response"), dict) and ("request" in record or "custom_id" in record)
+    return (
+        is_response(record)
+        or isinstance(record.get("choices"), list)
+        or (isinstance(record.get("response"), dict) and ("request" in record or "custom_id" in record))
     )
 
 
@@ -95,15 +99,20 @@ def read(path: Path, options: ImportOptions) -> Source:
 
 def _response(record: dict[str, Any], where: str) -> dict[str, Any] | None:
     """The response in a record; ``None`` if its request failed."""
-    found = record.get("response", record)
+    found = record if is_response(record) else record.get("response", record)
     if isinstance(found, dict) and "body" in found:  # a batch's line
         if found.get("status_code", 200) != 200:
             return None
         found = found["body"]
+    if isinstance(found, dict) and is_response(found):
+        return as_chat(found)
     if record.get("error") and not (isinstance(found, dict) and found.get("choices")):
         return None
     if not isinstance(found, dict) or not isinstance(found.get("choices"), list) or not found["choices"]:
-        raise ValueError(f"{where}: not a response of /v1/completions or /v1/chat/completions: no choices")
+        raise ValueError(
+            f"{where}: not a response of /v1/completions, /v1/chat/completions or /v1/responses: "
+            "no choices and no output"
+        )
     return found
 
 
@@ -137,8 +146,8 @@ def prompt_of(request: Mapping[str, Any]) -> str:
         prompt = prompt[0]
     if isinstance(prompt, str):
         return prompt
-    messages = request.get("messages")
-    if not isinstance(messages, list) or not messages:
+    messages = messages_in(request)
+    if not messages:
         return ""
     if len(messages) == 1 and isinstance(messages[0], dict) and isinstance(messages[0].get("content"), str):
         return str(messages[0]["content"])
@@ -152,18 +161,20 @@ def _pool(
     where = f"{path}, problem {number}"
     rollouts: list[Rollout] = []
     for _, asked, response in parts:
-        temperature = temperature_of(asked.get("temperature"), where)
+        temperature = temperature_of(asked.get("temperature", response.get("temperature")), where)
         choices = sorted(response["choices"], key=lambda choice: choice.get("index", 0))
         rollouts += [
             rollout_of(choice, Cell(0, temperature, len(rollouts) + i), where)
             for i, choice in enumerate(choices)
         ]
     prompt = prompt_of({**record, **request})
-    known = {**json_fields(request, ("messages", "prompt", "stop")), **json_fields(record, RECORD_KEYS)}
+    known = json_fields(request, ("messages", "prompt", "stop", "input", "instructions"))
+    if not is_response(record):  # else all that it says is of the response
+        known |= json_fields(record, RECORD_KEYS)
     fields = {key: known[key] for key in known if key not in ("usage", "system_fingerprint", "logprobs")}
     reference = record.get("reference", request.get("reference"))
     task = record.get("task")
-    settings = {key: request[key] for key in ("temperature", "top_p", "max_tokens", "seed") if key in request}
+    settings = {key: request[key] for key in SETTINGS if key in request}
     return imported_pool(
         path.stem if task is None else str(task),
         number,
@@ -176,7 +187,7 @@ def _pool(
 
 
 def _last_user_text(request: Mapping[str, Any]) -> str:
-    for message in reversed(request.get("messages") or []):
+    for message in reversed(messages_in(request)):
         if isinstance(message, dict) and message.get("role") == "user":
             content = message.get("content")
             return content if isinstance(content, str) else ""
