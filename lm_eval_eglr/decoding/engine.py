@@ -33,7 +33,7 @@ from lm_eval_eglr.decoding.model.kv_cache import (
 )
 from lm_eval_eglr.decoding.model.runner import Batch, MakeRunner, RunBatch, Step, recursions_run_alone
 from lm_eval_eglr.decoding.numerics import on_device
-from lm_eval_eglr.decoding.prefill import Prefixes, ReadRows, prefill
+from lm_eval_eglr.decoding.prefill import Prompts, ReadRows, prefill
 from lm_eval_eglr.decoding.recursion import ActiveRecursions
 from lm_eval_eglr.decoding.request import CostModel, Job, Request, StepResult
 from lm_eval_eglr.decoding.sampler import Sampler
@@ -98,6 +98,7 @@ class Decodable:
         token_logprobs: ln p of tokens after a prompt at a level of depth, by teacher forcing.
         rounding: How far a log-probability moves by rounding, nats.
         positions: Length of its context; ``None`` if it does not say.
+        shares_prompts: Whether a prompt's keys and values can be stored once for all rows of its pool.
     """
 
     stack: Stack
@@ -109,6 +110,7 @@ class Decodable:
     token_logprobs: Callable[[Sequence[int], Sequence[int], int], list[float]]
     rounding: float
     positions: int | None
+    shares_prompts: bool = False
 
 
 class Engine:
@@ -123,7 +125,7 @@ class Engine:
         ahead: Whether the device gets a step before the host has committed the one before: so where the model
             lies on one CUDA device. It changes no rollout.
         rounding: How far a log-probability moves by rounding, nats; measured at start in half precision.
-        prefixes: Prompts that are kept for requests to come.
+        prompts: Prompts whose keys and values are held.
         tree: The live rows.
     """
 
@@ -158,7 +160,7 @@ class Engine:
         self._read = decodable.read
         self._make_recursions = decodable.recursions
         self.costs = CostModel(stack.depth, stack.layer_parameters(), stack.head_parameters())
-        self.prefixes = Prefixes()
+        self.prompts = Prompts(shared=share and decodable.shares_prompts)
         shards = stack.shards
         self._agree = shards.agree if shards.size > 1 else None
         # Levels of a recurrent block, and processes that must agree on what is drawn, wait for the host.
@@ -196,8 +198,8 @@ class Engine:
             torch.cuda.synchronize(self.stack.device)  # a step that was dropped may still be running
         self._launched: Step | None = None
         self._recursions.clear()
-        self.prefixes.clear()
-        self._cache = KVCache(rows, self.stack.bytes_per_token)
+        self.prompts.clear()
+        self._cache = KVCache(rows, self.stack.bytes_per_token, prompts=KVCache(rows))
         self._run_batch: RunBatch = self.make_runner(self.stack, self._cache)
 
     def run(
@@ -294,7 +296,7 @@ class Engine:
         self._seen = tree.events
         if admitted:
             self._spans.update(cell.span for row in admitted for cell in row.job.request.cells if cell.span)
-            prefill(self._read, self._cache, tree, admitted, self.prefixes)
+            prefill(self._read, self._cache, tree, admitted, self.prompts)
         if not tree.count or (before is not None and (len(recursions) or not tree.is_plain)):
             return None
         starting = np.flatnonzero(tree.active[: tree.count] == 0)
@@ -312,6 +314,7 @@ class Engine:
             recursions=recursions,
             draws=draws,
             lengths=self._table.length[draws.cells],
+            prompts=tree.prompt[slots].T,
             table=self._table,
         )
         return batch if before is None else before.next(batch, self._table, self._end_tokens)

@@ -251,7 +251,7 @@ class PoolDecoder:
             trace=self.engine.trace,
             keep=keep,
             gather=gather,
-            release=self.engine.prefixes.release,
+            release=self.engine.prompts.release,
         )
 
     def logprobs(self, prompt: Prompt, rollout: Rollout) -> list[float]:

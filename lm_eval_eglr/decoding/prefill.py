@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from lm_eval_eglr.decoding.model.kv_cache import KVCache, RowStates
+from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import PrefillPass
 from lm_eval_eglr.decoding.request import Request, WaitingRow
@@ -17,47 +17,76 @@ from lm_eval_eglr.decoding.tree import Tree
 
 PREFILL_CHUNK = 512  # positions per prefill pass
 PREFILL_TOKENS = 8192  # rows × positions per prefill pass, which bounds its activations
+SHORTEST_SHARED = 128  # tokens; the rows of a pool are quicker with a shorter prompt each than together
 
 
-class Prefixes:
-    """Keys and values of prompts whose rollouts come in several requests: all but the first go on from them.
+Key = tuple[str, int, tuple[int, ...]]
+"""Of a prompt: its document, the level of depth of what is stored, its tokens but the last one."""
 
-    They are kept until their strategy releases them, once for each level of depth where levels do not share
-    rows. Only as many prompts are on their way at a time as have rows, so this holds about one row each.
+
+@dataclass(slots=True)
+class _Prompt:
+    """A prompt whose keys and values are there.
 
     Attributes:
+        slot: Where, in the cache of prompts.
+        kept: Whether it is kept for requests to come.
+    """
+
+    slot: int
+    kept: bool
+
+
+class Prompts:
+    """Keys and values of prompts, each stored once: rows attend to them there, or begin with a copy.
+
+    A prompt is there as long as rows attend to it, and where rollouts of it come in several requests, until
+    their strategy releases it: all but the first go on from it. Where levels of depth do not share rows, each
+    has its own. Only as many prompts are on their way at a time as have rows.
+
+    Attributes:
+        shared: Whether the rows of a pool attend to their prompt together.
         most: Most prompts that were held at once.
     """
 
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, int], tuple[tuple[int, ...], RowStates]] = {}
+    def __init__(self, *, shared: bool) -> None:
+        """Holds none."""
+        self.shared = shared
         self.most = 0
+        self._held: dict[Key, _Prompt] = {}
 
-    def __len__(self) -> int:
-        return len(self._kept)
+    def are_shared(self, request: Request) -> bool:
+        """Whether rows of a request attend to its prompt together: not if it is short, nor if one is all."""
+        several = max(request.rows, request.pool_rows) > 1
+        return self.shared and several and request.prompt_length >= SHORTEST_SHARED
 
-    def keep(self, key: tuple[str, int], tokens: Sequence[int], states: RowStates) -> None:
-        """Keeps the keys and values of the first ``tokens`` of a document's prompt at a level."""
-        self._kept[key] = (tuple(tokens), states)
-        self.most = max(self.most, len(self._kept))
+    def slot(self, key: Key) -> int | None:
+        """Where a prompt is held; ``None`` if it is not."""
+        return self._held[key].slot if key in self._held else None
 
-    def length(self, key: tuple[str, int], tokens: Sequence[int]) -> int:
-        """How many of the first ``tokens`` are kept."""
-        kept, _ = self._kept.get(key, ((), {}))
-        return len(kept) if tuple(tokens[: len(kept)]) == kept else 0
-
-    def states(self, key: tuple[str, int]) -> RowStates:
-        """What is kept of a document at a level."""
-        return self._kept[key][1]
+    def add(self, key: Key, kept: bool) -> int:
+        """Takes in a prompt, if it is new; returns its slot, which is the first that is free."""
+        if key not in self._held:
+            taken = {held.slot for held in self._held.values()}
+            slot = next(slot for slot in itertools.count() if slot not in taken)
+            self._held[key] = _Prompt(slot, kept)
+            self.most = max(self.most, len(self._held))
+        held = self._held[key]
+        held.kept = held.kept or kept
+        return held.slot
 
     def release(self, document: str) -> None:
-        """Forgets a document, if it is known."""
-        for key in [key for key in self._kept if key[0] == document]:
-            del self._kept[key]
+        """Keeps a document's prompt no longer than rows attend to it."""
+        for key, held in self._held.items():
+            held.kept = held.kept and key[0] != document
+
+    def forget(self, read: Collection[int]) -> None:
+        """Forgets prompts that are not kept, but for those in the slots that rows attend to."""
+        self._held = {key: held for key, held in self._held.items() if held.kept or held.slot in read}
 
     def clear(self) -> None:
         """Forgets all."""
-        self._kept.clear()
+        self._held.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +99,8 @@ class Reading:
         prefix: All its tokens but the newest.
         prompt: The prompt, whose last token may be the newest.
         level: The level of depth that its cells have; 0 where cells of all levels share it.
+        begins: Positions that are stored with the prompt, the first ones; the row's columns follow them.
+        shared: Slot of the prompt in the cache of prompts; -1 for none.
     """
 
     slot: int
@@ -77,59 +108,62 @@ class Reading:
     prefix: tuple[int, ...]
     prompt: tuple[int, ...]
     level: int
+    begins: int = 0
+    shared: int = -1
 
 
 ReadRows = Callable[[KVCache, Sequence[Reading]], Sequence[tuple[int, int]]]
-"""Reads rows into the cache, in slots that follow each other and begun equally far; returns of each the
+"""Reads rows into a cache, in slots that follow each other and begun equally far; returns of each the
 positions that were read, and the layers that they took beyond those that every token takes."""
 
 
 @torch.no_grad()
 def prefill(
-    read: ReadRows, cache: KVCache, tree: Tree, admitted: Sequence[WaitingRow], prefixes: Prefixes
+    read: ReadRows, cache: KVCache, tree: Tree, admitted: Sequence[WaitingRow], prompts: Prompts
 ) -> None:
     """Gives rows slots and runs all their tokens but the newest, which the next pass runs.
 
     Equal ones of a pool are run once and copied, also where its cells do not share their rows. Prompts that
-    are kept are not run again, nor is what a row has in common with a live one of its pool.
+    are held are not run again, nor is what a row has in common with a live one of its pool.
 
     Args:
         read: Runs the model.
         cache: Holds the live rows.
         tree: The live rows. Those that are added are there even if this fails.
         admitted: The rows to add.
-        prefixes: What is kept of prompts, and gets those that are to be kept.
+        prompts: What is held of prompts, and gets those that are to be.
     """
     start = tree.count
+    prompts.forget({slot for slot, begins in tree.prompt[:start].tolist() if begins})
     sequences: dict[tuple[int, int, tuple[int, ...]], list[WaitingRow]] = {}
     for row in admitted:
         key = (row.job.number, tree.table.level(row.cells[0]), tuple(tree.sequence(row)[:-1]))
         sequences.setdefault(key, []).append(row)
-    groups = _once_per_document(
-        [_group(tree, level, prefix, same, prefixes) for (_, level, prefix), same in sequences.items()]
+    groups = [_group(tree, level, prefix, same, prompts) for (_, level, prefix), same in sequences.items()]
+    groups = _once_per_document(groups)
+    tree.place(
+        [*(each.rows[0] for each in groups), *(row for each in groups for row in each.rows[1:])],
+        [*(each.place for each in groups), *(each.place for each in groups for _ in each.rows[1:])],
     )
-    tree.place([*(each.rows[0] for each in groups), *(row for each in groups for row in each.rows[1:])])
-    longest = max(len(each.prefix) for each in groups)
-    limits = [each.request.prompt_length + each.request.max_new_tokens for each in groups]
+    longest = max(len(each.prefix) - each.begins for each in groups)
+    limits = [each.request.prompt_length - each.begins + each.request.max_new_tokens for each in groups]
     cache.expected = max(cache.expected, *limits)
     cache.reserve(tree.count, longest + 1)
+    _read_prompts(read, cache, [each for each in groups if each.reads_prompt])
     slot = start
-    for begun, together in itertools.groupby(groups, key=lambda group: group.begun):
+    for _, together in itertools.groupby(groups, key=lambda group: group.begun):
         some = list(together)
-        copies: dict[int, int] = {}  # origin by slot
-        for number, each in enumerate(some, slot):
-            if each.origin is not None:
-                copies[number] = each.origin
-            elif begun:
-                cache.write_row(number, prefixes.states(each.key))
-        if copies:
-            cache.copy_rows(list(copies.values()), list(copies), begun)
-        done = read(cache, [each.reading(number) for number, each in enumerate(some, slot)])
-        for number, (each, each.read) in enumerate(zip(some, done, strict=True), slot):
-            length = each.request.prompt_length - 1
-            if each.request.keeps and length and not prefixes.length(each.key, each.prefix):
-                prefixes.keep(each.key, each.prefix[:length], cache.read_row(number, length))
-        slot += len(some)
+        _begin(cache, range(slot, slot + len(some)), some, prompts)
+        for begins, rows in itertools.groupby(some, key=lambda group: group.begins):
+            same_place = list(rows)
+            done = read(cache, [each.reading(number) for number, each in enumerate(same_place, slot)])
+            for each, (positions, layers) in zip(same_place, done, strict=True):
+                each.read = each.read[0] + positions, each.read[1] + layers
+                if each.request.keeps and not begins and each.key[2] and prompts.slot(each.key) is None:
+                    kept = prompts.add(each.key, True)
+                    _prompts_of(cache).reserve(kept + 1, len(each.key[2]))
+                    _prompts_of(cache).copy_from(cache, slot, kept, len(each.key[2]))
+                slot += 1
     origins = [start + n for n, each in enumerate(groups) for _ in each.rows[1:]]
     if origins:
         cache.copy_rows(origins, range(slot, tree.count), longest)
@@ -147,9 +181,12 @@ class _Group:
     Attributes:
         prefix: All their tokens but the newest.
         rows: The rows.
-        begun: Positions that are there.
-        origin: Slot of the live row that has them; ``None`` where they are kept of the prompt.
         level: The level of depth that its cells have.
+        begun: Positions that are there.
+        origin: Slot of the live row that has them; ``None`` where they are those of the prompt.
+        begins: Positions that are stored with the prompt.
+        shared: Slot of the prompt; -1 for none.
+        reads_prompt: Whether the prompt is new.
         read: Positions that were read, and layers beyond those that every token takes.
     """
 
@@ -158,6 +195,9 @@ class _Group:
     level: int
     begun: int = 0
     origin: int | None = None
+    begins: int = 0
+    shared: int = -1
+    reads_prompt: bool = False
     read: tuple[int, int] = (0, 0)
 
     @property
@@ -165,21 +205,30 @@ class _Group:
         return self.rows[0].job.request
 
     @property
-    def key(self) -> tuple[str, int]:
-        return self.request.document, self.level
+    def key(self) -> Key:
+        return self.request.document, self.level, self.request.tokens[: self.request.prompt_length - 1]
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.shared, self.begins
 
     def reading(self, slot: int) -> Reading:
         prompt = self.request.tokens[: self.request.prompt_length]
-        return Reading(slot, self.begun, self.prefix, prompt, self.level)
+        return Reading(slot, self.begun, self.prefix, prompt, self.level, self.begins, self.shared)
 
 
 def _group(
-    tree: Tree, level: int, prefix: tuple[int, ...], same: list[WaitingRow], prefixes: Prefixes
+    tree: Tree, level: int, prefix: tuple[int, ...], same: list[WaitingRow], prompts: Prompts
 ) -> _Group:
     """Equal rows, with the longest beginning of theirs that a live row of the pool or the prompt has."""
     job = same[0].job
     group = _Group(prefix, same, level)
-    group.begun = prefixes.length(group.key, prefix)
+    known = prompts.slot(group.key)
+    if prompts.are_shared(job.request):
+        group.shared, group.reads_prompt = prompts.add(group.key, job.request.keeps), known is None
+        group.begins = group.begun = job.request.prompt_length - 1
+    elif known is not None:
+        group.begun = job.request.prompt_length - 1
     cells, slots = tree.live()
     mine = tree.table.tokens[same[0].cells[0], : len(prefix) + 1 - job.request.prompt_length]
     for slot in np.flatnonzero(tree.job[: tree.count] == job.index).tolist():
@@ -199,14 +248,52 @@ def _group(
 
 def _once_per_document(groups: list[_Group]) -> list[_Group]:
     """Lets the first of several requests of a document that begin together run its prompt for all."""
-    fresh: set[tuple[str, int]] = set()
+    fresh: set[Key] = set()
     for group in sorted(groups, key=lambda group: group.begun):
-        request = group.request
-        if not group.begun and request.keeps:
+        if not group.begun and group.request.keeps:
             if group.key in fresh:
-                group.begun = request.prompt_length - 1
+                group.begun = len(group.key[2])
             fresh.add(group.key)
-    return sorted(groups, key=lambda group: group.begun)
+    return sorted(groups, key=lambda group: (group.begun, group.begins))
+
+
+def _prompts_of(cache: KVCache) -> KVCache:
+    assert cache.prompts is not None
+    return cache.prompts
+
+
+def _read_prompts(read: ReadRows, cache: KVCache, groups: Sequence[_Group]) -> None:
+    """Reads new prompts, those side by side whose slots follow each other."""
+    if not groups:
+        return
+    groups = sorted(groups, key=lambda group: group.shared)
+    store, slots = _prompts_of(cache), [group.shared for group in groups]
+    store.reserve(slots[-1] + 1, max(group.begins for group in groups))
+    # What a longer prompt has left may be no numbers, and a masked column's weight of 0 would not hide that.
+    store.clear_rows(slots)
+    for _, run in itertools.groupby(range(len(groups)), key=lambda number: slots[number] - number):
+        some = [groups[number] for number in run]
+        prompts = [group.request.tokens[: group.request.prompt_length] for group in some]
+        readings = [
+            Reading(group.shared, 0, prompt[:-1], prompt, group.level)
+            for group, prompt in zip(some, prompts, strict=True)
+        ]
+        for group, done in zip(some, read(store, readings), strict=True):
+            group.read = done
+    cache.add_layers_of(store)
+
+
+def _begin(cache: KVCache, slots: range, groups: Sequence[_Group], prompts: Prompts) -> None:
+    """Gives rows what a live row or a prompt that is held has of them."""
+    placed = list(zip(slots, groups, strict=True))
+    copies = {slot: group.origin for slot, group in placed if group.origin is not None}
+    if copies:
+        length = max(group.begun - group.begins for group in groups)
+        cache.copy_rows(list(copies.values()), list(copies), length)
+    for slot, group in placed:
+        held = prompts.slot(group.key)
+        if group.begun > group.begins and slot not in copies and held is not None:
+            cache.copy_from(_prompts_of(cache), held, slot, group.begun)
 
 
 def read_layers(stack: LayerStack) -> ReadRows:
@@ -227,7 +314,9 @@ def read_layers(stack: LayerStack) -> ReadRows:
                     tokens[i, : len(part)] = torch.tensor(part, dtype=torch.long)
                 positions = torch.arange(column, column + queries).expand(len(some), -1)
                 start = rows[0].slot + first
-                running = PrefillPass(cache, slice(start, start + len(some)), column, queries)
+                shared = [row.shared for row in rows[first : first + batch]]
+                here = slice(start, start + len(some))
+                running = PrefillPass(cache, here, column, queries, rows[0].begins, shared)
                 stack.forward(running, tokens, positions)
         return [(len(prefix) - begun, 0) for prefix in prefixes]
 

@@ -119,4 +119,6 @@ def layered(
         partial(token_logprobs, stack, config),
         measured_rounding(stack) if known is None else known,
         getattr(model.config.get_text_config(), "max_position_embeddings", None),
+        # Compiled code and graphs have shapes that do not depend on who shares a prompt.
+        shares_prompts=not compile_layers and stack.device.type == "cpu",
     )

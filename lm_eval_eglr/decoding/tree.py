@@ -39,6 +39,7 @@ class Tree:
         token: The newest token, which has not been run yet, by slot.
         job: Index of its job, by slot.
         active: Its recursions in flight, by slot.
+        prompt: Where its prompt is in the cache of prompts, and its positions that are stored there, by slot.
         ledger: What the jobs have cost.
         finished: Jobs whose last rollout has ended.
         preempted: Forked rows that there was no slot for.
@@ -69,6 +70,7 @@ class Tree:
         self.table = table
         self.count = 0
         self.position = self.token = self.job = self.active = np.zeros(0, np.int64)
+        self.prompt = np.zeros((0, 2), np.int64)
         self.finished: deque[Job] = deque()
         self.preempted: list[WaitingRow] = []
         self.events = 0
@@ -107,9 +109,10 @@ class Tree:
         request = row.job.request
         return [*request.tokens[: request.prompt_length], *self.table.sequence(row.cells[0])]
 
-    def place(self, rows: Sequence[WaitingRow]) -> None:
-        """Gives rows the next slots."""
+    def place(self, rows: Sequence[WaitingRow], prompts: Sequence[tuple[int, int]]) -> None:
+        """Gives rows the next slots; ``prompts`` is what :attr:`prompt` says of them."""
         self._grow(self.count + len(rows))
+        self.prompt[self.count : self.count + len(rows)] = prompts
         for slot, row in enumerate(rows, self.count):
             sequence = self.sequence(row)
             self.table.slot[row.cells] = slot
@@ -136,13 +139,18 @@ class Tree:
         added = rows - len(self.position)
         if added > 0:
             added = max(added, len(self.position), 16)
-            for name in ("position", "token", "job", "active"):
-                setattr(self, name, np.concatenate([getattr(self, name), np.zeros(added, np.int64)]))
-            self._work = np.concatenate([self._work, np.zeros((added, 2), np.int64)])
+            for name in ("position", "token", "job", "active", "prompt", "_work"):
+                old = getattr(self, name)
+                setattr(self, name, np.concatenate([old, np.zeros((added, *old.shape[1:]), np.int64)]))
 
     def _changed(self) -> None:
         self.events += 1
         self._live = self._draws = self._is_plain = None
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Column of each row's newest token among those that the row holds itself, by slot."""
+        return self.position - self.prompt[:, 1]
 
     @property
     def is_plain(self) -> bool:
@@ -245,7 +253,7 @@ class Tree:
             self._changed()
         new_rows = np.searchsorted(starting, new_slots)
         forks = self._plan_forks(self._forks(survivors, dead), dead, limit)
-        lengths_of_forks = int(self.position[[source for source, _ in forks]].max()) if forks else 0
+        lengths_of_forks = int(self.columns[[source for source, _ in forks]].max()) if forks else 0
         moves = self._plan_moves(forks, dead)
 
         recursions.update(ended, output, verdict, new_rows, new_slots, new_spans)
@@ -260,7 +268,7 @@ class Tree:
         if moves and self.moved is not None:
             sources, targets = zip(*moves, strict=True)
             # A row that is being recursed has its newest token stored, too.
-            cache.copy_rows(sources, targets, int(self.position[list(targets)].max()) + 1)
+            cache.copy_rows(sources, targets, int(self.columns[list(targets)].max()) + 1)
             cache.clear_rows(sources if ahead else ())  # where their next tokens have run, too
             recursions.move(self.moved)
         return StepResult(len(ready), len(over))
@@ -369,7 +377,8 @@ class Tree:
         for (source, cells), target in zip(placed, targets, strict=True):
             self.table.slot[cells] = target
             self.token[target] = self.table.drawn[cells[0]]
-            self.position[target], self.job[target] = self.position[source], self.job[source]
+            for values in (self.position, self.job, self.prompt):
+                values[target] = values[source]
             self.active[target] = 0
             self._work[target] = 0
         self.count = max(self.count, max(targets, default=-1) + 1)
@@ -388,7 +397,7 @@ class Tree:
         self.moved = slot_of = np.arange(self.count)
         for source, target in moves:
             slot_of[source] = target
-            for values in (self.position, self.token, self.job, self.active, self._work):
+            for values in (self.position, self.token, self.job, self.active, self.prompt, self._work):
                 values[target] = values[source]
         live = np.flatnonzero(self.table.slot >= 0)
         self.table.slot[live] = slot_of[self.table.slot[live]]

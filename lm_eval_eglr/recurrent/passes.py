@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformers import Cache
 
-from lm_eval_eglr.decoding.model.attention import SharedLayout, row_attention
+from lm_eval_eglr.decoding.model.attention import row_attention
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.layer_stack import UnsupportedModelError
+from lm_eval_eglr.decoding.model.shared_past import SharedLayout
 
 PRELUDE, CORE, CODA = "prelude", "core", "coda"
 
@@ -96,7 +97,7 @@ class FlatPass(Cache):
             self._layout = None  # rows in their order: they are read as views
             self._mask = mask[:, None, None].to(self._device)
             return
-        layout = SharedLayout.of(torch.from_numpy(slots), torch.from_numpy(positions), self._cache.rows)
+        layout = SharedLayout.of(torch.from_numpy(slots), self._cache.rows)
         self._layout = layout.to(self._device)
         self._mask = self._layout.scatter(mask.to(self._device))[:, None]
 

@@ -80,4 +80,4 @@ def test_waves_read_their_prompt_once(max_rows, llama, tokenizer):
     for pool in pools:
         once = pool.cost.prompt_tokens - 1
         assert pool.cost.plain_layer_tokens == decoder.stack.depth * (once + pool.cost.rows)
-    assert decoder.engine.prefixes.most <= max_rows, "what is done with is forgotten"
+    assert decoder.engine.prompts.most <= max_rows, "what is done with is forgotten"

@@ -145,7 +145,7 @@ def test_a_token_crosses_few_files(kind, options, most, llama, tokenizer):
 def test_the_folder_stays_small():
     files = sorted(FOLDER.rglob("*.py"))
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
-    assert len(files) <= 33
+    assert len([path for path in files if path.name != "__init__.py"]) <= 33
     assert {len(path.relative_to(FOLDER).parts) for path in files} == {1, 2}
     short = {path.name for path, length in lengths.items() if length < 40}
     assert short <= {"__init__.py"}

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lm_eval_eglr.decoding.model.attention import rank_within_group
+from lm_eval_eglr.decoding.model.attention import Past
 from lm_eval_eglr.decoding.model.kv_cache import KVCache, is_out_of_memory
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import PassOutput, Residuals, StaticAddresses, StaticPass
 from lm_eval_eglr.decoding.model.runner import Batch, EagerRunner, MakeRunner, RunBatch
+from lm_eval_eglr.decoding.model.shared_past import SharedLayout, SharedPast, rank_within_group
 from lm_eval_eglr.decoding.numerics import Statistics, on_device, statistics
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class GraphRunner:
 
     def __call__(self, batch: Batch) -> PassOutput:
         """Runs a pass. What it returns is valid until the next one, but for the states."""
-        if not self.usable:
+        if not self.usable or batch.shares_prompts:
             return self._eager(batch)
         cache = self._cache
         shape = Shape.of(batch, self._stack.depth, cache.max_rows)
@@ -249,16 +250,11 @@ class _CapturedPass:
             applied = self._axis.output(self._before, hidden)
             return hidden if applied is hidden else torch.where((first >= 0)[:, None], applied, hidden)
 
-        addresses = StaticAddresses(
-            shape.live,
-            shape.width,
-            positions,
-            stores,
-            slots,
-            ranks if shape.most else None,
-            shape.most + 1,
-            first,
-        )
+        past = Past(shape.live, shape.width, positions)
+        if shape.most:
+            layout = SharedLayout(None, slots, ranks, shape.live, shape.most + 1)
+            past = SharedPast(shape.live, shape.width, positions, layout)
+        addresses = StaticAddresses(past, stores, first)
         running = StaticPass(
             self._cache, addresses, depth, shape.spans, self._inputs, outputs, shape.bypassed
         )

@@ -21,34 +21,41 @@ FREE_SHARE = 0.6  # what is left is for activations and for everyone else
 CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 FEW_ROWS = 4  # rows that are copied one by one on a GPU
 
-RowStates = dict[int, tuple[Tensor, Tensor]]
-"""Keys and values ``[key_heads, length, dim]`` of one row by layer."""
-
 
 class KVCache:
-    """Keys and values of all layers, ``[capacity, key_heads, length, dim]`` each; column = position.
+    """Keys and values of all layers, ``[capacity, key_heads, length, dim]`` each.
 
-    Live rows fill the slots 0..n-1 without holes, so that a pass over all of them reads views.
+    Live rows fill the slots 0..n-1 without holes, so that a pass over all of them reads views. Their columns
+    are the positions that follow those of their prompt, where that is stored once for all rows of a pool;
+    else all positions.
 
     Attributes:
         max_rows: Most rows that it grows to by itself.
         expected: Positions that rows may come to need. Room for them is made at once where there is the
             memory, so that nothing is copied later, nor graphs captured again and again.
         growth: How often the stores have been made anew; tensors from before are not the cache's any more.
+        prompts: Prompts, one a row; ``None`` in a cache that has none, as that of prompts.
         keys: By layer; with one row more than the capacity, see :attr:`scratch_slot`.
         values: Likewise.
         rows: Rows that there is room for.
         length: Positions that there is room for.
     """
 
-    def __init__(self, max_rows: int, sizes: Mapping[torch.device, int] | None = None) -> None:
+    def __init__(
+        self,
+        max_rows: int,
+        sizes: Mapping[torch.device, int] | None = None,
+        prompts: KVCache | None = None,
+    ) -> None:
         """Makes an empty cache that will not have more than ``max_rows`` rows.
 
         Args:
             max_rows: Most rows that it grows to by itself.
             sizes: Bytes of one position by device; without them nothing is reserved ahead of need.
+            prompts: A cache for prompts.
         """
         self.max_rows = max_rows
+        self.prompts = prompts
         self.expected = 0
         self._sizes = dict(sizes or {})
         self.growth = 0
@@ -106,6 +113,12 @@ class KVCache:
         self.keys[layer] = _zeros(keys, self._shape(keys))
         self.values[layer] = _zeros(values, self._shape(values))
 
+    def add_layers_of(self, other: KVCache) -> None:
+        """Makes the stores of all layers that another cache has."""
+        for layer, keys in other.keys.items():
+            if layer not in self.keys:
+                self.add_layer(layer, keys, other.values[layer])
+
     def _shape(self, states: Tensor) -> tuple[int, int, int, int]:
         return (self.rows + 1, states.shape[1], self.length, states.shape[3])
 
@@ -130,22 +143,16 @@ class KVCache:
         for tensor in tensors:
             tensor[list(targets), :, :length] = tensor[list(sources), :, :length]
 
-    def read_row(self, row: int, length: int) -> RowStates:
-        """Copies a row's first ``length`` positions out of the cache."""
-        return {
-            layer: (keys[row, :, :length].clone(), self.values[layer][row, :, :length].clone())
-            for layer, keys in self.keys.items()
-        }
-
-    def write_row(self, row: int, states: RowStates) -> None:
-        """Writes what :meth:`read_row` returned to the first positions of a row."""
-        for layer, (keys, values) in states.items():
-            self.keys[layer][row, :, : keys.shape[1]] = keys
-            self.values[layer][row, :, : values.shape[1]] = values
+    def copy_from(self, other: KVCache, source: int, target: int, length: int) -> None:
+        """Copies the first ``length`` columns of a row of another cache to a row of this one."""
+        self.add_layers_of(other)
+        for mine, its in ((self.keys, other.keys), (self.values, other.values)):
+            for layer, store in its.items():
+                mine[layer][target, :, :length] = store[source, :, :length]
 
     def clear_rows(self, rows: Sequence[int]) -> None:
         """Makes the keys and values of rows zeros again."""
-        if rows:
+        if rows and self.keys:
             tensors = [*self.keys.values(), *self.values.values()]
             torch._foreach_zero_([tensor[row] for row in rows for tensor in tensors])
 

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from lm_eval_eglr.decoding.model.attention import LayerCache, SharedLayout, row_attention
+from lm_eval_eglr.decoding.model.attention import LayerCache, Past, row_attention
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
+from lm_eval_eglr.decoding.model.shared_past import SharedPast
 from lm_eval_eglr.decoding.numerics import Statistics
 
 
@@ -115,6 +116,13 @@ class Pass(Cache):
         self._stores_of(layer_idx, key_states, value_states)
         return self.layer(layer_idx).update(key_states, value_states, layer_idx)
 
+    def prompts_of(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """The layer's keys and values of all prompts; ``None`` if there are none."""
+        prompts = self.cache.prompts
+        if prompts is None or layer not in prompts.keys:
+            return None
+        return prompts.keys[layer], prompts.values[layer]
+
     def _stores_of(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """The layer's part of the cache, which its first states make."""
         if layer not in self.cache.keys:
@@ -155,12 +163,31 @@ class Pass(Cache):
 
 
 class PrefillPass(Pass):
-    """Rows in step read positions ``column .. column + queries - 1``; nothing of them is recursed."""
+    """Rows in step read positions ``column .. column + queries - 1``; nothing of them is recursed.
 
-    def __init__(self, cache: KVCache, rows: slice, column: int, queries: int) -> None:
+    Args:
+        cache: Where keys and values are stored.
+        rows: The rows.
+        column: First position.
+        queries: Number of positions.
+        begins: Positions that are stored with their prompts, at most ``column``.
+        prompts: Their prompts, ``[rows]``.
+    """
+
+    def __init__(
+        self,
+        cache: KVCache,
+        rows: slice,
+        column: int,
+        queries: int,
+        begins: int = 0,
+        prompts: Sequence[int] = (),
+    ) -> None:
         super().__init__(cache, torch.full((rows.stop - rows.start,), column), column + queries)
         self._rows = rows
-        self._columns = slice(column, column + queries)
+        self._columns = slice(column - begins, column - begins + queries)
+        self._begins = begins
+        self._prompts = torch.tensor(prompts)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
@@ -169,7 +196,14 @@ class PrefillPass(Pass):
         keys, values = self._stores_of(layer_idx, key_states, value_states)
         keys[self._rows, :, self._columns] = key_states
         values[self._rows, :, self._columns] = value_states
-        return keys[self._rows, :, : self.width], values[self._rows, :, : self.width]
+        end = self._columns.stop
+        keys, values = keys[self._rows, :, :end], values[self._rows, :, :end]
+        if not self._begins:
+            return keys, values
+        prompts = self.prompts_of(layer_idx)
+        assert prompts is not None
+        before = (store[self._prompts.to(store.device), :, : self._begins] for store in prompts)
+        return torch.cat([next(before), keys], 2), torch.cat([next(before), values], 2)
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **options: Any
@@ -191,6 +225,8 @@ class DynamicPass(Pass):
         recursions: The last rows, which join above; ``None`` if there are none.
         stored: Whether the rows' keys and values are stored.
         stores: Row of the cache where they are stored, ``[rows]``; by default the one that each attends to.
+        prompts: The prompt of each and how many of its positions are stored with it,
+            ``[2, rows + recursions]``; ``None`` if nothing is.
     """
 
     def __init__(
@@ -203,9 +239,12 @@ class DynamicPass(Pass):
         recursions: RecursionInputs | None = None,
         stored: bool = True,
         stores: Tensor | None = None,
+        prompts: Tensor | None = None,
     ) -> None:
         super().__init__(cache, positions, int(positions.max()) + 1)
         self.residuals = Residuals(depth)
+        self._prompts = prompts
+        self._columns = positions if prompts is None else positions - prompts[1]
         self._slots = slots
         self._stores = stores
         self._live = live
@@ -221,31 +260,35 @@ class DynamicPass(Pass):
         self._joined = self._count  # rows that take part in the layer that runs next
         self._taken: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._indices: dict[torch.device, tuple[Tensor, Tensor]] = {}
-        self._layouts: dict[tuple[torch.device, int], SharedLayout] = {}
+        self._pasts: dict[tuple[torch.device, int], Past] = {}
 
     def layer(self, number: int) -> LayerCache:
         """The rows that have joined so far."""
-        keys, values = self.cache.keys[number], self.cache.values[number]
-        stores, positions = self._addresses(keys.device)
-        return LayerCache(keys, values, stores, positions, self._live, self.width, self._layout(keys.device))
+        rows = self.cache.keys[number], self.cache.values[number]
+        device = rows[0].device
+        prompts = None if self._prompts is None else self.prompts_of(number)
+        return LayerCache(rows, prompts, *self._addresses(device), self._past(device))
 
     def _addresses(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Slots and positions of what is stored, on ``device``; made once per pass."""
+        """Slots and columns of what is stored, on ``device``; made once per pass."""
         if device not in self._indices:
             slots = torch.arange(self._stored) if self._slots is None else self._slots[: self._stored]
             slots = slots if self._stores is None else self._stores
-            self._indices[device] = (slots.to(device), self.offsets[: self._stored].to(device))
+            self._indices[device] = (slots.to(device), self._columns[: self._stored].to(device))
         return self._indices[device]
 
-    def _layout(self, device: torch.device) -> SharedLayout | None:
-        """Layout of the rows that have joined, made once per pass and number of them."""
-        if self._slots is None:
-            return None
+    def _past(self, device: torch.device) -> Past:
+        """What the rows that have joined attend to, made once per pass and number of them."""
         key = (device, self._joined)
-        if key not in self._layouts:
-            slots, positions = self._slots[: self._joined], self.offsets[: self._joined]
-            self._layouts[key] = SharedLayout.of(slots, positions, self._live).to(device)
-        return self._layouts[key]
+        if key not in self._pasts:
+            width, columns = int(self._columns.max()) + 1, self._columns[: self._joined]
+            if self._slots is None and self._prompts is None:
+                self._pasts[key] = Past(self._live, width, columns.to(device))
+            else:
+                slots = None if self._slots is None else self._slots[: self._joined]
+                prompts = None if self._prompts is None else self._prompts[:, : self._joined]
+                self._pasts[key] = SharedPast.of(self._live, width, columns, slots, prompts).to(device)
+        return self._pasts[key]
 
     def enter_layer(self, number: int, hidden: Tensor, given: Any) -> tuple[Tensor, Any] | None:
         """Records the layer's input and lets those whose span begins here join."""
@@ -291,24 +334,13 @@ class StaticAddresses:
     """Addresses of a pass of fixed shape; the tensors are on the cache's device, ``[rows]`` each.
 
     Attributes:
-        live: Rows of the cache that are read.
-        width: Columns of them that are read.
-        positions: Position of each row.
+        past: What each attends to.
         stores: Row of the cache where its key and value go, the scratch slot for none.
-        slots: Row of the cache that it attends to.
-        ranks: Its rank among those that attend to the same one, below ``most``; ``None`` where row i
-            attends to row i alone, itself included.
-        most: Number of ranks.
         first: Layer at which each row joins; -1 of those that begin with their embedding.
     """
 
-    live: int
-    width: int
-    positions: Tensor
+    past: Past
     stores: Tensor
-    slots: Tensor
-    ranks: Tensor | None
-    most: int
     first: Tensor
 
 
@@ -335,7 +367,7 @@ class StaticPass(Pass):
         outputs: Callable[[Tensor], Tensor],
         bypassed: int = 0,
     ) -> None:
-        super().__init__(cache, addresses.positions, addresses.width)
+        super().__init__(cache, addresses.past.columns, addresses.past.width)
         self.compilable = True
         self.residuals = Residuals(depth)
         self.bypassed = bypassed
@@ -344,21 +376,11 @@ class StaticPass(Pass):
         self._layers = {depth - span for span in spans}
         self._inputs = inputs
         self._outputs = outputs
-        self._shared: SharedLayout | None = None
-        if addresses.ranks is not None:
-            self._shared = SharedLayout(
-                None,
-                addresses.slots,
-                addresses.ranks,
-                addresses.live,
-                addresses.most,
-                addresses.positions,
-            )
 
     def layer(self, number: int) -> LayerCache:
         """Every row's states go where this layer stores them."""
-        keys, values, at = self.cache.keys[number], self.cache.values[number], self._at
-        return LayerCache(keys, values, self._stores, at.positions, at.live, at.width, self._shared)
+        rows = self.cache.keys[number], self.cache.values[number]
+        return LayerCache(rows, None, self._stores, self._at.past.columns, self._at.past)
 
     def enter_layer(self, number: int, hidden: Tensor, given: Any) -> tuple[Tensor, Any] | None:
         """Records the layer's input where a span begins, and replaces that of the rows that join."""

@@ -50,6 +50,8 @@ class Batch:
         recursions: Those that are in flight; they are the last rows.
         draws: The draws from the pass's distributions.
         table: The cells that draw.
+        prompts: Of the rows, then of the recursions: where its prompt is in the cache of prompts, and how
+            many of its positions are stored with it, ``[2, rows + recursions]``.
         lengths: Tokens that the cell of each draw has before it, ``[draws]``.
         leaders: Which draw of the step before each row's token is, -1 where the host knows the token,
             ``[rows]``; ``None`` where it knows them all, as also of the next two.
@@ -68,6 +70,7 @@ class Batch:
     draws: Draws
     table: CellTable
     lengths: np.ndarray
+    prompts: np.ndarray
     leaders: np.ndarray | None = None
     newest: Tensor | None = None
     discarded: Tensor | None = None
@@ -76,6 +79,16 @@ class Batch:
     def width(self) -> int:
         """Columns of the cache up to the longest row's newest token."""
         return int(self.positions.max()) + 1
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether rows attend to prompts that are stored once for several."""
+        return bool(self.prompts[1].any())
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Where their newest tokens' keys and values are in their rows, ``[rows + recursions]``."""
+        return self.positions - self.prompts[1]
 
     @property
     def first_cells(self) -> np.ndarray:
@@ -202,8 +215,9 @@ class EagerRunner:
     def __call__(self, batch: Batch) -> PassOutput:
         """Runs a pass."""
         cache, active = self._cache, batch.recursions
-        if batch.live > cache.rows or batch.width > cache.length:
-            cache.reserve(batch.live, batch.width)
+        length = int(batch.columns.max()) + 1
+        if batch.live > cache.rows or length > cache.length:
+            cache.reserve(batch.live, length)
         tokens, positions = torch.from_numpy(batch.tokens), torch.from_numpy(batch.positions)
         slots = inputs = None
         if len(active):
@@ -212,5 +226,8 @@ class EagerRunner:
         stores = None
         if batch.newest is not None and batch.discarded is not None:
             tokens, stores = batch.newest, batch.stores(cache.scratch_slot)
-        running = DynamicPass(cache, slots, positions, batch.live, self._stack.depth, inputs, stores=stores)
+        prompts = torch.from_numpy(batch.prompts.copy()) if batch.shares_prompts else None
+        running = DynamicPass(
+            cache, slots, positions, batch.live, self._stack.depth, inputs, stores=stores, prompts=prompts
+        )
         return self._stack.run(running, tokens, positions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lm_eval_eglr.decoding.model.attention import Past
 from lm_eval_eglr.decoding.model.cuda_graphs import can_capture
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack, UnsupportedModelError
@@ -112,7 +113,7 @@ def _plain_pass(stack: LayerStack, cache: KVCache, positions: Tensor) -> Pass:
         return DynamicPass(cache, None, positions, count, stack.depth)
     rows, at = torch.arange(count, device=device), positions.to(device)
     first = torch.full_like(rows, -1)
-    addresses = StaticAddresses(count, cache.length, at, rows, rows, None, 1, first)
+    addresses = StaticAddresses(Past(count, cache.length, at), rows, first)
     size = (count, stack.model.config.get_text_config().hidden_size)
     inputs = torch.zeros(size, dtype=stack.model.dtype, device=device)
     return StaticPass(cache, addresses, stack.depth, (), inputs, lambda hidden: hidden)
