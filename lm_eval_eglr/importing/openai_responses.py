@@ -5,9 +5,10 @@ The same reading serves ``--model server-eglr``, whose responses come from the w
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lm_eval_eglr.importing.imported import (
     reference_of,
     temperature_of,
 )
-from lm_eval_eglr.importing.json_lines import first_record, read_lines, read_records
+from lm_eval_eglr.importing.json_lines import Records, first_record, read_lines
 from lm_eval_eglr.importing.logprobs import telemetry_of
 from lm_eval_eglr.importing.responses_api import as_chat, is_response, messages_in
 from lm_eval_eglr.store import StoredPool
@@ -66,10 +67,12 @@ def read(path: Path, options: ImportOptions) -> Source:
         ValueError: If a record is no such thing, or rollouts of several models are mixed.
     """
     requests = {} if options.requests is None else _requests(Path(options.requests))
-    groups: dict[str, list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]] = {}
+    records = Records(path)
+    groups: dict[bytes, list[int]] = {}  # the prompts' digests, and which records are of each
     models: dict[str, None] = {}
+    prompted = False
     failed = 0
-    for where, record in read_records(path):
+    for number, where, record in records:
         response = _response(record, where)
         if response is None:
             failed += 1
@@ -78,23 +81,38 @@ def read(path: Path, options: ImportOptions) -> Source:
         if response.get("model"):
             models[str(response["model"])] = None
         prompt = prompt_of({**record, **request})
+        prompted = prompted or bool(prompt)
         if not prompt and options.requests is None and "custom_id" not in record:
             # Without prompts nothing says which responses belong together but the responses themselves.
             prompt_key = where
         else:
             prompt_key = prompt or str(record.get("custom_id"))
-        groups.setdefault(prompt_key, []).append((record, request, response))
+        digest = hashlib.blake2b(prompt_key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        groups.setdefault(digest, []).append(number)
     if not groups:
         raise ValueError(f"{path}: no response that succeeded")
     if len(models) > 1:
         raise ValueError(f"{path}: rollouts of {', '.join(models)}: expected one model per store")
-    pools = tuple(_pool(path, number, parts) for number, parts in enumerate(groups.values()))
     notes = []
     if failed:
         notes.append(f"{failed} requests that failed were left out")
-    if not any(stored.pool.prompt for stored in pools):
+    if not prompted:
         notes.append("the responses do not say their prompts; --requests FILE names the requests of a batch")
-    return Source(next(iter(models), None), Pools.held(pools), tuple(notes))
+    pools = Pools(lambda: _pools(path, records, groups.values(), requests))
+    return Source(next(iter(models), None), pools, tuple(notes))
+
+
+def _pools(
+    path: Path, records: Records, groups: Iterable[list[int]], requests: Mapping[str, dict[str, Any]]
+) -> Iterator[StoredPool]:
+    """The records of each group as a pool."""
+    for place, numbers in enumerate(groups):
+        parts = []
+        for where, record in records.again(numbers):
+            response = _response(record, where)
+            assert response is not None  # else it would be in no group
+            parts.append((record, _request(record, requests, where), response))
+        yield _pool(path, place, parts)
 
 
 def _response(record: dict[str, Any], where: str) -> dict[str, Any] | None:

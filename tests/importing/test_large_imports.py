@@ -33,20 +33,34 @@ def source_of(path: Path, count: int) -> Source:
     return open_rollouts([path])
 
 
-def peak_of(folder: Path, count: int) -> int:
+def as_responses(path: Path) -> None:
+    """The same problems as a server answers them, the second texts after all first ones."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open("w") as file:
+        for place in (0, 1):
+            for line in lines:
+                choice = {"message": {"content": line["texts"][place]}, "finish_reason": "stop"}
+                record = {"request": {"prompt": line["prompt"]}, "response": {"choices": [choice]}}
+                file.write(json.dumps(record) + "\n")
+
+
+def peak_of(folder: Path, count: int, form: str) -> int:
     """Most bytes of Python's that reading and writing so many pools takes at one time."""
     folder.mkdir()
     source_of(folder / "pools.jsonl", count)
+    if form == "openai":
+        as_responses(folder / "pools.jsonl")
     tracemalloc.start()
-    write_store(folder / "store", open_rollouts([folder / "pools.jsonl"]), "texts")
+    write_store(folder / "store", open_rollouts([folder / "pools.jsonl"]), form)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak
 
 
-def test_memory_holds_one_pool_at_a_time(tmp_path: Path) -> None:
-    peak_of(tmp_path / "first", 10)  # what is imported and cached at first use
-    few, many = peak_of(tmp_path / "few", 50), peak_of(tmp_path / "many", 350)
+@pytest.mark.parametrize("form", ["texts", "openai"])
+def test_memory_holds_one_pool_at_a_time(tmp_path: Path, form: str) -> None:
+    peak_of(tmp_path / "first", 10, form)  # what is imported and cached at first use
+    few, many = peak_of(tmp_path / "few", 50, form), peak_of(tmp_path / "many", 350, form)
     # What stays of a pool is its name and its place; the texts of one are more than twice that.
     assert len(LONG) > 2500
     assert (many - few) / 300 < 1500

@@ -168,3 +168,15 @@ def test_instructions_and_parts_of_the_input_belong_to_the_prompt(tmp_path: Path
     assert plain.pool.prompt == "2+3?"
     assert json.loads(told.pool.prompt)[0] == {"role": "system", "content": "Be brief."}
     assert [each.key.fields["problem"] for each in (plain, told)] == ["2+3?", "2+3?"]
+
+
+def test_responses_may_be_one_json_list_and_those_of_a_prompt_need_not_be_neighbours(tmp_path: Path) -> None:
+    stored = [json.loads(line) for line in WRITTEN.read_text().splitlines()]
+    mixed = [stored[number] for number in (0, 2, 1, 3)]
+    (tmp_path / "list.json").write_text(json.dumps(mixed, indent=1))
+    sources = [WRITTEN, written(tmp_path / "mixed.jsonl", mixed), tmp_path / "list.json"]
+    texts = [
+        [[rollout.text for rollout in each.pool] for each in read_rollouts([source]).pools]
+        for source in sources
+    ]
+    assert texts[0] == texts[1] == texts[2]
