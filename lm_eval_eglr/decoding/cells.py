@@ -80,7 +80,7 @@ class CellTable:
         self._device: torch.device | None = None
         self._stream: torch.cuda.Stream | None = None
         self._seeds: list[tuple[int, np.ndarray]] = []
-        self._block = np.zeros(0, np.int64)  # number of the block of uniforms that is on the device
+        self._drawable = np.zeros(0, np.int64)  # length up to which a cell's uniforms are on the device
         self.slot = self.job = self.order = self.span = self.length = self.limit = np.zeros(0, np.int64)
         self.truncation = self.stop = self.drawn = self.forked = self.parting = np.zeros(0, np.int64)
         self.temperature = np.zeros(0)
@@ -116,7 +116,7 @@ class CellTable:
         if self._device is not None:
             self._resize(capacity, self.telemetry.shape[1])
         added = capacity - before
-        for name in (*_COLUMNS, "_block"):
+        for name in (*_COLUMNS, "_drawable"):
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.zeros(added, old.dtype)]))
         self.slot[before:] = FREE
@@ -139,7 +139,7 @@ class CellTable:
             self.length[line], self.limit[line] = 0, request.max_new_tokens
             self.truncation[line], self.stop[line] = truncation, stop
             self.drawn[line], self.forked[line], self.parting[line] = -1, NEVER, -1
-            self._block[line] = -1
+            self._drawable[line] = 0
             found.append(line)
         return found
 
@@ -193,23 +193,29 @@ class CellTable:
         tokens: list[int] = self.tokens[cell, : self.length[cell]].tolist()
         return tokens
 
-    def reasons(
-        self,
-        cells: np.ndarray,
-        newest: np.ndarray,
-        lengths: np.ndarray,
-        end_tokens: np.ndarray,
-        tokenizer: PreTrainedTokenizerBase,
-    ) -> np.ndarray:
-        """Why cells end with their newest tokens, as number into :data:`REASONS`; 0 for those that go on.
+    def whole_sequence(self, cell: int) -> list[int]:
+        """The tokens of a cell's prompt and those that it has drawn."""
+        request = self.line(cell).job.request
+        return [*request.tokens[: request.prompt_length], *self.sequence(cell)]
+
+    def append(
+        self, cells: np.ndarray, end_tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Writes the newest tokens of cells behind their last ones, and does not count them yet.
 
         Args:
-            cells: The cells, ``[cells]``, whose newest tokens are written, but not counted.
-            newest: These tokens, below 0 where drawing failed, ``[cells]``.
-            lengths: Tokens of each with it, ``[cells]``.
+            cells: The cells, ``[cells]``.
             end_tokens: Tokens that end every rollout.
             tokenizer: For stop strings.
+
+        Returns:
+            How long the cells are with them, and why they end, as number into :data:`REASONS`; 0 for those
+            that go on.
         """
+        newest, lengths = self.drawn[cells], self.length[cells]
+        # A draw that failed is written, too, but not counted.
+        self.tokens[cells, lengths] = newest
+        lengths = lengths + (newest >= 0)
         reasons = np.where(lengths >= self.limit[cells], LENGTH, 0)
         reasons[(newest[:, None] == end_tokens).any(1)] = STOP
         if len(self.stops) > 1:
@@ -223,7 +229,7 @@ class CellTable:
                 if self.stops[stops[place]].reached(tokenizer, tokens):
                     reasons[place] = STOP
         reasons[newest < 0] = ERROR
-        return reasons
+        return lengths, reasons
 
     def unforeseen(self, cells: np.ndarray, reasons: np.ndarray, end_tokens: np.ndarray | None) -> np.ndarray:
         """Slots of cells that have ended so that their row may hold keys and values that are no numbers.
@@ -265,7 +271,7 @@ class CellTable:
         """One line more than there are cells: draws that are nobody's are written there."""
         self.growth += 1
         shapes = ((cells + 1, columns, len(FIELDS)), (cells + 1, BLOCK), (cells + 1,))
-        types = (self._dtype, torch.float64, torch.long)
+        types = (self._dtype, self._dtype, torch.long)
         held = (self.telemetry, self.uniforms, self.plain)
         made = []
         for shape, dtype, old in zip(shapes, types, held, strict=True):
@@ -279,19 +285,19 @@ class CellTable:
     def prepare(self, cells: np.ndarray, lengths: np.ndarray) -> None:
         """Makes room for a token behind ``lengths`` others of cells, and has their uniforms on the device."""
         self.widen(int(lengths.max()) + 1)
-        wanted = lengths // BLOCK
-        stale = np.flatnonzero(self._block[cells] != wanted)
+        stale = np.flatnonzero(lengths >= self._drawable[cells])
         if not len(stale):
             return
-        lines = cells[stale]
-        blocks = np.stack(
+        lines, numbers = cells[stale], lengths[stale] // BLOCK
+        blocks = np.array(
             [
                 self.line(cell).stream.block(number)
-                for cell, number in zip(lines.tolist(), wanted[stale].tolist(), strict=True)
+                for cell, number in zip(lines.tolist(), numbers.tolist(), strict=True)
             ]
         )
-        self.uniforms[on_device(lines, self.uniforms.device)] = on_device(blocks, self.uniforms.device)
-        self._block[lines] = wanted[stale]
+        device = self.uniforms.device
+        self.uniforms[on_device(lines, device)] = on_device(blocks, device).to(self._dtype)
+        self._drawable[lines] = (numbers + 1) * BLOCK
 
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Gives cells the tokens and records of others."""
@@ -324,54 +330,52 @@ _COLUMNS = (
 )
 
 
-COUNTED = (
-    *("row_passes", "passes", "row_steps"),
-    *("plain_layer_tokens", "recursion_layer_tokens", "head_evaluations"),
-)
-
-
 class Ledger:
-    """What jobs that are being decoded have cost so far: a line of :data:`COUNTED` for each."""
+    """What jobs that are being decoded have cost so far."""
 
     def __init__(self, depth: int) -> None:
         """Counts for a model of ``depth`` layers."""
         self._depth = depth
-        self._counts = np.zeros((0, len(COUNTED)), np.int64)
+        # By index of the job: passes of its rows, passes, tokens of its rows, positions of its prompt that
+        # were read, and layers and heads beyond those that every token takes.
+        self._counts = np.zeros((6, 0), np.int64)
 
     def open(self, index: int) -> None:
-        """Begins the line of a job."""
-        if index == len(self._counts):
-            self._counts = np.concatenate([self._counts, np.zeros((1, len(COUNTED)), np.int64)])
-        self._counts[index] = 0
+        """Begins to count for a job."""
+        if index == self._counts.shape[1]:
+            self._counts = np.concatenate([self._counts, np.zeros((6, 1), np.int64)], 1)
+        self._counts[:, index] = 0
 
     def close(self, job: Job) -> None:
-        """Writes a job's line into it."""
-        for name, value in zip(COUNTED, self._counts[job.index].tolist(), strict=True):
-            setattr(job, name, value)
+        """Writes a job's counts into it."""
+        row_passes, passes, row_steps, positions, layers, heads = self._counts[:, job.index].tolist()
+        job.row_passes, job.passes, job.row_steps = row_passes, passes, row_steps
+        job.plain_layer_tokens = self._depth * (positions + row_steps)
+        job.recursion_layer_tokens = layers
+        job.head_evaluations = row_steps + heads
 
     def has_run(self, job: Job) -> bool:
         """Whether a job has had a token drawn."""
-        return bool(self._counts[job.index, 2])
+        return bool(self._counts[2, job.index])
 
     def count_pass(self, jobs: np.ndarray) -> None:
         """Counts a pass, given the jobs of all live rows, ``[rows]``."""
-        rows = np.bincount(jobs, minlength=len(self._counts))
-        self._counts[:, 0] += rows
-        self._counts[:, 1] += rows > 0
+        rows = np.bincount(jobs, minlength=self._counts.shape[1])
+        self._counts[0] += rows
+        self._counts[1] += rows > 0
 
     def count_prefill(self, job: Job, positions: int, layers: int = 0) -> None:
         """Counts positions of a job's prompt that were read, and what layers they took beyond the usual."""
-        self._counts[job.index, 3] += self._depth * positions
-        self._counts[job.index, 4] += layers
+        self._counts[3:5, job.index] += positions, layers
 
     def count_tokens(self, jobs: np.ndarray, work: np.ndarray | None) -> None:
         """Counts a token for each row.
 
         Args:
             jobs: The rows' jobs, ``[rows]``.
-            work: Layers and heads that their recursions took, ``[rows, 2]``; ``None`` without recursions.
+            work: Layers and heads that their recursions took, ``[2, rows]``; ``None`` without recursions.
         """
-        tokens = np.bincount(jobs, minlength=len(self._counts))
-        self._counts[:, 2:] += tokens[:, None] * np.array([1, self._depth, 0, 1])
+        self._counts[2] += np.bincount(jobs, minlength=self._counts.shape[1])
         if work is not None:
-            np.add.at(self._counts[:, 4:6], jobs, work)
+            np.add.at(self._counts[4], jobs, work[0])
+            np.add.at(self._counts[5], jobs, work[1])

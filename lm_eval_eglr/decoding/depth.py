@@ -25,7 +25,7 @@ from eglr_selectors.options import check_finite, check_name, check_range
 from torch import Tensor
 
 from lm_eval_eglr.decoding.model.passes import Residuals
-from lm_eval_eglr.decoding.numerics import at_least_fp32, entropy, kl_divergence, rms
+from lm_eval_eglr.decoding.numerics import at_least_fp32, entropy, kl_divergence
 
 MOST_ITERATIONS = 1024
 """Of one token: 32 times what Huginn makes of its own. A token keeps keys and values of each recurrence."""
@@ -60,13 +60,19 @@ class Anchored:
 
     def input(self, strength: float, anchor: Tensor, hidden: Tensor) -> Tensor:
         """The mixture, in fp32 at least."""
-        scale = rms(anchor) / rms(hidden).clamp_min(torch.finfo(torch.float32).tiny)
-        mixed = (1 - strength) * at_least_fp32(anchor) + strength * at_least_fp32(hidden) * scale
-        return mixed.to(anchor.dtype)
+        anchored, state = at_least_fp32(anchor), at_least_fp32(hidden)
+        # Of two vectors of one length, the norms are to each other as the root mean squares.
+        norm, wanted = _norm(state), _norm(anchored)
+        scale = wanted / norm.clamp_min(1e-20)  # a state of zeros stays one
+        return torch.lerp(anchored, state * scale, strength).to(anchor.dtype)
 
     def output(self, strength: float, previous: Tensor, applied: Tensor) -> Tensor:
         """The layers' output."""
         return applied
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
 
 
 @update_rule("damped")
@@ -169,15 +175,19 @@ class TopLayers:
 
     def begin(self, residuals: Residuals, rows: np.ndarray, levels: np.ndarray) -> tuple[Tensor, Tensor]:
         """x_{N−L} and x_N of recursions that continue rows of a pass, ``[recursions, dim]`` each."""
-        hidden = residuals.hidden
-        index = torch.from_numpy(rows).to(hidden.device)
-        states = hidden[:, -1].index_select(0, index)
+
+        def chosen(residual: Tensor, rows: np.ndarray) -> Tensor:
+            return residual[:, -1].index_select(0, torch.from_numpy(rows).to(residual.device))
+
+        states = chosen(residuals.hidden, rows)
+        distinct = set(levels.tolist())
+        if len(distinct) == 1:
+            return chosen(residuals.before(*distinct), rows).to(states), states
         anchors = torch.empty_like(states)
-        for level in np.unique(levels):
+        for level in distinct:
             places = np.flatnonzero(levels == level)
-            before = residuals.before(int(level))[:, -1]
-            chosen = before.index_select(0, torch.from_numpy(rows[places]).to(before.device))
-            anchors[torch.from_numpy(places).to(anchors.device)] = chosen.to(states)
+            inputs = chosen(residuals.before(level), rows[places])
+            anchors[torch.from_numpy(places).to(anchors.device)] = inputs.to(states)
         return anchors, states
 
     def input(self, anchors: Tensor, states: Tensor) -> Tensor:

@@ -263,7 +263,7 @@ class Engine:
     @contextmanager
     def _installed(self) -> Iterator[None]:
         """The model runs our passes during the block. Whoever takes pools finds it as it was."""
-        with torch.no_grad(), self.stack.installed(), self._linear():
+        with torch.inference_mode(), self.stack.installed(), self._linear():
             yield
 
     def step(self) -> StepResult | None:

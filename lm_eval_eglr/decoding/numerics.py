@@ -67,11 +67,6 @@ def kl_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
     return by_blocks(divergence, logprobs, reference)
 
 
-def rms(hidden: Tensor) -> Tensor:
-    """Root mean square over the last dimension, kept, in fp32 at least: ``[..., dim]`` to ``[..., 1]``."""
-    return at_least_fp32(hidden).square().mean(-1, keepdim=True).sqrt()
-
-
 class Statistics(NamedTuple):
     """What is known of distributions, nats, ``[rows]`` each.
 

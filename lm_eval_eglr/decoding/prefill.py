@@ -137,7 +137,8 @@ def prefill(
     prompts.forget({slot for slot, begins in tree.prompt[:start].tolist() if begins})
     sequences: dict[tuple[int, int, tuple[int, ...]], list[WaitingRow]] = {}
     for row in admitted:
-        key = (row.job.number, tree.table.level(row.cells[0]), tuple(tree.sequence(row)[:-1]))
+        cell = row.cells[0]
+        key = (row.job.number, tree.table.level(cell), tuple(tree.table.whole_sequence(cell)[:-1]))
         sequences.setdefault(key, []).append(row)
     groups = [_group(tree, level, prefix, same, prompts) for (_, level, prefix), same in sequences.items()]
     groups = _once_per_document(groups)

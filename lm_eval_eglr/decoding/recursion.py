@@ -116,10 +116,9 @@ class ActiveRecursions:
         self._logprobs = recursed
 
         made = on_device(self.iterations, logprobs.device)
-        of_recursions = entropies.new_zeros(3, len(entropies))
-        for line, values in zip(of_recursions[:, starting:], (made, distances, converged), strict=True):
-            line.copy_(values)
-        iterations, divergences, ends = of_recursions.unbind()
+        of_all = entropies.new_zeros(3, len(entropies))
+        of_all[:, starting:] = torch.stack([made.to(distances), distances, converged.to(distances)])
+        iterations, divergences, ends = of_all.unbind()
         return Verdict(
             gated,
             converged | (made >= config.max_recursions),
@@ -154,38 +153,30 @@ class ActiveRecursions:
             if len(self):
                 self._logprobs = self._logprobs.clone()  # the next pass may write where the last one did
             return
-        kept = np.flatnonzero(~ended)
-        count = len(self)
-        order = np.concatenate([kept, count + np.arange(len(rows))])
-        all_spans = np.concatenate([self.spans, spans])
-        order = order[np.argsort(-all_spans[order], kind="stable")]
-        self.slots = np.concatenate([self.slots, slots])[order]
-        self.spans = all_spans[order]
-        self.iterations = np.concatenate([self.iterations, np.zeros(len(rows), np.int64)])[order]
-        if not len(order):
+        kept, count = np.flatnonzero(~ended), len(self)
+        all_spans = np.concatenate([self.spans[kept], spans])
+        if not len(all_spans):
             self.clear()
             return
+        order = np.argsort(-all_spans, kind="stable")
+        self.spans = all_spans[order]
+        self.slots = np.concatenate([self.slots[kept], slots])[order]
+        self.iterations = np.concatenate([self.iterations[kept], np.zeros(len(rows), np.int64)])[order]
+        # Whether one goes on or begins, the pass has its distribution and what was decided about it.
         device = output.logprobs.device
-        fresh: list[Tensor] = []
+        entries = on_device(np.concatenate([len(verdict.gated) + kept, rows])[order], device)
+        self._logprobs = output.logprobs.index_select(0, entries)
+        self._entropies = verdict.plain_entropies.index_select(0, entries)
+        self._near = verdict.near.index_select(0, entries)
+        held = [self._anchors, self.states]
         if len(rows):
-            anchors, states = self.axis.begin(output.residuals, rows, spans)
-            index = on_device(rows, device)
-            plain = verdict.plain_entropies[index], verdict.near[index]
-            fresh = [anchors, states, output.logprobs.index_select(0, index), *plain]
-        held = [self._anchors, self.states, self._logprobs, self._entropies, self._near]
-        if fresh and count:
-            held = [torch.cat(each) for each in zip(held, fresh, strict=True)]
-        elif fresh:
-            held = fresh
-        if not np.array_equal(order, np.arange(count + len(rows))):
-            chosen = on_device(order, device)
-            held = [values.index_select(0, chosen.to(values.device)) for values in held]
-        self._anchors, self.states, self._logprobs, self._entropies, self._near = held
-
-    def work(self, which: np.ndarray) -> np.ndarray:
-        """Layers and heads that some have taken so far, ``[recursions, 2]``: L and one an iteration."""
-        made = self.iterations[which]
-        return np.stack([self.spans[which] * made, made], -1)
+            fresh = self.axis.begin(output.residuals, rows, spans)
+            held = [torch.cat(each) for each in zip(held, fresh, strict=True)] if count else list(fresh)
+        chosen = np.concatenate([kept, count + np.arange(len(rows))])[order]
+        if not np.array_equal(chosen, np.arange(count + len(rows))):
+            index = on_device(chosen, device)
+            held = [values.index_select(0, index.to(values.device)) for values in held]
+        self._anchors, self.states = held
 
     def move(self, slot_of: np.ndarray) -> None:
         """Follows rows that were moved: ``slot_of`` is the new slot of each by the old one."""

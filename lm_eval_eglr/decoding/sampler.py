@@ -6,7 +6,7 @@ Nothing here waits for the device: drawn tokens and flags are fetched by the hos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,7 @@ class Draws:
         spans: np.ndarray,
         starting: np.ndarray,
         recursions: ActiveRecursions,
-        branching: Callable[[np.ndarray], Sequence[tuple[BranchingConfig, np.ndarray]]],
+        branching: Callable[[np.ndarray], Sequence[tuple[BranchingConfig, np.ndarray]]] | None = None,
     ) -> Draws:
         """What a pass gives draws to: all cells of rows that it runs, and those of each recursion.
 
@@ -64,26 +64,26 @@ class Draws:
             spans: Their spans.
             starting: Slots of the rows that the pass runs, ascending.
             recursions: Those in flight, whose distributions come after those of the rows.
-            branching: Which of some cells may fork.
+            branching: Says which of some cells may fork; ``None`` if none may.
         """
-        place = np.searchsorted(starting, slots).clip(max=max(0, len(starting) - 1))
-        runs = starting[place] == slots if len(starting) else np.zeros(len(slots), bool)
-        plain, entries = cells[runs], place[runs]
+        entry_of = np.full(1 + int(slots[-1]), -1)
+        entry_of[starting] = np.arange(len(starting))
+        entries = entry_of[slots]
+        runs = entries >= 0
+        plain, entries = cells[runs], entries[runs]
+        may_fork = () if branching is None else branching(plain)
         if not len(recursions):
-            return cls(plain, entries, len(plain), branching(plain))
-        width = 1 + max(int(recursions.spans.max()), int(spans.max()))
-        keys = recursions.slots * width + recursions.spans
-        order = np.argsort(keys)
-        wanted = slots * width + spans
-        place = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
-        deep = keys[order][place] == wanted
-        items = order[place[deep]]
-        by_item = np.argsort(items, kind="stable")
+            return cls(plain, entries, len(plain), may_fork)
+        recursion_of = np.full((len(entry_of), 1 + max(int(recursions.spans[0]), int(spans.max()))), -1)
+        recursion_of[recursions.slots, recursions.spans] = np.arange(len(recursions))
+        items = recursion_of[slots, spans]
+        deep = np.flatnonzero(items >= 0)
+        deep = deep[np.argsort(items[deep], kind="stable")]
         return cls(
-            np.concatenate([plain, cells[deep][by_item]]),
-            np.concatenate([entries, len(starting) + items[by_item]]),
+            np.concatenate([plain, cells[deep]]),
+            np.concatenate([entries, len(starting) + items[deep]]),
             len(plain),
-            branching(plain),
+            may_fork,
         )
 
 
@@ -149,39 +149,36 @@ class Sampler:
         if draws.plan is None:
             draws.plan = _Plan.of(draws, table, logprobs)
         plan = draws.plan
-        columns = on_device(lengths, logprobs.device)
+        columns, steps = on_device(np.array([lengths, lengths % BLOCK]), logprobs.device)
         found = verdict.statistics
-        tokens, ties, drawn = self._tokens(plan, logprobs, found.lead, columns)
-        changed = torch.zeros_like(drawn)
-        if draws.plain < len(draws.cells):
-            changed[draws.plain :] = tokens[draws.plain :] != table.plain[plan.cells[draws.plain :]]
+        tokens, ties, drawn = self._tokens(plan, logprobs, found.lead, steps)
+        changed = gates = torch.zeros_like(drawn)
         if plan.deep is not None:
             table.plain[plan.cells[: draws.plain]] = tokens[: draws.plain]
+            changed = (tokens != table.plain[plan.cells]).to(drawn)
             ties = ties | (plan.pick(verdict.near) & plan.deep)
         forks: list[Tensor] = []
-        gates = changed
         if draws.branching:
             forks, gates = candidates(draws.branching, logprobs, plan.entries)
-        of_rows: Iterable[Tensor] = (
-            *(verdict.plain_entropies, *found[:3]),
-            *(verdict.iterations, verdict.divergences, verdict.converged),
+        of_entries = torch.stack(
+            [
+                *(verdict.plain_entropies, *found[:3]),
+                *(verdict.iterations, verdict.divergences, verdict.converged),
+            ]
         )
-        if not plan.same:
-            of_rows = torch.stack(list(of_rows))[:, plan.entries].unbind()
         chosen = logprobs[plan.entries, tokens]
-        of_draws = (chosen, drawn, ties.to(drawn), changed, gates)
-        record = torch.stack([*of_rows, *of_draws], -1)
+        of_draws = torch.stack([chosen, drawn, ties.to(drawn), changed, gates])
+        record = torch.cat([plan.pick(of_entries), of_draws]).T.contiguous()  # [draws, fields]
         table.telemetry[plan.cells, columns] = record
-        entropies = record[:, COLUMN["refined_entropy"]]
-        flags = tokens.masked_fill(entropies.isnan(), FAILED)
+        flags = tokens.masked_fill(record[:, COLUMN["refined_entropy"]].isnan(), FAILED)
         flags = torch.cat([verdict.gated, verdict.ended, flags, *(each.flatten() for each in forks)])
         return Drawn.send(flags if self._agree is None else self._agree(flags), tokens, table.growth)
 
     def _tokens(
-        self, plan: _Plan, logprobs: Tensor, leads: Tensor, columns: Tensor
+        self, plan: _Plan, logprobs: Tensor, leads: Tensor, steps: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Token, whether rounding decides it, and its log-probability when it was drawn, ``[draws]`` each."""
-        made = [self._group(group, plan, logprobs, leads, columns) for group in plan.groups]
+        made = [self._group(group, plan, logprobs, leads, steps) for group in plan.groups]
         if len(made) == 1:
             return made[0]
         tokens = torch.zeros_like(plan.cells)
@@ -193,7 +190,7 @@ class Sampler:
         return tokens, ties, drawn
 
     def _group(
-        self, group: _Group, plan: _Plan, logprobs: Tensor, leads: Tensor, columns: Tensor
+        self, group: _Group, plan: _Plan, logprobs: Tensor, leads: Tensor, steps: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same of the draws of one group."""
         rows = logprobs if group.rows is None else logprobs.index_select(0, group.rows)
@@ -202,7 +199,7 @@ class Sampler:
             entries = plan.entries[group.places]
             return tokens, leads[entries] <= 2 * self._rounding, torch.zeros_like(leads[entries])
         cells = plan.cells[group.places]
-        uniforms = self._table.uniforms[cells, columns[group.places] % BLOCK]
+        uniforms = self._table.uniforms[cells, steps[group.places]]
         tokens, margins, drawn = draw_tokens(rows, group.temperatures, group.spread(uniforms), group.warp)
         ties = margins <= self._rounding
         return group.gather(tokens), group.gather(ties), group.gather(drawn)
@@ -303,25 +300,20 @@ class _Plan:
     @classmethod
     def of(cls, draws: Draws, table: CellTable, logprobs: Tensor) -> _Plan:
         """Plans the draws from ``logprobs``."""
-        cells, entries = on_device(np.stack([draws.cells, draws.entries]), logprobs.device)
+        cells, entries = on_device(np.array([draws.cells, draws.entries]), logprobs.device)
         same = len(draws.entries) == len(logprobs) and bool((draws.entries == np.arange(len(logprobs))).all())
         spans = table.span[draws.cells] > 0
         deep = on_device(spans, logprobs.device) if spans.any() else None
         temperatures, truncations = table.temperature[draws.cells], table.truncation[draws.cells]
-        greedy = temperatures == 0
-        kinds = np.where(greedy, -1, truncations)
-        groups = [
-            _Group.of(
-                np.flatnonzero(kinds == kind),
-                draws,
-                temperatures,
-                None if kind < 0 else warpers(table.truncations[kind]),
-                logprobs,
-            )
-            for kind in np.unique(kinds).tolist()
-        ]
+        kinds = np.where(temperatures == 0, -1, truncations)
+        groups = []
+        for kind in range(-1, len(table.truncations)):
+            places = np.flatnonzero(kinds == kind)
+            if len(places):
+                warp = None if kind < 0 else warpers(table.truncations[kind])
+                groups.append(_Group.of(places, draws, temperatures, warp, logprobs))
         return cls(cells, entries, same, deep, groups)
 
     def pick(self, values: Tensor) -> Tensor:
-        """What each draw has of its distribution, ``[rows]`` to ``[draws]``."""
-        return values if self.same else values[self.entries]
+        """What each draw has of its distribution, ``[..., rows]`` to ``[..., draws]``."""
+        return values if self.same else values.index_select(-1, self.entries)

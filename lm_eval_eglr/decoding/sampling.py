@@ -110,16 +110,19 @@ def _draw(
     weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
     cumulative = weights.cumsum(-1)
     total = cumulative[:, -1:]
-    # The product may round up to the total, beyond which there is no token.
-    targets = torch.minimum(uniforms.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
+    # A uniform may round up to 1, where there is no token. Any total times the number just below 1 rounds to
+    # less than that total.
+    targets = uniforms.to(total.dtype).clamp_max(1 - torch.finfo(total.dtype).eps / 2) * total
     tokens = torch.searchsorted(cumulative, targets, right=True)
     # Only distributions that are not finite have no such token.
     tokens = tokens.clamp_max(weights.shape[-1] - 1)
-    above = cumulative.gather(-1, tokens) - targets
+    upper = cumulative.gather(-1, tokens)
     own = weights.gather(-1, tokens)
+    above = upper - targets
+    below = own - above
     # Logits that move by at most r/T each move a cumulative mass c by at most 2 r/T · c (1 − c). That
     # truncation may keep other tokens is not covered.
-    end = (torch.where(above + above <= own, targets + above, targets + above - own) / total).clamp(0.0, 1.0)
-    margins = torch.minimum(above, own - above) / total * temperatures / (2 * end * (1 - end))
+    edge = torch.where(above <= below, upper, upper - own).clamp_min(0.0)
+    margins = torch.minimum(above, below) * (temperatures / 2) * total / (edge * (total - edge))
     # Summed again: what a cumulative sum of a long row ends with has lost some digits.
     return tokens, margins, (own / weights.sum(-1, keepdim=True)).log()

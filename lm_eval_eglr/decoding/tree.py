@@ -28,6 +28,8 @@ from lm_eval_eglr.decoding.sampler import Draws
 from lm_eval_eglr.decoding.stopping import decode_text
 from lm_eval_eglr.decoding.telemetry import telemetry_of
 
+OF_SLOTS = ("position", "token", "job", "active", "prompt", "_layers", "_heads")
+
 
 class Tree:
     """The rows that are live, and the jobs that they belong to.
@@ -77,14 +79,16 @@ class Tree:
         self.moved: np.ndarray | None = None
         self.jobs: list[Job | None] = []
         self.ledger = Ledger(depth)
-        self._work = np.zeros((0, 2), np.int64)  # layers and heads of the recursions of a slot's token
+        self._layers = self._heads = np.zeros(0, np.int64)  # of the recursions of a slot's token
         self._tokenizer = tokenizer
         self._depth = depth
         self._end_tokens = np.array(sorted(end_tokens), np.int64)
         self._share = share
         self._trace = trace
         self._live: np.ndarray | None = None
+        self._deep: tuple[np.ndarray, np.ndarray] | None = None  # slots, and spans of their cells
         self._is_plain: bool | None = None
+        self._branches = False
         self._draws: Draws | None = None
 
     def begin(self, request: Request, number: int) -> list[WaitingRow]:
@@ -104,21 +108,16 @@ class Tree:
             groups.setdefault(self.table.level(line) if self._share else line, []).append(line)
         return [WaitingRow(job, each) for each in groups.values()]
 
-    def sequence(self, row: WaitingRow) -> list[int]:
-        """All tokens of a row: the prompt's and the generated ones, the newest included."""
-        request = row.job.request
-        return [*request.tokens[: request.prompt_length], *self.table.sequence(row.cells[0])]
-
     def place(self, rows: Sequence[WaitingRow], prompts: Sequence[tuple[int, int]]) -> None:
         """Gives rows the next slots; ``prompts`` is what :attr:`prompt` says of them."""
         self._grow(self.count + len(rows))
         self.prompt[self.count : self.count + len(rows)] = prompts
         for slot, row in enumerate(rows, self.count):
-            sequence = self.sequence(row)
+            sequence = self.table.whole_sequence(row.cells[0])
             self.table.slot[row.cells] = slot
             self.position[slot], self.token[slot] = len(sequence) - 1, sequence[-1]
-            self.job[slot], self.active[slot] = row.job.index, 0
-            self._work[slot] = 0
+            self.job[slot] = row.job.index
+            self.active[slot] = self._layers[slot] = self._heads[slot] = 0
         self.count += len(rows)
         self._changed()
 
@@ -139,13 +138,14 @@ class Tree:
         added = rows - len(self.position)
         if added > 0:
             added = max(added, len(self.position), 16)
-            for name in ("position", "token", "job", "active", "prompt", "_work"):
+            for name in OF_SLOTS:
                 old = getattr(self, name)
                 setattr(self, name, np.concatenate([old, np.zeros((added, *old.shape[1:]), np.int64)]))
 
     def _changed(self) -> None:
         self.events += 1
-        self._live = self._draws = self._is_plain = None
+        self._live = self._deep = self._draws = self._is_plain = None
+        self._branches = any(job is not None and job.request.branching is not None for job in self.jobs)
 
     @property
     def columns(self) -> np.ndarray:
@@ -156,8 +156,7 @@ class Tree:
     def is_plain(self) -> bool:
         """Whether no live cell can be recursed or branch: the next step depends on what is drawn alone."""
         if self._is_plain is None:
-            branching = any(job is not None and job.request.branching is not None for job in self.jobs)
-            self._is_plain = not branching and not self.table.span[self.live()[0]].any()
+            self._is_plain = not self._branches and not self.table.span[self.live()[0]].any()
         return self._is_plain
 
     def live(self) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +171,7 @@ class Tree:
         if everyone and self._draws is not None:
             return self._draws
         live, slots = self.live()
-        branching = partial(that_may_fork, self.table, self.jobs)
+        branching = partial(that_may_fork, self.table, self.jobs) if self._branches else None
         draws = Draws.of(live, slots, self.table.span[live], starting, recursions, branching)
         if everyone:
             self._draws = draws
@@ -224,7 +223,9 @@ class Tree:
                 size = output.logprobs.shape[-1]
                 branches = plan_forks(table, self.jobs, draws.cells, draws.branching, rest, size)
                 self._changed()
-            ready, lengths, reasons = self._append(complete)
+            live, slots = self.live()
+            ready = live[complete[slots]]
+            lengths, reasons = table.append(ready, self._end_tokens, self._tokenizer)
             over = np.flatnonzero(reasons)
             records = table.read(ready[over], lengths[over], written if ahead else None) if len(over) else []
         except BaseException:
@@ -251,12 +252,11 @@ class Tree:
                 self._finish(int(ready[place]), REASONS[reasons[place]], record)
             table.retire(ready[over])
             self._changed()
-        new_rows = np.searchsorted(starting, new_slots)
         forks = self._plan_forks(self._forks(survivors, dead), dead, limit)
         lengths_of_forks = int(self.columns[[source for source, _ in forks]].max()) if forks else 0
         moves = self._plan_moves(forks, dead)
 
-        recursions.update(ended, output, verdict, new_rows, new_slots, new_spans)
+        recursions.update(ended, output, verdict, np.searchsorted(starting, new_slots), new_slots, new_spans)
         # Keys and values that may be no numbers must not meet the slot's next row: a masked column's weight
         # is 0, and 0 times NaN is NaN.
         if len(broken):
@@ -273,44 +273,32 @@ class Tree:
             recursions.move(self.moved)
         return StepResult(len(ready), len(over))
 
-    def _append(self, complete: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Writes the newest tokens of complete rows behind their last ones.
-
-        Returns:
-            Their cells, how long they are with it, and why they end, as number into :data:`REASONS`; 0 for
-            those that go on.
-        """
-        table = self.table
-        live, slots = self.live()
-        ready = live[complete[slots]]
-        newest, lengths = table.drawn[ready], table.length[ready]
-        # A draw that failed is written, too, but not counted.
-        table.tokens[ready, lengths] = newest
-        lengths = lengths + (newest >= 0)
-        reasons = table.reasons(ready, newest, lengths, self._end_tokens, self._tokenizer)
-        return ready, lengths, reasons
-
     def _to_recurse(self, gated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Slots and spans of the recursions that gated rows begin, each span of a row's cells once."""
         if not len(gated):
             return gated, gated
-        live, slots = self.live()
+        if self._deep is None:
+            live, slots = self.live()
+            keys = np.unique(slots * (self._depth + 1) + self.table.span[live])
+            self._deep = np.divmod(keys[keys % (self._depth + 1) > 0], self._depth + 1)
         chosen = np.zeros(self.count, bool)
         chosen[gated] = True
-        spans = self.table.span[live]
-        deep = chosen[slots] & (spans > 0)
-        keys = np.unique(slots[deep] * (self._depth + 1) + spans[deep])
-        return keys // (self._depth + 1), keys % (self._depth + 1)
+        slots, spans = self._deep
+        return slots[chosen[slots]], spans[chosen[slots]]
 
     def _count_work(
         self, complete: np.ndarray, recursions: ActiveRecursions, ended: np.ndarray, work: np.ndarray | None
     ) -> None:
         """Adds to their jobs what the tokens of complete rows have cost; ``work`` is that of the pass."""
-        if ended.any():
-            np.add.at(self._work, recursions.slots[ended], recursions.work(ended))
         rows = np.flatnonzero(complete)
-        self.ledger.count_tokens(self.job[rows], self._work[rows] if len(recursions) else work)
-        self._work[rows] = 0
+        taken = None if work is None else work.T
+        if len(recursions):
+            slots, made = recursions.slots[ended], recursions.iterations[ended]
+            np.add.at(self._layers, slots, recursions.spans[ended] * made)
+            np.add.at(self._heads, slots, made)
+            taken = np.array([self._layers[rows], self._heads[rows]])
+            self._layers[rows] = self._heads[rows] = 0
+        self.ledger.count_tokens(self.job[rows], taken)
 
     def _finish(self, cell: int, reason: FinishReason, records: np.ndarray) -> None:
         """Ends a rollout, and its job with its last one."""
@@ -379,8 +367,7 @@ class Tree:
             self.token[target] = self.table.drawn[cells[0]]
             for values in (self.position, self.job, self.prompt):
                 values[target] = values[source]
-            self.active[target] = 0
-            self._work[target] = 0
+            self.active[target] = self._layers[target] = self._heads[target] = 0
         self.count = max(self.count, max(targets, default=-1) + 1)
         self._changed()
         return [(source, target) for (source, _), target in zip(placed, targets, strict=True)]
@@ -397,7 +384,8 @@ class Tree:
         self.moved = slot_of = np.arange(self.count)
         for source, target in moves:
             slot_of[source] = target
-            for values in (self.position, self.token, self.job, self.active, self.prompt, self._work):
+            for name in OF_SLOTS:
+                values = getattr(self, name)
                 values[target] = values[source]
         live = np.flatnonzero(self.table.slot >= 0)
         self.table.slot[live] = slot_of[self.table.slot[live]]

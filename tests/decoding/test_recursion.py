@@ -13,7 +13,7 @@ from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.depth import UPDATE_RULES, update_rule
 from lm_eval_eglr.decoding.model.passes import PassOutput, Residuals
-from lm_eval_eglr.decoding.numerics import entropy, kl_divergence, rms
+from lm_eval_eglr.decoding.numerics import entropy, kl_divergence
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 
 INF = math.inf
@@ -63,20 +63,25 @@ def test_other_updates_apply_the_layers_to_the_last_state(update: Any) -> None:
 
 def test_the_anchored_input_is_a_mixture_of_the_anchor_and_the_state_at_the_anchors_size() -> None:
     anchor, hidden = torch.tensor([[3.0, -3.0]]), torch.tensor([[1.0, 1.0]])
-    assert recursion_input("anchored", 0.25, anchor, hidden).tolist() == [[3.0, -1.5]]
-    assert recursion_input("anchored", 0.25, anchor, 1000 * hidden).tolist() == [[3.0, -1.5]]
-    assert recursion_input("anchored", 0.0, anchor, hidden).tolist() == anchor.tolist()
-    assert recursion_input("anchored", 0.5, anchor, 0 * hidden).tolist() == [[1.5, -1.5]]
+
+    def mixed(strength: float, hidden: torch.Tensor) -> list[float]:
+        return recursion_input("anchored", strength, anchor, hidden)[0].tolist()
+
+    assert mixed(0.25, hidden) == pytest.approx([3.0, -1.5])
+    assert mixed(0.25, 1000 * hidden) == pytest.approx([3.0, -1.5])
+    assert mixed(0.0, hidden) == [3.0, -3.0]
+    assert mixed(0.5, 0 * hidden) == [1.5, -1.5]
 
 
 def test_the_size_is_that_of_each_row() -> None:
-    assert rms(torch.tensor([[[3.0, -3.0]], [[1.0, 7.0]]])).tolist() == [[[3.0]], [[5.0]]]
+    anchor, hidden = torch.tensor([[3.0, -3.0], [1.0, 7.0]]), torch.tensor([[1.0, 1.0], [2.0, 2.0]])
+    assert recursion_input("anchored", 1.0, anchor, hidden).flatten().tolist() == pytest.approx([3, 3, 5, 5])
 
 
 def test_each_row_is_mixed_at_its_own_anchors_size() -> None:
     anchors, states = torch.tensor([[3.0, -3.0], [14.0, 2.0]]), torch.tensor([[100.0, 100.0], [0.5, 3.5]])
     mixed = recursion_input("anchored", 0.5, anchors, states)  # the states at the anchors' sizes: 3 and 10
-    assert mixed.tolist() == [[3.0, 0.0], [8.0, 8.0]]
+    assert mixed.flatten().tolist() == pytest.approx([3, 0, 8, 8], abs=1e-6)
     for row in range(2):
         alone = recursion_input("anchored", 0.5, anchors[row : row + 1], states[row : row + 1])
         assert mixed[row].tolist() == alone[0].tolist()
@@ -114,12 +119,16 @@ NONE = np.zeros(0, np.int64)
 
 
 def add(active: ActiveRecursions, rows: list[int], spans: list[int], ended: list[bool] | None = None) -> None:
-    """Lets rows of a pass, whose distributions are even, be recursed; each row's slot is its number."""
+    """Lets rows of a pass, whose distributions are even, be recursed; each row's slot is its number.
+
+    Those in flight make an iteration beside them, which leaves their states as they are.
+    """
     count = 1 + max(rows, default=0)
-    output = PassOutput(EVEN.expand(count, -1).clone(), torch.empty(0), residuals(count))
-    gate = ActiveRecursions(CONFIG, 0.0).step(output, count)
+    even = EVEN.expand(count + len(active), -1).clone()
+    output = PassOutput(even, active.states, residuals(count))
+    verdict = active.step(output, count)
     gone = np.array(ended if ended is not None else [False] * len(active), bool)
-    active.update(gone, output, gate, np.array(rows, np.int64), np.array(rows), np.array(spans, np.int64))
+    active.update(gone, output, verdict, np.array(rows, np.int64), np.array(rows), np.array(spans, np.int64))
 
 
 def iterate(active: ActiveRecursions, logprobs: torch.Tensor, states: torch.Tensor | None = None) -> Verdict:

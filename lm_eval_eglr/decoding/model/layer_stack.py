@@ -69,6 +69,7 @@ class LayerStack:
         self.shards = Shards.of(model)
         self._whole = whole_model(model)
         self.bytes_per_token: dict[torch.device, int] = {}
+        self._device: torch.device | None = None
         self.norm, self._output_class = self._find_norm()
         self._entered = Entered()
         self.compiled: CompiledLayers | None = None
@@ -84,6 +85,9 @@ class LayerStack:
     @property
     def device(self) -> torch.device:
         """Device of the input embeddings, where token ids go."""
+        return self._device or self._find_device()
+
+    def _find_device(self) -> torch.device:
         embeddings = self.model.get_input_embeddings()
         device = next(embeddings.parameters()).device
         if device.type != "meta":
@@ -151,12 +155,14 @@ class LayerStack:
             for number, layer in enumerate(self.layers)
         ]
         handles.append(self.norm.register_forward_pre_hook(norm_hook, with_kwargs=True))
+        self._device = self._find_device()  # which takes a while, and is asked for in every step
         try:
             for config in self._configs:
                 config._attn_implementation = self._attention
             with self.evaluating():
                 yield
         finally:
+            self._device = None
             for handle in handles:
                 handle.remove()
             for config, name in zip(self._configs, attentions, strict=True):
@@ -179,7 +185,8 @@ class LayerStack:
         """
         self._pass = running
         try:
-            with self._forwards(running):
+            as_they_are = self.compiled is None and not running.bypassed
+            with nullcontext() if as_they_are else self._forwards(running):
                 output = self.decoder(
                     input_ids=tokens.to(self.device),
                     position_ids=positions.to(self.device),
@@ -265,12 +272,13 @@ class LayerStack:
         output = self._output_class(last_hidden_state=normed[:, None])
         had_forward = "forward" in self.decoder.__dict__
         before = self.decoder.__dict__.get("forward")
-        self.decoder.forward = lambda *args, **kwargs: output
+        # Past the module's own way of setting attributes, which looks for parameters among them.
+        self.decoder.__dict__["forward"] = lambda *args, **kwargs: output
         try:
             logits: Tensor = self.model(input_ids=None, use_cache=False).logits
         finally:
             if had_forward:
-                self.decoder.forward = before  # type: ignore[assignment]
+                self.decoder.__dict__["forward"] = before
             else:
                 del self.decoder.__dict__["forward"]
         return at_least_fp32(logits[:, 0])

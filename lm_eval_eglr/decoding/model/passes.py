@@ -196,14 +196,12 @@ class PrefillPass(Pass):
         keys, values = self._stores_of(layer_idx, key_states, value_states)
         keys[self._rows, :, self._columns] = key_states
         values[self._rows, :, self._columns] = value_states
-        end = self._columns.stop
-        keys, values = keys[self._rows, :, :end], values[self._rows, :, :end]
-        if not self._begins:
-            return keys, values
+        keys, values = (store[self._rows, :, : self._columns.stop] for store in (keys, values))
         prompts = self.prompts_of(layer_idx)
-        assert prompts is not None
-        before = (store[self._prompts.to(store.device), :, : self._begins] for store in prompts)
-        return torch.cat([next(before), keys], 2), torch.cat([next(before), values], 2)
+        if not self._begins or prompts is None:
+            return keys, values
+        before = [store[self._prompts.to(store.device), :, : self._begins] for store in prompts]
+        return torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **options: Any
@@ -245,8 +243,7 @@ class DynamicPass(Pass):
         self.residuals = Residuals(depth)
         self._prompts = prompts
         self._columns = positions if prompts is None else positions - prompts[1]
-        self._slots = slots
-        self._stores = stores
+        self._slots, self._stores = slots, stores
         self._live = live
         self._depth = depth
         self._recursions = recursions
@@ -254,7 +251,8 @@ class DynamicPass(Pass):
         self._count = len(positions)
         self._plain = self._count - len(self._spans)
         self._stored = self._plain if stored else 0
-        self.compilable = stored and slots is None  # rows that share a past come in too many shapes
+        # Rows that share a past come in too many shapes.
+        self.compilable = stored and slots is None and prompts is None
         # The first layer that runs: where there are no others, that of the deepest recursion.
         self.bypassed = 0 if self._plain or not self._spans else depth - self._spans[0]
         self._joined = self._count  # rows that take part in the layer that runs next
@@ -265,9 +263,8 @@ class DynamicPass(Pass):
     def layer(self, number: int) -> LayerCache:
         """The rows that have joined so far."""
         rows = self.cache.keys[number], self.cache.values[number]
-        device = rows[0].device
         prompts = None if self._prompts is None else self.prompts_of(number)
-        return LayerCache(rows, prompts, *self._addresses(device), self._past(device))
+        return LayerCache(rows, prompts, *self._addresses(rows[0].device), self._past(rows[0].device))
 
     def _addresses(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Slots and columns of what is stored, on ``device``; made once per pass."""

@@ -22,7 +22,7 @@ from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 from lm_eval_eglr.decoding.sampler import Drawn, Draws
 
 # Below this share of rows that can start, those that are being recursed run alone.
-STARTING_SHARE_ON_CPU, STARTING_SHARE_ON_GPU = 0.85, 0.75
+STARTING_SHARE_ON_CPU, STARTING_SHARE_ON_GPU = 0.5, 0.75
 
 
 def recursions_run_alone(starting: int, live: int, device: torch.device) -> bool:
@@ -30,7 +30,7 @@ def recursions_run_alone(starting: int, live: int, device: torch.device) -> bool
 
     Recursions that run alone need their top layers only, and more rows start together afterwards; but it is
     a pass more. On a GPU, where time goes by layers, that is worth it sooner than on a CPU, where it goes by
-    rows and layers, wherever they run.
+    rows and layers, wherever they run, and a pass more costs the host as much as any other.
     """
     share = STARTING_SHARE_ON_CPU if device.type == "cpu" else STARTING_SHARE_ON_GPU
     return starting < share * live
@@ -188,7 +188,7 @@ class Step:
         if over.all():
             return None
         drawn = self.drawn.tokens
-        leading, tokens, ends = on_device(np.stack([leaders, batch.tokens, over]), drawn.device)
+        leading, tokens, ends = on_device(np.array([leaders, batch.tokens, over]), drawn.device)
         newest = torch.where(leading < 0, tokens, drawn[leading.clamp_min(0)])
         return replace(
             batch,
