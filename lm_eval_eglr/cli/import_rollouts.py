@@ -9,7 +9,7 @@ import typer
 from eglr_selectors import Rules
 
 from lm_eval_eglr.cli.output import log
-from lm_eval_eglr.importing import FORMATS, ImportOptions, format_of, read_rollouts, write_store
+from lm_eval_eglr.importing import FORMATS, ImportOptions, format_of, open_rollouts, write_store
 
 
 def import_rollouts(
@@ -52,18 +52,18 @@ def import_rollouts(
         None if fallbacks is None else _names(fallbacks),
         requests,
     )
-    imported = read_rollouts(sources, form, options)
-    for note in imported.notes:
+    source = open_rollouts(sources, form, options)
+    for note in source.notes:
         log(note)
     forms = {form or format_of(path) for path in sources}
-    written = write_store(output, imported, forms.pop() if len(forms) == 1 else None)
-    rollouts = sum(len(stored.pool) for stored in imported.pools)
-    without = sum(stored.key.reference is None for stored in imported.pools)
-    already = f", {len(imported.pools) - written} were there already" if written < len(imported.pools) else ""
-    log(f"{output}: {_counted(rollouts, 'rollout')} of {_counted(len(imported.pools), 'problem')}{already}")
-    if without:
-        have = "has" if without == 1 else "have"
-        log(f"{_counted(without, 'problem')} {have} no reference answer, so selections there are not scored")
+    written = write_store(output, source, forms.pop() if len(forms) == 1 else None)
+    counts = source.pools.counts
+    already = f", {counts.pools - written} were there already" if written < counts.pools else ""
+    log(f"{output}: {_counted(counts.rollouts, 'rollout')} of {_counted(counts.pools, 'problem')}{already}")
+    if counts.unscored:
+        have = "has" if counts.unscored == 1 else "have"
+        those = f"{_counted(counts.unscored, 'problem')} {have}"
+        log(f"{those} no reference answer, so selections there are not scored")
 
 
 def _counted(number: int, noun: str) -> str:

@@ -96,15 +96,27 @@ def open_store(folder: Path) -> Store:
     return store
 
 
+def foreign_format(path: Path) -> str | None:
+    """The format of another tool's rollouts; ``None`` if a path is a store or nothing that is known.
+
+    Raises:
+        ValueError: If it is an output folder of lm_eval that has results alone.
+    """
+    if not path.exists() or (path / MANIFEST).exists():
+        return None
+    form = format_of(path)
+    if form is None and path.is_dir() and runs_in(path):
+        raise ValueError(f"{path}: results of lm_eval without samples, which --log_samples writes")
+    return form
+
+
 def imported_store(path: Path) -> Store | None:
     """Reads rollouts that another tool wrote, such as lm_eval's output folder; ``None`` if they are none.
 
     Raises:
         ValueError: If they cannot be read.
     """
-    if not path.exists() or (path / MANIFEST).exists():
-        return None
-    form = format_of(path)
+    form = foreign_format(path)
     if form is None and not path.is_file():
         return None
     imported = read_rollouts([path])  # of a file of no known format it says what it is instead

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
-from eglr_selectors import PoolCost, RolloutPool
+from eglr_selectors import RolloutPool
 
 from lm_eval_eglr.cli.output import log, print_json, progress
+from lm_eval_eglr.cli.sources import foreign_format
 from lm_eval_eglr.reports.escaping import for_terminal
 from lm_eval_eglr.store import Manifest, PoolKey, StoreError
 from lm_eval_eglr.store.folder import pool_paths, round_paths, set_aside_files, stray_files
 from lm_eval_eglr.store.manifest import NAME, Plan, read_plans
 from lm_eval_eglr.store.pool_file import decode
-from lm_eval_eglr.store.totals import sum_up
+from lm_eval_eglr.store.totals import Counts, counts_of, sum_up
 from lm_eval_eglr.store.undecided import read_undecided
 from lm_eval_eglr.store.vocabulary import read_vocabulary
 
@@ -33,6 +34,11 @@ def verify_store(
     Exits with 0 if it is whole, 1 if a file is damaged, 3 if it is sound but something is missing.
     """
     if not (folder / NAME).exists():
+        if (form := foreign_format(folder)) is not None:
+            raise ValueError(
+                f"{folder}: of the format {form}, which has no checksums to verify; `eglr import` makes a "
+                "store of it"
+            )
         Manifest.read(folder)  # says what there is instead of a store
     check = _Check()
     check.manifest = check(lambda: Manifest.read(folder))
@@ -90,7 +96,7 @@ class _Pool(NamedTuple):
 
     key: PoolKey
     ties: int | None
-    counts: tuple[int, int, PoolCost | None]
+    counts: Counts
 
 
 class _Check:
@@ -115,8 +121,7 @@ class _Check:
             pool: tuple[PoolKey, RolloutPool] | None = self(functools.partial(self._pool, path))
             if pool is not None:
                 key, rollouts = pool
-                tokens = sum(len(rollout.tokens) for rollout in rollouts)
-                found[path] = _Pool(key, rollouts.ties, (len(rollouts), tokens, rollouts.cost))
+                found[path] = _Pool(key, rollouts.ties, counts_of(rollouts))
         return found
 
     def _pool(self, path: Path) -> tuple[PoolKey, RolloutPool]:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from eglr_selectors.options import check_name, check_range
 
-from lm_eval_eglr.decoding.depth import EXIT_RULES, UPDATE_RULES, ExitRule, check_exit
+from lm_eval_eglr.decoding.depth import EXIT_RULES, MOST_ITERATIONS, UPDATE_RULES, ExitRule, check_exit
 
 TOLERANCE = 1e-3
 Noise = Literal["shared", "independent"]
@@ -20,7 +20,7 @@ class RecursionConfig:
     Attributes:
         entropy_threshold: Gate τ, nats: a position is recursed iff the entropy of its plain next-token
             distribution exceeds it. ``inf`` never recurses.
-        max_recursions: Most iterations K_max at a position; 0 never recurses.
+        max_recursions: Most iterations K_max at a position, up to 1,024; 0 never recurses.
         tolerance: ε, nats, 1e-3 by default: stop when KL(p_k ‖ p_{k-1}) falls below it. The same as
             ``exit_threshold`` with ``exit=kl``.
         update: Input rule of an iteration: ``anchored``, ``damped`` or ``replace``; see
@@ -42,7 +42,7 @@ class RecursionConfig:
 
     def __post_init__(self) -> None:
         check_range("entropy_threshold", self.entropy_threshold, 0)
-        check_range("max_recursions", self.max_recursions, 0, integer=True)
+        check_range("max_recursions", self.max_recursions, 0, MOST_ITERATIONS, integer=True)
         check_name("update", self.update, UPDATE_RULES)
         check_range("strength", self.strength, 0, 1)
         check_exit(self.exit, self.exit_threshold)

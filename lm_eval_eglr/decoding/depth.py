@@ -27,6 +27,9 @@ from torch import Tensor
 from lm_eval_eglr.decoding.model.passes import Residuals
 from lm_eval_eglr.decoding.numerics import at_least_fp32, entropy, kl_divergence
 
+MOST_ITERATIONS = 1024
+"""Of one token: 32 times what Huginn makes of its own. A token keeps keys and values of each recurrence."""
+
 
 class UpdateRule(Protocol):
     """One rule; all tensors are ``[recursions, dim]``."""

@@ -270,8 +270,6 @@ def _read_prompts(read: ReadRows, cache: KVCache, groups: Sequence[_Group]) -> N
     groups = sorted(groups, key=lambda group: group.shared)
     store, slots = _prompts_of(cache), [group.shared for group in groups]
     store.reserve(slots[-1] + 1, max(group.begins for group in groups))
-    # What a longer prompt has left may be no numbers, and a masked column's weight of 0 would not hide that.
-    store.clear_rows(slots)
     for _, run in itertools.groupby(range(len(groups)), key=lambda number: slots[number] - number):
         some = [groups[number] for number in run]
         prompts = [group.request.tokens[: group.request.prompt_length] for group in some]

@@ -92,7 +92,7 @@ class EGLRLM(HFLM):
                 each has options of its own, see docs/strategies.md.
             spans: Spans L, layers: ``0:2:4``, a list, or shares of the depth such as ``0:25%``. Below 16
                 layers the default is ``0:12.5%:25%:50%``. A recurrent-depth model takes ``recurrences``
-                instead, ``4:8:16:32``, by default its own number of them.
+                instead, ``4:8:16:32``, up to 1,024, by default its own number of them.
             temperatures: Temperatures: ``0:0.7``, a list, or repetitions such as ``0.7x3``, three samples.
             rollouts: Folder of the store that gets every rollout, and from which a stopped run continues.
             trace: Whether the store also gets entropy, log-probability and iterations of every token.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lm_eval_eglr.importing.imported import Imported, ImportOptions
+from lm_eval_eglr.importing.imported import ImportOptions, Pools, Source
 from lm_eval_eglr.importing.json_lines import check_regular, first_record
 from lm_eval_eglr.store.jsonl import NEEDED, read_jsonl
 
@@ -14,11 +14,11 @@ def recognises(path: Path) -> bool:
     return path.is_file() and first_record(path).keys() >= NEEDED
 
 
-def read(path: Path, options: ImportOptions) -> Imported:
+def read(path: Path, options: ImportOptions) -> Source:
     """Reads exported rollouts; the file does not say which model made them.
 
     Raises:
         ValueError: If a line is something else.
     """
     check_regular(path)
-    return Imported(None, tuple(read_jsonl(path)))
+    return Source(None, Pools(lambda: read_jsonl(path)))

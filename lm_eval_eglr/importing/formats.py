@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from lm_eval_eglr.importing import (
     search_and_learn,
     text_pools,
 )
-from lm_eval_eglr.importing.imported import Imported, ImportOptions
+from lm_eval_eglr.importing.imported import Imported, ImportOptions, Pools, Source
 from lm_eval_eglr.importing.json_lines import check_regular, first_record, read_records
 from lm_eval_eglr.store import PoolKey, StoredPool
 
@@ -36,7 +38,7 @@ class Format:
 
     what: str
     recognises: Callable[[Path], bool]
-    read: Callable[[Path, ImportOptions], Imported]
+    read: Callable[[Path, ImportOptions], Source]
 
 
 # In the order in which they are tried; none of them takes another's files.
@@ -52,7 +54,7 @@ FORMATS: dict[str, Format] = {
         text_pools.read,
     ),
     "openai": Format(
-        "responses of /v1/completions or /v1/chat/completions, or a batch's output",
+        "responses of /v1/completions, /v1/chat/completions or /v1/responses, or a batch's output",
         openai_responses.recognises,
         openai_responses.read,
     ),
@@ -81,7 +83,16 @@ def format_of(path: Path) -> str | None:
 def read_rollouts(
     sources: Sequence[Path], form: str | None = None, options: ImportOptions | None = None
 ) -> Imported:
-    """Reads rollouts of one model from files or folders.
+    """Reads rollouts of one model from files or folders into memory; see :func:`open_rollouts`."""
+    source = open_rollouts(sources, form, options)
+    pools = sorted(source.pools, key=lambda stored: stored.key.place)
+    return Imported(source.model, tuple(pools), source.notes)
+
+
+def open_rollouts(
+    sources: Sequence[Path], form: str | None = None, options: ImportOptions | None = None
+) -> Source:
+    """Goes through rollouts of one model in files or folders once, to read them pool by pool afterwards.
 
     Pools of several sources for one document of one task are repeats of it, numbered in the order of the
     sources.
@@ -98,24 +109,30 @@ def read_rollouts(
         raise ValueError(f"format={form!r}: expected one of {', '.join(FORMATS)}")
     options = options or ImportOptions()
     read = [(path, _read(path, form, options)) for path in sources]
-    models = {} if options.model else {imported.model: path for path, imported in read if imported.model}
+    models = {} if options.model else {source.model: path for path, source in read if source.model}
     if len(models) > 1:
         named = ", ".join(f"{model} in {path}" for model, path in models.items())
         raise ValueError(f"rollouts of several models ({named}): expected one model per store")
-    pools: list[StoredPool] = []
-    repeats: dict[tuple[str, int], int] = {}
-    for path, imported in read:
-        tasks = {stored.key.task for stored in imported.pools}
+    for path, source in read:
+        tasks = source.pools.counts.tasks
         if options.task is not None and len(tasks) > 1:
             raise ValueError(f"task={options.task!r}: {path} has several tasks ({', '.join(sorted(tasks))})")
-        for stored in imported.pools:
-            key = _key(stored, options)
-            repeat = repeats.get((key.task, key.doc_id), 0)
-            repeats[key.task, key.doc_id] = repeat + 1
-            pools.append(replace(stored, key=replace(key, repeat=repeat)))
-    pools.sort(key=lambda stored: stored.key.place)
-    notes = [note for _, imported in read for note in imported.notes]
-    return Imported(options.model or next(iter(models), None), tuple(pools), tuple(notes))
+    joined = Pools.joined([source.pools for _, source in read])
+    pools = Pools(functools.partial(_numbered, joined, options), joined.counts)
+    next(iter(pools), None)  # refuses an option that no pool can have before anything is written
+    notes = [note for _, source in read for note in source.notes]
+    return Source(options.model or next(iter(models), None), pools, tuple(notes))
+
+
+def _numbered(pools: Pools, options: ImportOptions) -> Iterator[StoredPool]:
+    """The pools of several sources under the keys that the user wants, those of one document numbered."""
+    repeats: dict[tuple[str, int], int] = {}
+    for stored in pools:
+        key = _key(stored, options)
+        document = (sys.intern(key.task), key.doc_id)
+        repeat = repeats.get(document, 0)
+        repeats[document] = repeat + 1
+        yield StoredPool(key if key.repeat == repeat else replace(key, repeat=repeat), stored.pool)
 
 
 def _key(stored: StoredPool, options: ImportOptions) -> PoolKey:
@@ -125,7 +142,7 @@ def _key(stored: StoredPool, options: ImportOptions) -> PoolKey:
     return key if options.fallbacks is None else replace(key, fallbacks=options.fallbacks)
 
 
-def _read(path: Path, form: str | None, options: ImportOptions) -> Imported:
+def _read(path: Path, form: str | None, options: ImportOptions) -> Source:
     if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder")
     if (path / "manifest.json").is_file():
@@ -134,7 +151,7 @@ def _read(path: Path, form: str | None, options: ImportOptions) -> Imported:
     if options.requests is not None and name != "openai":
         raise ValueError(f"requests={str(options.requests)!r}: for a batch's output, {path} is {name}")
     try:
-        imported = FORMATS[name].read(path, options)
+        source = FORMATS[name].read(path, options)
     except (AttributeError, LookupError, TypeError) as error:
         # A stranger's file may hold anything anywhere; what each reader expects is where it reads it.
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -144,9 +161,9 @@ def _read(path: Path, form: str | None, options: ImportOptions) -> Imported:
         told = str(error)
         names_a_file = any(str(file) in told for file in (path, options.requests) if file is not None)
         raise ValueError(told if names_a_file else f"{path}: {told}") from None
-    if not imported.pools:
+    if not source.pools:
         raise ValueError(f"{path}: no rollouts in it")
-    return imported
+    return source
 
 
 def _format_told(path: Path) -> str:

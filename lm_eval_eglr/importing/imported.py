@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +45,119 @@ class ImportOptions:
             extract("", fallbacks=self.fallbacks)  # refuses an unknown name
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What one source holds.
+@dataclass(slots=True)
+class PoolCounts:
+    """What can be said of pools once all of them have been read.
 
     Attributes:
-        model: The model's name; ``None`` if the source does not say.
-        pools: The pools, in the source's order; at most one per task, document and repeat.
+        pools: How many there are.
+        rollouts: How many rollouts they have together.
+        tokens: How many tokens these have, as far as their ids are known.
+        unscored: How many have no reference answer.
+        tasks: Of which tasks they are.
+        axis: The depth axis of the first.
+        telemetry: Whether anything is known of how some rollout was decoded, such as log-probabilities.
+        cost: Whether the cost of some pool is known.
+    """
+
+    pools: int = 0
+    rollouts: int = 0
+    tokens: int = 0
+    unscored: int = 0
+    tasks: set[str] = field(default_factory=set)
+    axis: str = "L"
+    telemetry: bool = False
+    cost: bool = False
+
+    def add(self, stored: StoredPool) -> None:
+        """Counts one pool more."""
+        if not self.pools:
+            self.axis = stored.pool.axis.symbol
+        self.pools += 1
+        self.rollouts += len(stored.pool)
+        self.tokens += sum(len(rollout.tokens) for rollout in stored.pool)
+        self.unscored += stored.key.reference is None
+        self.tasks.add(stored.key.task)
+        self.telemetry = self.telemetry or any(rollout.telemetry is not None for rollout in stored.pool)
+        self.cost = self.cost or stored.pool.cost is not None
+
+    def __or__(self, other: PoolCounts) -> PoolCounts:
+        """Of the pools of both, the other ones last."""
+        return PoolCounts(
+            self.pools + other.pools,
+            self.rollouts + other.rollouts,
+            self.tokens + other.tokens,
+            self.unscored + other.unscored,
+            self.tasks | other.tasks,
+            self.axis if self.pools else other.axis,
+            self.telemetry or other.telemetry,
+            self.cost or other.cost,
+        )
+
+
+class Pools:
+    """The pools of a source, read anew whenever they are gone through: memory holds one of them.
+
+    They are gone through once at the beginning, so what is wrong with a source is said before a store is
+    begun.
+
+    Args:
+        read: Begins to read them.
+        counts: What is known of them already, for a source that need not be gone through again.
+    """
+
+    def __init__(self, read: Callable[[], Iterator[StoredPool]], counts: PoolCounts | None = None) -> None:
+        self._read = read
+        self.counts = counts or PoolCounts()
+        if counts is None:
+            for stored in read():
+                self.counts.add(stored)
+
+    @classmethod
+    def held(cls, pools: Sequence[StoredPool]) -> Pools:
+        """Pools that a format can only read all at once."""
+        return cls(lambda: iter(pools))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Pools]) -> Pools:
+        """The pools of several, one after the other."""
+        counts = functools.reduce(operator.or_, (part.counts for part in parts), PoolCounts())
+        return cls(lambda: itertools.chain.from_iterable(parts), counts)
+
+    def __iter__(self) -> Iterator[StoredPool]:
+        return self._read()
+
+    def __len__(self) -> int:
+        return self.counts.pools
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What sources hold, all of it in memory.
+
+    Attributes:
+        model: The model's name; ``None`` if they do not say.
+        pools: The pools, by task, document and repeat.
         notes: What was left out and why, one sentence each.
     """
 
     model: str | None
     pools: tuple[StoredPool, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What sources hold, to be read pool by pool.
+
+    Attributes:
+        model: The model's name; ``None`` if they do not say.
+        pools: The pools, in the order of the sources.
+        notes: What was left out and why, one sentence each.
+    """
+
+    model: str | None
+    pools: Pools
     notes: tuple[str, ...] = ()
 
 

@@ -13,8 +13,9 @@ import pyarrow as pa
 from eglr_selectors import Cell
 
 from lm_eval_eglr.importing.imported import (
-    Imported,
     ImportOptions,
+    Pools,
+    Source,
     imported_pool,
     json_fields,
     reference_of,
@@ -69,7 +70,7 @@ def _is_log(path: Path) -> bool:
     return isinstance(content, dict) and isinstance(content.get("eval"), dict) and "samples" in content
 
 
-def read(path: Path, options: ImportOptions) -> Imported:
+def read(path: Path, options: ImportOptions) -> Source:
     """Reads a log, or the newest log of each task in a folder.
 
     Raises:
@@ -97,7 +98,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
         notes += of_log
     if not pools:
         raise ValueError(f"{path}: no sample has an output" + "".join(f"; {note}" for note in notes))
-    return Imported(models[0] or None, tuple(pools), tuple(notes))
+    return Source(models[0] or None, Pools.held(pools), tuple(notes))
 
 
 def _read_log(log: Log) -> tuple[list[StoredPool], list[str]]:

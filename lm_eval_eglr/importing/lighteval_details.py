@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pyarrow.parquet as pq
 from eglr_selectors import Cell, Rollout
 
 from lm_eval_eglr.importing.imported import (
-    Imported,
     ImportOptions,
+    Pools,
+    Source,
     imported_pool,
     json_fields,
     reference_of,
@@ -24,6 +26,7 @@ from lm_eval_eglr.importing.openai_responses import prompt_of
 from lm_eval_eglr.store import StoredPool
 
 COLUMNS = {"doc", "model_response"}
+ROWS_AT_ONCE = 64
 _NAME = re.compile(r"details_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)")
 
 
@@ -43,7 +46,7 @@ def _files(folder: Path) -> Iterator[Path]:
     yield from (path for path in folder.rglob("details_*.parquet") if path.is_file())
 
 
-def read(path: Path, options: ImportOptions) -> Imported:
+def read(path: Path, options: ImportOptions) -> Source:
     """Reads a file of details, or the newest details of each task in an output folder.
 
     lighteval keeps no reason why a text ended and no log-probabilities of sampled tokens.
@@ -60,15 +63,17 @@ def read(path: Path, options: ImportOptions) -> Imported:
     models = sorted({model for model, _ in runs.values() if model})
     if len(models) > 1:
         raise ValueError(f"{path}: details of several models ({', '.join(models)}): name the folder of one")
-    pools: list[StoredPool] = []
+    tasks: list[Pools] = []
     for task, each in newest.items():
-        read_pools, without = _read_file(each, task, temperature_of(runs[each][1], str(each)))
-        pools += read_pools
-        if without:
+        temperature = temperature_of(runs[each][1], str(each))
+        numbers = _document_numbers(each)
+        tasks.append(Pools(functools.partial(_pools, each, task, temperature, numbers)))
+        if without := len(numbers) - len(tasks[-1]):
             notes.append(f"{each.name}: {without} documents have no generated text and were left out")
+    pools = Pools.joined(tasks)
     if not pools:
         raise ValueError(f"{path}: no generated texts; tasks scored by log-likelihoods have none")
-    return Imported(models[0] if models else None, tuple(pools), tuple(notes))
+    return Source(models[0] if models else None, pools, tuple(notes))
 
 
 def _task(path: Path) -> str:
@@ -97,14 +102,16 @@ def _run(path: Path) -> tuple[str | None, Any]:
     return str(config.get("model_name") or model), parameters.get("temperature")
 
 
-def _read_file(path: Path, task: str, temperature: float | None) -> tuple[list[StoredPool], int]:
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        rows = pq.read_table(path).to_pylist()
+        for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE, use_threads=False):
+            yield from batch.to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
-    pools = []
-    numbers = _document_numbers(rows)
-    for number, row in enumerate(rows):
+
+
+def _pools(path: Path, task: str, temperature: float | None, numbers: Sequence[int]) -> Iterator[StoredPool]:
+    for number, row in enumerate(_rows(path)):
         doc, response = row.get("doc"), row.get("model_response")
         if not isinstance(doc, dict) or not isinstance(response, dict):
             raise ValueError(f"{path}, row {number}: not details of lighteval, without doc or model_response")
@@ -120,26 +127,23 @@ def _read_file(path: Path, task: str, temperature: float | None) -> tuple[list[S
         ]
         # A column of structs has an entry for every key of any document, so absent ones are None.
         specific = {key: value for key, value in (doc.get("specific") or {}).items() if value is not None}
-        pools.append(
-            imported_pool(
-                task,
-                numbers[number],
-                rollouts,
-                prompt=_prompt(response.get("input")) or str(doc.get("query") or ""),
-                reference=reference_of(_gold(doc)),
-                fields={"problem": str(doc.get("query") or ""), "id": doc.get("id"), **json_fields(specific)},
-                settings={"max_tokens": doc.get("generation_size"), "stop": doc.get("stop_sequences")},
-            )
+        yield imported_pool(
+            task,
+            numbers[number],
+            rollouts,
+            prompt=_prompt(response.get("input")) or str(doc.get("query") or ""),
+            reference=reference_of(_gold(doc)),
+            fields={"problem": str(doc.get("query") or ""), "id": doc.get("id"), **json_fields(specific)},
+            settings={"max_tokens": doc.get("generation_size"), "stop": doc.get("stop_sequences")},
         )
-    return pools, len(rows) - len(pools)
 
 
-def _document_numbers(rows: list[dict[str, Any]]) -> list[int]:
+def _document_numbers(path: Path) -> Sequence[int]:
     """The documents' own numbers, since lighteval shuffles them; their places where they have none."""
-    ids = [str((row.get("doc") or {}).get("id")) for row in rows]
+    ids = [str((row.get("doc") or {}).get("id")) for row in _rows(path)]
     if all(each.isdecimal() for each in ids) and len(set(ids)) == len(ids):
         return [int(each) for each in ids]
-    return list(range(len(rows)))
+    return range(len(ids))
 
 
 def _without_padding(batch: list[tuple[int, ...]]) -> list[tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from eglr_selectors.grading import DEFAULT
 
 from lm_eval_eglr.importing.imported import (
     FALLBACKS,
-    Imported,
     ImportOptions,
+    Pools,
+    Source,
     imported_pool,
     json_fields,
     reference_of,
@@ -89,7 +91,7 @@ def _is_results(path: Path) -> bool:
     return isinstance(content, dict) and isinstance(content.get("results"), dict)
 
 
-def read(path: Path, options: ImportOptions) -> Imported:
+def read(path: Path, options: ImportOptions) -> Source:
     """Reads a file of samples, or the newest samples of each task in an output folder.
 
     Rules and fallbacks of this project's tasks come from the results file, which lies beside the samples.
@@ -99,18 +101,27 @@ def read(path: Path, options: ImportOptions) -> Imported:
     """
     if path.is_file():
         return _read_files({_parts(path, "samples_")[0]: path}, _results_beside(path), path)
-    runs = [run for run in runs_in(path) if run.samples]
+    run = samples_of(path)
+    source = _read_files(run.samples, run.results, path)
+    if not run.older:
+        return source
+    note = f"{run.older} older files of samples are in {run.folder}; name a file to take it"
+    return Source(source.model, source.pools, (*source.notes, note))
+
+
+def samples_of(folder: Path) -> Run:
+    """The one run with samples in an output folder.
+
+    Raises:
+        ValueError: If there is none, or several models have one.
+    """
+    runs = [run for run in runs_in(folder) if run.samples]
     if not runs:
-        raise ValueError(f"{path}: no samples_*.jsonl; lm_eval writes them with --log_samples")
+        raise ValueError(f"{folder}: no samples_*.jsonl; lm_eval writes them with --log_samples")
     if len(runs) > 1:
         names = ", ".join(run.folder.name for run in runs)
-        raise ValueError(f"{path}: runs of several models ({names}): name the folder of one")
-    run = runs[0]
-    imported = _read_files(run.samples, run.results, path)
-    if not run.older:
-        return imported
-    note = f"{run.older} older files of samples are in {run.folder}; name a file to take it"
-    return Imported(imported.model, imported.pools, (*imported.notes, note))
+        raise ValueError(f"{folder}: runs of several models ({names}): name the folder of one")
+    return runs[0]
 
 
 def _results_beside(samples: Path) -> Path | None:
@@ -119,21 +130,21 @@ def _results_beside(samples: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _read_files(samples: Mapping[str, Path], results: Path | None, source: Path) -> Imported:
+def _read_files(samples: Mapping[str, Path], results: Path | None, folder: Path) -> Source:
     content: dict[str, Any] = {} if results is None else read_json(results)
     configs = content.get("configs") or {}
-    pools: list[StoredPool] = []
+    tasks: list[Pools] = []
     notes = []
     for task, path in samples.items():
         try:
-            pools += list(_read_task(path, task, configs.get(task) or {}))
+            tasks.append(Pools(functools.partial(_read_task, path, task, configs.get(task) or {})))
         except NotGenerated as error:
             notes.append(str(error))
-    if not pools:
-        raise ValueError("; ".join(notes) or f"{source}: no samples")
+    if not any(map(len, tasks)):
+        raise ValueError("; ".join(notes) or f"{folder}: no samples")
     if (content.get("config") or {}).get("model") == "hf-eglr":
         notes.append("of an hf-eglr run lm_eval logs only the selected text; rollouts=DIR has all")
-    return Imported(_model(content, next(iter(samples.values()))), tuple(pools), tuple(notes))
+    return Source(_model(content, next(iter(samples.values()))), Pools.joined(tasks), tuple(notes))
 
 
 def _model(content: Mapping[str, Any], samples: Path) -> str | None:

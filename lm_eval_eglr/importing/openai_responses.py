@@ -1,28 +1,31 @@
-"""Responses of OpenAI-style servers, of completions or chats: bare, with their request, or of a batch.
+"""Answers of OpenAI-style servers: completions, chats or ``/v1/responses``; bare, with requests, of a batch.
 
 The same reading serves ``--model server-eglr``, whose responses come from the wire instead of a file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from eglr_selectors import Cell, FinishReason, Rollout
 
 from lm_eval_eglr.importing.imported import (
-    Imported,
     ImportOptions,
+    Pools,
+    Source,
     imported_pool,
     json_fields,
     reference_of,
     temperature_of,
 )
-from lm_eval_eglr.importing.json_lines import first_record, read_lines, read_records
+from lm_eval_eglr.importing.json_lines import Records, first_record, read_lines
 from lm_eval_eglr.importing.logprobs import telemetry_of
+from lm_eval_eglr.importing.responses_api import as_chat, is_response, messages_in
 from lm_eval_eglr.store import StoredPool
 
 FINISH_REASONS: dict[str, FinishReason] = {
@@ -38,6 +41,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "error": "error",
     "abort": "error",
 }
+SETTINGS = ("temperature", "top_p", "max_tokens", "max_output_tokens", "seed")
 RECORD_KEYS = ("request", "response", "prompt", "messages", "reference", "task", "choices", "error")
 
 
@@ -46,12 +50,14 @@ def recognises(path: Path) -> bool:
     if not path.is_file():
         return False
     record = first_record(path)
-    return isinstance(record.get("choices"), list) or (
-        isinstance(record.get("response"), dict) and ("request" in record or "custom_id" in record)
+    return (
+        is_response(record)
+        or isinstance(record.get("choices"), list)
+        or (isinstance(record.get("response"), dict) and ("request" in record or "custom_id" in record))
     )
 
 
-def read(path: Path, options: ImportOptions) -> Imported:
+def read(path: Path, options: ImportOptions) -> Source:
     """Reads responses; those of one prompt become one pool, in their order.
 
     A record is a response; or ``{"request": ..., "response": ..., "reference": ...}``; or a line of a batch's
@@ -61,10 +67,12 @@ def read(path: Path, options: ImportOptions) -> Imported:
         ValueError: If a record is no such thing, or rollouts of several models are mixed.
     """
     requests = {} if options.requests is None else _requests(Path(options.requests))
-    groups: dict[str, list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]] = {}
+    records = Records(path)
+    groups: dict[bytes, list[int]] = {}  # the prompts' digests, and which records are of each
     models: dict[str, None] = {}
+    prompted = False
     failed = 0
-    for where, record in read_records(path):
+    for number, where, record in records:
         response = _response(record, where)
         if response is None:
             failed += 1
@@ -73,36 +81,56 @@ def read(path: Path, options: ImportOptions) -> Imported:
         if response.get("model"):
             models[str(response["model"])] = None
         prompt = prompt_of({**record, **request})
+        prompted = prompted or bool(prompt)
         if not prompt and options.requests is None and "custom_id" not in record:
             # Without prompts nothing says which responses belong together but the responses themselves.
             prompt_key = where
         else:
             prompt_key = prompt or str(record.get("custom_id"))
-        groups.setdefault(prompt_key, []).append((record, request, response))
+        digest = hashlib.blake2b(prompt_key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        groups.setdefault(digest, []).append(number)
     if not groups:
         raise ValueError(f"{path}: no response that succeeded")
     if len(models) > 1:
         raise ValueError(f"{path}: rollouts of {', '.join(models)}: expected one model per store")
-    pools = tuple(_pool(path, number, parts) for number, parts in enumerate(groups.values()))
     notes = []
     if failed:
         notes.append(f"{failed} requests that failed were left out")
-    if not any(stored.pool.prompt for stored in pools):
+    if not prompted:
         notes.append("the responses do not say their prompts; --requests FILE names the requests of a batch")
-    return Imported(next(iter(models), None), pools, tuple(notes))
+    pools = Pools(lambda: _pools(path, records, groups.values(), requests))
+    return Source(next(iter(models), None), pools, tuple(notes))
+
+
+def _pools(
+    path: Path, records: Records, groups: Iterable[list[int]], requests: Mapping[str, dict[str, Any]]
+) -> Iterator[StoredPool]:
+    """The records of each group as a pool."""
+    for place, numbers in enumerate(groups):
+        parts = []
+        for where, record in records.again(numbers):
+            response = _response(record, where)
+            assert response is not None  # else it would be in no group
+            parts.append((record, _request(record, requests, where), response))
+        yield _pool(path, place, parts)
 
 
 def _response(record: dict[str, Any], where: str) -> dict[str, Any] | None:
     """The response in a record; ``None`` if its request failed."""
-    found = record.get("response", record)
+    found = record if is_response(record) else record.get("response", record)
     if isinstance(found, dict) and "body" in found:  # a batch's line
         if found.get("status_code", 200) != 200:
             return None
         found = found["body"]
+    if isinstance(found, dict) and is_response(found):
+        return as_chat(found)
     if record.get("error") and not (isinstance(found, dict) and found.get("choices")):
         return None
     if not isinstance(found, dict) or not isinstance(found.get("choices"), list) or not found["choices"]:
-        raise ValueError(f"{where}: not a response of /v1/completions or /v1/chat/completions: no choices")
+        raise ValueError(
+            f"{where}: not a response of /v1/completions, /v1/chat/completions or /v1/responses: "
+            "no choices and no output"
+        )
     return found
 
 
@@ -136,8 +164,8 @@ def prompt_of(request: Mapping[str, Any]) -> str:
         prompt = prompt[0]
     if isinstance(prompt, str):
         return prompt
-    messages = request.get("messages")
-    if not isinstance(messages, list) or not messages:
+    messages = messages_in(request)
+    if not messages:
         return ""
     if len(messages) == 1 and isinstance(messages[0], dict) and isinstance(messages[0].get("content"), str):
         return str(messages[0]["content"])
@@ -151,18 +179,20 @@ def _pool(
     where = f"{path}, problem {number}"
     rollouts: list[Rollout] = []
     for _, asked, response in parts:
-        temperature = temperature_of(asked.get("temperature"), where)
+        temperature = temperature_of(asked.get("temperature", response.get("temperature")), where)
         choices = sorted(response["choices"], key=lambda choice: choice.get("index", 0))
         rollouts += [
             rollout_of(choice, Cell(0, temperature, len(rollouts) + i), where)
             for i, choice in enumerate(choices)
         ]
     prompt = prompt_of({**record, **request})
-    known = {**json_fields(request, ("messages", "prompt", "stop")), **json_fields(record, RECORD_KEYS)}
+    known = json_fields(request, ("messages", "prompt", "stop", "input", "instructions"))
+    if not is_response(record):  # else all that it says is of the response
+        known |= json_fields(record, RECORD_KEYS)
     fields = {key: known[key] for key in known if key not in ("usage", "system_fingerprint", "logprobs")}
     reference = record.get("reference", request.get("reference"))
     task = record.get("task")
-    settings = {key: request[key] for key in ("temperature", "top_p", "max_tokens", "seed") if key in request}
+    settings = {key: request[key] for key in SETTINGS if key in request}
     return imported_pool(
         path.stem if task is None else str(task),
         number,
@@ -175,7 +205,7 @@ def _pool(
 
 
 def _last_user_text(request: Mapping[str, Any]) -> str:
-    for message in reversed(request.get("messages") or []):
+    for message in reversed(messages_in(request)):
         if isinstance(message, dict) and message.get("role") == "user":
             content = message.get("content")
             return content if isinstance(content, str) else ""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from eglr_selectors import Cell, Rollout
 
 from lm_eval_eglr.importing.imported import (
-    Imported,
     ImportOptions,
+    Pools,
+    Source,
     imported_pool,
     json_fields,
     reference_of,
 )
 from lm_eval_eglr.importing.json_lines import first_record, read_records, texts_in
+from lm_eval_eglr.store import StoredPool
 
 RESULTS = ("completions", "scores", "agg_scores", "completion_tokens", "pred")
 
@@ -28,7 +31,7 @@ def recognises(path: Path) -> bool:
     return path.is_file() and {"problem", "completions"} <= first_record(path).keys()
 
 
-def read(path: Path, options: ImportOptions) -> Imported:
+def read(path: Path, options: ImportOptions) -> Source:
     """Reads one problem per line; a rollout's score is its aggregated reward, ``agg_scores``.
 
     The file says neither the prompt nor the temperature nor why a completion ended, and its model's name is
@@ -43,7 +46,10 @@ def read(path: Path, options: ImportOptions) -> Imported:
             names = ", ".join(each.name for each in found) or "none"
             raise ValueError(f"{path}: expected one *_completions.jsonl, found {names}")
         path = found[0]
-    pools = []
+    return Source(path.resolve().parent.name or None, Pools(lambda: _pools(path)))
+
+
+def _pools(path: Path) -> Iterator[StoredPool]:
     for number, (where, record) in enumerate(read_records(path)):
         if not isinstance(record.get("problem"), str):
             raise ValueError(f"{where}: problem={record.get('problem')!r}: expected a text")
@@ -58,17 +64,14 @@ def read(path: Path, options: ImportOptions) -> Imported:
         }
         if record.get("scores"):
             fields["step_scores"] = record["scores"]
-        pools.append(
-            imported_pool(
-                path.stem.removesuffix("_completions"),
-                number,
-                rollouts,
-                prompt=record["problem"],
-                reference=reference_of(record.get("answer")),
-                fields=fields,
-            )
+        yield imported_pool(
+            path.stem.removesuffix("_completions"),
+            number,
+            rollouts,
+            prompt=record["problem"],
+            reference=reference_of(record.get("answer")),
+            fields=fields,
         )
-    return Imported(path.resolve().parent.name or None, tuple(pools))
 
 
 def _scores(record: dict[str, Any], count: int, where: str) -> list[float | None]:

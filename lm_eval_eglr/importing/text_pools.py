@@ -10,8 +10,9 @@ from typing import Any
 from eglr_selectors import Cell, FinishReason, Rollout
 
 from lm_eval_eglr.importing.imported import (
-    Imported,
     ImportOptions,
+    Pools,
+    Source,
     imported_pool,
     json_fields,
     reference_of,
@@ -30,7 +31,7 @@ def recognises(path: Path) -> bool:
     return path.is_file() and {"prompt", "texts"} <= first_record(path).keys()
 
 
-def read(path: Path, options: ImportOptions) -> Imported:
+def read(path: Path, options: ImportOptions) -> Source:
     """Reads one problem per line, or per entry of a JSON list.
 
     ``prompt`` and ``texts`` are needed. ``reference``, ``temperature``, ``task``, ``doc_id`` and ``model``
@@ -40,8 +41,15 @@ def read(path: Path, options: ImportOptions) -> Imported:
     Raises:
         ValueError: If a line is something else.
     """
-    pools = []
-    models = set()
+    models: set[str] = set()
+    pools = Pools(lambda: _pools(path, models))
+    if len(models) > 1:
+        raise ValueError(f"{path}: rollouts of {', '.join(sorted(models))}: expected one model per store")
+    return Source(next(iter(models), None), pools, tuple(_notes(path, pools)))
+
+
+def _pools(path: Path, models: set[str]) -> Iterator[StoredPool]:
+    """Reads the pools, and adds the names of models to those that are known."""
     for number, (where, record) in enumerate(read_records(path)):
         if not isinstance(record.get("prompt"), str):
             raise ValueError(f"{where}: prompt={record.get('prompt')!r}: expected a text")
@@ -63,25 +71,21 @@ def read(path: Path, options: ImportOptions) -> Imported:
             raise ValueError(f"{where}: doc_id={doc_id!r}: expected an integer >= 0 of 64 bits")
         models |= {str(record["model"])} if record.get("model") else set()
         task = record.get("task")
-        pools.append(
-            imported_pool(
-                path.stem if task is None else str(task),
-                doc_id,
-                rollouts,
-                prompt=record["prompt"],
-                reference=reference_of(record.get("reference")),
-                fields={"problem": record["prompt"], **json_fields(record, ALL)},
-            )
+        yield imported_pool(
+            path.stem if task is None else str(task),
+            doc_id,
+            rollouts,
+            prompt=record["prompt"],
+            reference=reference_of(record.get("reference")),
+            fields={"problem": record["prompt"], **json_fields(record, ALL)},
         )
-    if len(models) > 1:
-        raise ValueError(f"{path}: rollouts of {', '.join(sorted(models))}: expected one model per store")
-    return Imported(models.pop() if models else None, tuple(pools), tuple(_notes(path, pools)))
 
 
-def _notes(path: Path, pools: list[StoredPool]) -> Iterator[str]:
+def _notes(path: Path, pools: Pools) -> Iterator[str]:
     """Where the references may be, if no line has one under the name that is looked for."""
-    if pools and all(stored.key.reference is None for stored in pools):
-        other = next((name for name in OTHER_NAMES if name in pools[0].key.fields), None)
+    first = next(iter(pools), None)
+    if first is not None and pools.counts.unscored == len(pools):
+        other = next((name for name in OTHER_NAMES if name in first.key.fields), None)
         if other is not None:
             yield f'{path}: no line has a "reference"; if "{other}" is it, give it that name'
 

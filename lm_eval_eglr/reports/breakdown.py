@@ -66,7 +66,13 @@ def read_samples(paths: Sequence[Path]) -> list[dict[str, Any]]:
     for path in paths:
         if not path.is_file():
             raise ValueError(f"{path}: no such file")
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")  # JSON may hold other separators
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: not UTF-8 text, so no samples that lm_eval logged") from None
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 sample = json.loads(line)
             except json.JSONDecodeError as error:

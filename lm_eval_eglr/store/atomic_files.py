@@ -29,13 +29,16 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
 
 
-def write_atomically(path: Path, data: bytes, scratch: Path) -> None:
+def write_atomically(path: Path, data: bytes, scratch: Path, sync_rename: bool = True) -> None:
     """Writes a file that is there completely or not at all, also after a power cut.
 
     Args:
         path: The file.
         data: Its content.
         scratch: Name in the same folder that the content has until it is on the disk.
+        sync_rename: Whether the file outlasts a power cut from now on. Without, it does from the next call of
+            :func:`sync_folder` on, which serves many files at once; until then a power cut may take it away,
+            but never leaves a part of it.
 
     Raises:
         OSError: If the disk is full or the folder cannot be written; the scratch file is then removed.
@@ -49,10 +52,11 @@ def write_atomically(path: Path, data: bytes, scratch: Path) -> None:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    if sync_rename:
+        sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Makes a rename last. Windows cannot open folders, and needs no such call."""
     if os.name == "nt":
         return

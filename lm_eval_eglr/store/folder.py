@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,31 +18,44 @@ logger = logging.getLogger(__name__)
 POOLS = "pools"
 ROUNDS = "rounds"  # pools between two rounds, kept so that a stopped run need not repeat them
 DAMAGED = ".damaged-"
-_POOL = re.compile(r"([A-Za-z0-9_%-]+)\.(\d{1,19})\.(\d{1,19})\.([0-9a-f]{16})\.[0-9a-f]{16}\.parquet")
+_POOL = re.compile(r"([A-Za-z0-9_%-]+)\.(\d{1,19})\.(\d{1,19})\.[0-9a-f]{16}\.[0-9a-f]{16}\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class PoolPath:
     """A pool's file and what its name says.
 
+    A store of a hundred thousand pools has as many of these in memory, so they are small: the folder is one
+    object for all, and a task's name is one text.
+
     Attributes:
-        path: The file.
+        folder: Where the file is.
+        name: The file's name.
         place: Escaped task, document and repeat, as in :attr:`PoolKey.stem`.
-        identity: Digest of what decided the draws.
     """
 
-    path: Path
+    folder: Path
+    name: str
     place: tuple[str, int, int]
-    identity: str
 
     @classmethod
-    def of(cls, path: Path) -> PoolPath | None:
+    def of(cls, folder: Path, name: str) -> PoolPath | None:
         """Reads a file's name; ``None`` if no pool's file can have it."""
-        found = _POOL.fullmatch(path.name)
+        found = _POOL.fullmatch(name)
         if found is None:
             return None
-        task, doc_id, repeat, identity = found.groups()
-        return cls(path, (task, int(doc_id), int(repeat)), identity)
+        task, doc_id, repeat = found.groups()
+        return cls(folder, name, (sys.intern(task), int(doc_id), int(repeat)))
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / self.name
+
+    @property
+    def identity(self) -> str:
+        """Digest of what decided the draws."""
+        return self.name.split(".")[3]
 
 
 def place_of(head: PoolKey) -> tuple[str, int, int]:
@@ -55,11 +69,11 @@ def pool_paths(folder: Path) -> Iterator[PoolPath]:
     Raises:
         StoreError: If the folder cannot be read, or there are two files for one place.
     """
-    seen: dict[tuple[str, int, int], Path] = {}
+    seen: dict[tuple[str, int, int], str] = {}
     for entry in _named_as_pools(folder / POOLS):
         if entry.place in seen:
-            raise StoreError(f"{entry.path}: a second pool for the document of {seen[entry.place].name}")
-        seen[entry.place] = entry.path
+            raise StoreError(f"{entry.path}: a second pool for the document of {seen[entry.place]}")
+        seen[entry.place] = entry.name
         yield entry
 
 
@@ -69,7 +83,7 @@ def round_paths(folder: Path) -> list[PoolPath]:
     Raises:
         StoreError: If the folder cannot be read.
     """
-    return _named_as_pools(folder / ROUNDS)
+    return list(_named_as_pools(folder / ROUNDS))
 
 
 def stray_files(folder: Path) -> list[Path]:
@@ -80,8 +94,8 @@ def stray_files(folder: Path) -> list[Path]:
     Raises:
         StoreError: If the folder cannot be read.
     """
-    found = [path for inner in (POOLS, ROUNDS) for path in _files(folder / inner)]
-    return [path for path in found if PoolPath.of(path) is None]
+    folders = (folder / POOLS, folder / ROUNDS)
+    return [inner / name for inner in folders for name in _files(inner) if PoolPath.of(inner, name) is None]
 
 
 def warn_of_strays(folder: Path) -> None:
@@ -111,14 +125,14 @@ def set_aside(path: Path, error: StoreError, remedy: str = "decoded again") -> N
     path.rename(path.with_name(DAMAGED + path.name))
 
 
-def _named_as_pools(folder: Path) -> list[PoolPath]:
-    return [entry for path in _files(folder) if (entry := PoolPath.of(path)) is not None]
+def _named_as_pools(folder: Path) -> Iterator[PoolPath]:
+    return (entry for name in _files(folder) if (entry := PoolPath.of(folder, name)) is not None)
 
 
-def _files(folder: Path) -> list[Path]:
-    """The entries of a folder that are not hidden; a folder that may not be read is no empty one."""
+def _files(folder: Path) -> list[str]:
+    """The names in a folder that are not hidden; a folder that may not be read is no empty one."""
     try:
-        return sorted(folder / name for name in os.listdir(folder) if not name.startswith("."))
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except FileNotFoundError:
         return []
     except OSError as error:

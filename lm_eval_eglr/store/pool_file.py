@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +34,36 @@ from lm_eval_eglr.store.pool_schema import (
 )
 
 SUFFIX = ".parquet"
+_LEAVES = {
+    field.name: f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+    for field in SCHEMA
+}
+"""The columns as Parquet calls them."""
 # What repeats from row to row is written once. Values that hardly repeat are dearer with a dictionary.
-_DICTIONARY = [field.name for field in SCHEMA if pa.types.is_string(field.type) and field.name != "text"] + [
-    "tokens.list.element",
-    "token_iterations.list.element",
-]
+_DICTIONARY = {field.name for field in SCHEMA if pa.types.is_string(field.type)} - {"text"} | {
+    *("tokens", "token_iterations", "doc_id", "repeat", "span", "temperature", "fallbacks")
+}
+# Of one short value or a few: compressed they are longer, and to begin a compressor costs more than to write.
+_SHORT = {
+    *("task", "doc_id", "repeat", "span", "temperature", AXIS, "finish_reason", "score", "reference"),
+    *("prompt_sha256", "document", "rules", "fallbacks", "uses_reference"),
+}
 # Traces are 32-bit values held as 64-bit ones: split by byte, the half that is zero costs nothing.
-_SPLIT = [f"{name}.list.element" for name in TRACES if TELEMETRY[name] == pa.list_(pa.float64())]
+_SPLIT = {name for name in TRACES if TELEMETRY[name] == pa.list_(pa.float64())}
 
 
-def encode(head: PoolKey, pool: RolloutPool) -> tuple[str, bytes]:
+def encode(head: PoolKey, pool: RolloutPool, unknown: Set[str] = frozenset()) -> tuple[str, bytes]:
     """Returns the name and the content of a pool's file; the same pool always gives the same bytes.
 
+    Args:
+        head: What the pool belongs to.
+        pool: Its rollouts.
+        unknown: Columns that no pool of the store has values in; they are left out of the file, which they
+            would make three times as large where the rollouts are texts alone.
+
     Raises:
-        StoreError: If the pool is empty, or holds something that :func:`decode` would refuse.
+        StoreError: If the pool is empty, or holds something that :func:`decode` would refuse, or a value in
+            a column that is left out.
     """
     whose = f"document {head.doc_id} of {head.task}"
     if not len(pool):
@@ -58,25 +75,48 @@ def encode(head: PoolKey, pool: RolloutPool) -> tuple[str, bytes]:
     shared |= {COST_PREFIX + name: value for name, value in cost.items()}
     with _refused(f"{whose}: cannot be stored"):
         shared["prompt_sha256"] = hashlib.sha256(pool.prompt.encode()).hexdigest()
-        rows = [{**shared, **_row(place, rollout)} for place, rollout in enumerate(pool)]
-        schema = SCHEMA
-        if pool.axis.symbol == "L":
-            schema = SCHEMA.remove(SCHEMA.get_field_index(AXIS))
-        columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
+        rows = [_row(place, rollout) for place, rollout in enumerate(pool)]
+        for row in (shared, *rows):
+            known = sorted(name for name in row.keys() & unknown if row[name] is not None)
+            if known:
+                raise ValueError(f"its store has no columns for {', '.join(known)}")
+        schema, options = _layout(pool.axis.symbol, frozenset(unknown))
+        columns = [
+            pa.array(
+                [shared[field.name]] * len(rows)
+                if field.name in shared
+                else [row.get(field.name) for row in rows],
+                type=field.type,
+            )
+            for field in schema
+        ]
         table = pa.table(columns, schema=schema)
         check_columns(table)
     buffer = io.BytesIO()
     pq.write_table(
         table,
         buffer,
-        compression="zstd",
-        compression_level=6,
-        use_dictionary=[name for name in _DICTIONARY if name.partition(".")[0] in schema.names],
-        column_encoding=dict.fromkeys(_SPLIT, "BYTE_STREAM_SPLIT"),
+        **options,
         write_statistics=False,
+        store_schema=False,  # 5 kB per file to say what Parquet's own types say of these columns
     )
     data = buffer.getvalue()
     return f"{head.stem}.{digest(data)}{SUFFIX}", data
+
+
+@functools.cache
+def _layout(axis: str, unknown: frozenset[str]) -> tuple[pa.Schema, dict[str, Any]]:
+    """The columns of a pool's file, and how Parquet is to encode and compress them."""
+    left_out = unknown if axis != "L" else {*unknown, AXIS}
+    schema = pa.schema([field for field in SCHEMA if field.name not in left_out])
+    leaves = {name: _LEAVES[name] for name in schema.names}
+    compressed = [leaf for name, leaf in leaves.items() if name not in _SHORT]
+    return schema, {
+        "compression": dict.fromkeys(leaves.values(), "NONE") | dict.fromkeys(compressed, "ZSTD"),
+        "compression_level": dict.fromkeys(compressed, 6),
+        "use_dictionary": [leaf for name, leaf in leaves.items() if name in _DICTIONARY],
+        "column_encoding": {leaf: "BYTE_STREAM_SPLIT" for name, leaf in leaves.items() if name in _SPLIT},
+    }
 
 
 def _row(place: int, rollout: Rollout) -> dict[str, Any]:

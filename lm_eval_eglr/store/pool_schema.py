@@ -21,6 +21,9 @@ _TYPES = {
 TELEMETRY = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(Telemetry)}
 COST = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(PoolCost)}
 TRACES = [name for name, kind in TELEMETRY.items() if pa.types.is_list(kind)]
+WITHOUT_TELEMETRY = frozenset(TELEMETRY)
+WITHOUT_COST = frozenset(COST_PREFIX + name for name in COST)
+"""Columns that a store of texts alone leaves out; readers take what is missing as unknown."""
 
 AXIS = "axis"
 """The depth axis. Only pools of recurrences have the column, so those of spans are what they always were."""

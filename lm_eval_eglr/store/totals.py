@@ -6,14 +6,17 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from eglr_selectors import PoolCost
+from eglr_selectors import PoolCost, RolloutPool
 
 from lm_eval_eglr.store.atomic_files import canonical, digest
+from lm_eval_eglr.store.folder import PoolPath
+from lm_eval_eglr.store.parquet_file import read_named_by_checksum
 from lm_eval_eglr.store.pool_file import decode_cost
 
+Counts = tuple[int, int, PoolCost | None]
+"""Of a pool: its rollouts, their tokens, and what it cost."""
 UNITS = ("flops_per_layer_token", "flops_per_head_evaluation")
 SUMMED = [field.name for field in dataclasses.fields(PoolCost) if field.name not in UNITS]
 LARGEST = 1e300
@@ -86,20 +89,38 @@ def names_digest(names: Iterable[str]) -> str:
     return digest(canonical(sorted(names)).encode())
 
 
-def totals_of(paths: Iterable[Path]) -> Totals:
+def counts_of(pool: RolloutPool) -> Counts:
+    """What a pool adds to the totals."""
+    return len(pool), sum(len(rollout.tokens) for rollout in pool), pool.cost
+
+
+def totals_of(entries: Iterable[PoolPath], known: Mapping[str, Counts] | None = None) -> Totals:
     """Sums up the pools of these files, whose rollouts are not read; the same for any order of them.
+
+    Args:
+        entries: The files.
+        known: What the caller has read or written itself, by the names of the files. These are checked
+            against the checksums in their names, and not unpacked.
 
     Raises:
         StoreError: If a file is damaged.
     """
-    return sum_up({path.name: decode_cost(path) for path in paths})
+    return sum_up({each.name: _counts(each, known or {}) for each in entries})
 
 
-def sum_up(pools: Mapping[str, tuple[int, int, PoolCost | None]]) -> Totals:
+def _counts(entry: PoolPath, known: Mapping[str, Counts]) -> Counts:
+    counts = known.get(entry.name)
+    if counts is None:
+        return decode_cost(entry.path)
+    read_named_by_checksum(entry.path)
+    return counts
+
+
+def sum_up(pools: Mapping[str, Counts]) -> Totals:
     """Sums up pools that have been read.
 
     Args:
-        pools: Number of rollouts and of their tokens, and cost, by the names of the pools' files.
+        pools: By the names of their files.
     """
     costs = [cost for _, _, cost in pools.values() if cost is not None]
     sums: dict[str, Any] = {}

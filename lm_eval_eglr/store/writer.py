@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import NoReturn
 
 from eglr_selectors import RolloutPool
 from filelock import FileLock, Timeout
 
-from lm_eval_eglr.store.atomic_files import StoreError, write_atomically
+from lm_eval_eglr.store.atomic_files import StoreError, read_bytes, sync_folder, write_atomically
 from lm_eval_eglr.store.folder import (
     POOLS,
     ROUNDS,
@@ -26,7 +26,7 @@ from lm_eval_eglr.store.folder import (
 from lm_eval_eglr.store.manifest import NAME, Manifest, Plan, add_to_plan
 from lm_eval_eglr.store.pool_file import decode, encode
 from lm_eval_eglr.store.pool_key import PoolKey
-from lm_eval_eglr.store.totals import names_digest, totals_of
+from lm_eval_eglr.store.totals import Counts, counts_of, names_digest, totals_of
 from lm_eval_eglr.store.vocabulary import write_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -45,16 +45,20 @@ class StoreWriter:
     Args:
         folder: The store's folder; made if it is not there.
         rank: Number of this process among those of its run; each has its own lock.
+        unknown: Columns in which no pool of the store has a value; its files are made without them.
 
     Raises:
         StoreError: If the folder cannot be written, is no store, or another run is writing to it.
     """
 
-    def __init__(self, folder: Path, rank: int = 0) -> None:
+    def __init__(self, folder: Path, rank: int = 0, unknown: Set[str] = frozenset()) -> None:
         self.folder = folder
         self.rank = rank
+        self._unknown = unknown
         self._known: dict[tuple[str, int, int], PoolPath] = {}
         self._rounds: dict[tuple[tuple[str, int, int], str], PoolPath] = {}
+        # Of the pools that this process has written or read, so that it need not read them to sum up.
+        self._counts: dict[str, Counts] = {}
         self._began = False
         self._manifest = Manifest()
         with self._guarded():
@@ -97,11 +101,12 @@ class StoreWriter:
         Raises:
             StoreError: If the store has a pool of the same document with other draws.
         """
-        heads = list(heads)
+        places = set()
         for head in heads:
             self._entry(head)
+            places.add(head.place)
         with self._guarded():
-            planned = Plan(frozenset(head.place for head in heads))
+            planned = Plan(frozenset(places))
             add_to_plan(self.folder, self.rank, planned, self._scratch)
 
     def describe_tokens(self, pieces: Callable[[], Sequence[str]]) -> None:
@@ -127,7 +132,39 @@ class StoreWriter:
 
     def append_round(self, head: PoolKey, pool: RolloutPool) -> None:
         """Keeps a pool that may get more rollouts; when this returns, it is on the disk."""
-        self._write(head, pool, self.folder / ROUNDS)
+        folder = self.folder / ROUNDS
+        self._write(head, pool, folder)
+        with self._guarded():
+            sync_folder(folder)
+
+    def holds(self, head: PoolKey, pool: RolloutPool) -> bool:
+        """Whether an earlier run has written this very pool; a damaged one is set aside.
+
+        Raises:
+            StoreError: If the store has another pool in its place.
+        """
+        entry = self._entry(head)
+        if entry is None:
+            return False
+        name, data = encode(head, pool, self._unknown)
+        if entry.name == name and self._is_there(entry, data):
+            self._counts[name] = counts_of(pool)
+            return True
+        there = self._decoded(entry, head)  # perhaps as another version writes it
+        if there is None:
+            return False
+        if encode(head, there) != encode(head, pool):
+            raise StoreError(
+                f"{self.folder}: document {head.doc_id} of {head.task} is there with other rollouts; "
+                "name another folder"
+            )
+        return True
+
+    def _is_there(self, entry: PoolPath, data: bytes) -> bool:
+        try:
+            return read_bytes(entry.path) == data
+        except StoreError:
+            return False  # reading it as a pool says what is wrong
 
     def append(self, head: PoolKey, pool: RolloutPool) -> None:
         """Adds a pool; when this returns, it is on the disk.
@@ -135,18 +172,44 @@ class StoreWriter:
         Raises:
             StoreError: If it cannot be written; what was written before stays good.
         """
-        entry = PoolPath.of(self._write(head, pool, self.folder / POOLS))
-        assert entry is not None
-        self._known[entry.place] = entry
+        self.append_all([(head, pool)])
 
-    def _write(self, head: PoolKey, pool: RolloutPool, folder: Path) -> Path:
+    def append_all(self, pools: Iterable[tuple[PoolKey, RolloutPool]]) -> int:
+        """Adds pools one by one; when this returns, all are on the disk.
+
+        Each is there completely or not at all, at any moment. What is done once for all of them is to sync
+        the folder, which takes as long as to write one.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            StoreError: If one cannot be written; what was written before stays good.
+        """
+        folder = self.folder / POOLS
+        count = 0
+        try:
+            for head, pool in pools:
+                entry = PoolPath.of(folder, self._write(head, pool, folder))
+                assert entry is not None
+                self._known[entry.place] = entry
+                self._counts[entry.name] = counts_of(pool)
+                count += 1
+        finally:
+            if count:
+                with self._guarded():
+                    sync_folder(folder)
+        return count
+
+    def _write(self, head: PoolKey, pool: RolloutPool, folder: Path) -> str:
+        """Writes a pool's file and returns its name; to sync the folder is left to the caller."""
         whose = f"rollouts={str(self.folder)!r}: document {head.doc_id} of {head.task}"
         self._manifest.refuse_other_axis(pool, whose)
-        name, data = encode(head, pool)
+        name, data = encode(head, pool, self._unknown)
         with self._guarded():
             folder.mkdir(exist_ok=True)
-            write_atomically(folder / name, data, folder / self._scratch)
-        return folder / name
+            write_atomically(folder / name, data, folder / self._scratch, sync_rename=False)
+        return name
 
     def _entry(self, head: PoolKey) -> PoolPath | None:
         """The file of a pool that was made before.
@@ -173,7 +236,9 @@ class StoreWriter:
     def _read(self, entry: PoolPath) -> tuple[PoolKey, RolloutPool] | None:
         """Reads a pool; a damaged one is set aside, so that the run makes it again."""
         try:
-            return decode(entry.path)
+            head, pool = decode(entry.path)
+            self._counts[entry.name] = counts_of(pool)
+            return head, pool
         except StoreError as error:
             with self._guarded():
                 set_aside(entry.path, error)
@@ -192,10 +257,10 @@ class StoreWriter:
             Manifest.read(self.folder)  # taking the lock would make the folder of a removed store again
             with self._summing():
                 manifest = Manifest.read(self.folder)
-                paths = [entry.path for entry in pool_paths(self.folder)]
+                entries = list(pool_paths(self.folder))
                 known = None if manifest.totals is None else manifest.totals.of
-                if known != names_digest(path.name for path in paths):
-                    updated = dataclasses.replace(manifest, totals=totals_of(paths))
+                if known != names_digest(entry.name for entry in entries):
+                    updated = dataclasses.replace(manifest, totals=totals_of(entries, self._counts))
                     updated.write(self.folder, self._scratch)
         except (StoreError, OSError) as error:  # filelock's Timeout is one
             logger.warning("rollouts=%s: its totals could not be written (%s)", self.folder, error)

@@ -94,3 +94,37 @@ def test_a_command_says_of_a_damaged_file_what_import_says(tmp_path: Path) -> No
         assert "torn.jsonl, line 1: not JSON" in " ".join(
             run(command, tmp_path / "torn.jsonl", code=2).split()
         )
+
+
+def test_ls_lists_an_output_folder_as_the_store_that_it_would_become(tmp_path: Path) -> None:
+    run("import", FILES / "lm_eval", "-o", tmp_path / "store")
+    [direct], [stored] = (rows_of("ls", path)["stores"] for path in (FILES / "lm_eval", tmp_path / "store"))
+    for name in ("model", "tasks", "done", "missing", "rollouts"):
+        assert direct[name] == stored[name]
+    assert (direct["tokens"], direct["flops"]) == (None, None)  # which lm_eval does not say
+    shown = run("ls", FILES / "lm_eval", FILES / "nowhere", code=1)
+    assert "demo_eglr" in shown
+    assert "nowhere: there is no such file or folder" in " ".join(shown.split())
+
+
+def test_an_output_folder_has_nothing_to_verify() -> None:
+    said = " ".join(run("verify-store", FILES / "lm_eval", code=2).split())
+    assert "of the format lm_eval, which has no checksums to verify; `eglr import` makes a store" in said
+
+
+def test_breakdown_takes_an_output_folder_of_one_task(tmp_path: Path) -> None:
+    [samples] = (FILES / "lm_eval").rglob("samples_*.jsonl")
+    assert run("breakdown", FILES / "lm_eval") == run("breakdown", samples)
+    assert "toy_gsm, toy_mc); name the file of one" in run("breakdown", FILES / "lm_eval_stock", code=2)
+    assert "no samples_*.jsonl" in run("breakdown", tmp_path, code=2)
+    run("import", FILES / "lm_eval", "-o", tmp_path / "store")
+    assert "a rollout store; name the samples_*.jsonl" in run("breakdown", tmp_path / "store", code=2)
+    assert "not UTF-8 text" in run("breakdown", FILES / "inspect_0.3.285.eval", code=2)
+
+
+def test_results_without_samples_say_what_is_missing(tmp_path: Path) -> None:
+    [results] = (FILES / "lm_eval").rglob("results_*.json")
+    shutil.copy(results, tmp_path)
+    for command in ("ls", "select", "verify-store", "report", "export"):
+        said = run(command, tmp_path, code=1 if command == "ls" else 2)
+        assert "results of lm_eval without samples, which --log_samples writes" in " ".join(said.split())

@@ -17,6 +17,9 @@ BOTH = r"^recurrences='1:2': expected either these or spans='0:2'; a grid has on
 WRONG = [
     ({"recurrences": "0:2"}, r"^recurrences: '0' is no number of iterations; expected an integer >= 1"),
     ({"recurrences": "2:2"}, r"^recurrences='2:2': 2 occurs twice"),
+    ({"recurrences": 10**9}, r"^recurrences: '1000000000': expected at most 1024, since a token keeps keys"),
+    ({"recurrences": "1:1025"}, r"^recurrences: '1025': expected at most 1024"),
+    ({"recurrences": "9" * 5000}, r"^recurrences: '9{39}: expected at most 1024"),
     ({"recurrences": "50%"}, r"^recurrences: '50%' is no number"),
     ({"recurrences": 1.5}, r"^recurrences: '1.5' is no number"),
     ({"spans": "0:2", "recurrences": "1:2"}, BOTH),

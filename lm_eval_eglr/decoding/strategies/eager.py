@@ -18,7 +18,7 @@ from eglr_selectors.pool import Cell, Rollout, RolloutPool
 from lm_eval_eglr.decoding.config import BranchingConfig
 from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.request import CostModel, Request, ResumePoint
-from lm_eval_eglr.decoding.strategies.grid import Items, check_levels, grid_cells, level_of
+from lm_eval_eglr.decoding.strategies.grid import LARGEST_POOL, Items, check_levels, grid_cells, level_of
 from lm_eval_eglr.decoding.strategies.strategy import Budget, strategy
 from lm_eval_eglr.decoding.telemetry import records_of
 
@@ -55,7 +55,7 @@ class Eager:
     recurrences: Items | None = None
 
     def __post_init__(self) -> None:
-        check_range("n", self.n, 1, integer=True)
+        check_range("n", self.n, 1, LARGEST_POOL, integer=True)
         check_range("temperature", self.temperature, 0)
         check_finite("temperature", self.temperature)
         check_range("branch_threshold", self.branch_threshold, 0)
@@ -64,7 +64,7 @@ class Eager:
         check_range("branch_top_k", self.branch_top_k, 2, integer=True)
         check_name("budget", self.budget, get_args(Budget))
         if self.max_rollouts is not None:
-            check_range("max_rollouts", self.max_rollouts, self.n, integer=True)
+            check_range("max_rollouts", self.max_rollouts, self.n, 2 * LARGEST_POOL, integer=True)
         check_levels(None, self.recurrences)
 
     @property

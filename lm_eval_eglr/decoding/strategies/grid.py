@@ -14,10 +14,12 @@ from eglr_selectors.cell import Axis
 from eglr_selectors.options import check_finite, check_range
 from eglr_selectors.pool import Cell, RolloutPool
 
-from lm_eval_eglr.decoding.depth import DepthAxis
+from lm_eval_eglr.decoding.depth import MOST_ITERATIONS, DepthAxis
 from lm_eval_eglr.decoding.request import CostModel, Request
 from lm_eval_eglr.decoding.strategies.strategy import Budget, strategy
 
+LARGEST_POOL = 2**16
+"""Rollouts of one prompt: a pool is a list in memory before the first of them is decoded."""
 ANY_DEPTH = 10**6  # checks how spans are written before the model's depth is known
 
 DEFAULT_SPANS = "0:2:4:8"
@@ -88,12 +90,17 @@ def parse_recurrences(value: Items) -> tuple[int, ...]:
     """Reads numbers of recurrences such as ``"4:8:16:32"`` or ``[1, 2]``.
 
     Raises:
-        ValueError: If one is no integer of at least 1, or occurs twice.
+        ValueError: If one is no integer from 1 to ``MOST_ITERATIONS``, or occurs twice.
     """
     found = []
     for item in _items("recurrences", value):
         if not re.fullmatch(r"0*[1-9]\d*", item):
             raise ValueError(f"recurrences: {item!r} is no number of iterations; expected an integer >= 1")
+        if len(item.lstrip("0")) > len(str(MOST_ITERATIONS)) or int(item) > MOST_ITERATIONS:
+            raise ValueError(
+                f"recurrences: {item!r:.40}: expected at most {MOST_ITERATIONS}, since a token keeps keys "
+                "and values of each"
+            )
         found.append(int(item))
     repeated = [number for number, count in Counter(found).items() if count > 1]
     if repeated:
@@ -164,6 +171,8 @@ def parse_temperatures(value: Items | None) -> tuple[float, ...]:
             raise ValueError(
                 f'temperatures: {item!r} is neither a number >= 0 nor a repetition such as "0.7x3"'
             )
+        if len(temperatures) + count > LARGEST_POOL:
+            raise ValueError(f"temperatures: {item!r:.40}: expected at most {LARGEST_POOL} in all")
         temperatures += [temperature + 0.0] * count
     if temperatures.count(0.0) > 1:
         raise ValueError(f"temperatures={value!r}: 0 occurs twice, and greedy rollouts would be equal")
@@ -171,7 +180,16 @@ def parse_temperatures(value: Items | None) -> tuple[float, ...]:
 
 
 def grid_cells(levels: Sequence[int], temperatures: Sequence[float], axis: Axis = "L") -> tuple[Cell, ...]:
-    """Lists the cells of the grid, depth outermost; equal temperatures are numbered as samples."""
+    """Lists the cells of the grid, depth outermost; equal temperatures are numbered as samples.
+
+    Raises:
+        ValueError: If there are more than a pool may have.
+    """
+    if len(levels) * len(temperatures) > LARGEST_POOL:
+        raise ValueError(
+            f"{len(levels)} levels of depth × {len(temperatures)} temperatures: expected at most "
+            f"{LARGEST_POOL} rollouts of a prompt"
+        )
     cells = []
     for level in levels:
         seen: Counter[float] = Counter()
@@ -252,7 +270,7 @@ class Sample:
     """Independent samples of the plain model: full parallel sampling, the baseline of the others.
 
     Attributes:
-        n: Rollouts per prompt; no greedy one is among them.
+        n: Rollouts per prompt, up to 65,536; no greedy one is among them.
         temperature: Their temperature.
         recurrences: Iterations of a recurrent-depth model; its own by default.
     """
@@ -264,7 +282,7 @@ class Sample:
     recurrences: Items | None = None
 
     def __post_init__(self) -> None:
-        check_range("n", self.n, 1, integer=True)
+        check_range("n", self.n, 1, LARGEST_POOL, integer=True)
         check_range("temperature", self.temperature, 0, open_low=True)
         check_finite("temperature", self.temperature)
         check_levels(None, self.recurrences)
