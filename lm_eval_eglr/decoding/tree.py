@@ -244,7 +244,9 @@ class Tree:
         survivors, dead, broken = ready, starting[:0], starting[:0]
         if len(over):
             survivors = ready[reasons == 0]
-            dead = np.setdiff1d(np.flatnonzero(complete), table.slot[survivors])
+            left = np.zeros(self.count, bool)
+            left[table.slot[survivors]] = True
+            dead = np.flatnonzero(complete & ~left)
             broken = np.intersect1d(
                 table.unforeseen(ready, reasons, self._end_tokens if ahead else None), dead
             )
