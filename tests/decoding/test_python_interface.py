@@ -181,7 +181,7 @@ def test_nothing_is_passed_to_a_model_that_transformers_is_about_to_remove(famil
 
 
 def test_a_model_that_keeps_what_it_computed_trains_after_decoding(tokenizer):
-    """Remote code keeps cosines of the positions that it has met, which training saves for its backward pass."""
+    """Remote code keeps cosines of positions that it has met, which training saves for its backward pass."""
     model = tiny_model()
     rotary = model.get_decoder().rotary_emb
     kept, compute = {}, rotary.forward
