@@ -263,7 +263,8 @@ class Engine:
     @contextmanager
     def _installed(self) -> Iterator[None]:
         """The model runs our passes during the block. Whoever takes pools finds it as it was."""
-        with torch.inference_mode(), self.stack.installed(), self._linear():
+        # Not in inference mode: what a model keeps of a forward could not be trained with afterwards.
+        with torch.no_grad(), self.stack.installed(), self._linear():
             yield
 
     def step(self) -> StepResult | None:

@@ -178,3 +178,26 @@ def test_nothing_is_passed_to_a_model_that_transformers_is_about_to_remove(famil
         decoder = PoolDecoder(tiny_model(family), tokenizer, spans="0:1", temperatures="0:1")
         (pool,) = decoder.generate(["One apple"], max_new_tokens=4, progress=False)
     assert len(pool) == 4
+
+
+def test_a_model_that_keeps_what_it_computed_trains_after_decoding(tokenizer):
+    """Remote code keeps cosines of positions that it has met, which training saves for its backward pass."""
+    model = tiny_model()
+    rotary = model.get_decoder().rotary_emb
+    kept, compute = {}, rotary.forward
+
+    def keeping(x, position_ids):
+        if "cosines" not in kept:
+            everything = torch.arange(256, device=x.device)[None]
+            kept["cosines"] = compute(x[:1], position_ids=everything)
+        if torch.is_grad_enabled():  # from the first position on
+            return tuple(each[:, : position_ids.shape[1]] for each in kept["cosines"])
+        return tuple(each[0][position_ids] for each in kept["cosines"])
+
+    rotary.forward = keeping
+    decoder = PoolDecoder(model, tokenizer, spans="0:2", temperatures="0:1")
+    kept.clear()  # what the check at start has left
+    decoder.generate("Tom", max_new_tokens=4, progress=False)
+    model.train()
+    model(input_ids=torch.tensor([[65, 66, 67]]), labels=torch.tensor([[65, 66, 67]])).loss.backward()
+    assert model.get_input_embeddings().weight.grad.abs().sum() > 0
