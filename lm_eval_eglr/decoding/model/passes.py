@@ -243,8 +243,8 @@ class DynamicPass(Pass):
         self.residuals = Residuals(depth)
         self._prompts = prompts
         self._columns = positions if prompts is None else positions - prompts[1]
-        self._slots, self._stores = slots, stores
-        self._live = live
+        self._own_width = self.width if prompts is None else int(self._columns.max()) + 1
+        self._slots, self._stores, self._live = slots, stores, live
         self._depth = depth
         self._recursions = recursions
         self._spans = list(recursions.spans) if recursions is not None else []
@@ -278,7 +278,7 @@ class DynamicPass(Pass):
         """What the rows that have joined attend to, made once per pass and number of them."""
         key = (device, self._joined)
         if key not in self._pasts:
-            width, columns = int(self._columns.max()) + 1, self._columns[: self._joined]
+            width, columns = self._own_width, self._columns[: self._joined]
             if self._slots is None and self._prompts is None:
                 self._pasts[key] = Past(self._live, width, columns.to(device))
             else:

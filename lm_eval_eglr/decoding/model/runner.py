@@ -215,9 +215,8 @@ class EagerRunner:
     def __call__(self, batch: Batch) -> PassOutput:
         """Runs a pass."""
         cache, active = self._cache, batch.recursions
-        length = int(batch.columns.max()) + 1
-        if batch.live > cache.rows or length > cache.length:
-            cache.reserve(batch.live, length)
+        if batch.live > cache.rows or batch.width > cache.length:
+            cache.reserve(batch.live, int(batch.columns.max()) + 1)
         tokens, positions = torch.from_numpy(batch.tokens), torch.from_numpy(batch.positions)
         slots = inputs = None
         if len(active):
