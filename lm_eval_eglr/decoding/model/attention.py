@@ -145,7 +145,7 @@ def of_heads(sinks: Tensor, key_heads: int) -> Tensor:
     return at_least_fp32(sinks).view(key_heads, -1)
 
 
-@dataclass(slots=True)
+@dataclass
 class Past:
     """What the single queries of a pass attend to: the first columns of a row each, itself included.
 

@@ -121,7 +121,7 @@ def rank_within_group(rows: Tensor) -> Tensor:
     return ranks
 
 
-@dataclass(slots=True)
+@dataclass  # torch 2.6 cannot trace slots that are inherited
 class SharedPast(Past):
     """A past that several queries read together.
 
