@@ -206,16 +206,19 @@ class _Group:
         return self.rows[0].job.request
 
     @property
+    def prompt(self) -> tuple[int, ...]:
+        return self.request.tokens[: self.request.prompt_length]
+
+    @property
     def key(self) -> Key:
-        return self.request.document, self.level, self.request.tokens[: self.request.prompt_length - 1]
+        return self.request.document, self.level, self.prompt[:-1]
 
     @property
     def place(self) -> tuple[int, int]:
         return self.shared, self.begins
 
     def reading(self, slot: int) -> Reading:
-        prompt = self.request.tokens[: self.request.prompt_length]
-        return Reading(slot, self.begun, self.prefix, prompt, self.level, self.begins, self.shared)
+        return Reading(slot, self.begun, self.prefix, self.prompt, self.level, self.begins, self.shared)
 
 
 def _group(
@@ -272,11 +275,7 @@ def _read_prompts(read: ReadRows, cache: KVCache, groups: Sequence[_Group]) -> N
     store.reserve(slots[-1] + 1, max(group.begins for group in groups))
     for _, run in itertools.groupby(range(len(groups)), key=lambda number: slots[number] - number):
         some = [groups[number] for number in run]
-        prompts = [group.request.tokens[: group.request.prompt_length] for group in some]
-        readings = [
-            Reading(group.shared, 0, prompt[:-1], prompt, group.level)
-            for group, prompt in zip(some, prompts, strict=True)
-        ]
+        readings = [Reading(each.shared, 0, each.prompt[:-1], each.prompt, each.level) for each in some]
         for group, done in zip(some, read(store, readings), strict=True):
             group.read = done
     cache.add_layers_of(store)

@@ -28,7 +28,7 @@ COPIED_AT_MOST = 5
 class SharedLayout:
     """Queries laid out by the row whose past they attend to, ``[rows, ranks]``; made once per pass.
 
-    Several queries may share a row: spans of one prefix, positions of one sequence, or rows of one prompt.
+    Several queries may share a row: spans of one prefix, or positions of one sequence.
 
     Attributes:
         rows: Cache rows that are read, ``[rows]``; ``None`` for the first ones, where a view is cheaper.
@@ -187,23 +187,24 @@ class SharedPast(Past):
         bias, biases = self.biases(mask, query.dtype)
         keys, values = self.read(rows)
         layout = self.layout
-        spread = grouped[:, None] if layout is None else layout.scatter(grouped)
-        scores = scores_of(spread.transpose(1, 2), keys, bias, scaling, softcap)
-        place = self.places(scores)
-        if layout is not None:
+        sums: list[Tensor] = []  # ln of the sum of exp of the scores, [queries, key_heads, groups]
+        if layout is None:
+            scores = scores_of(grouped[:, :, None], keys, bias, scaling, softcap)
+            weights = scores.softmax(-1)
+            out = mixed(weights, values)[:, :, 0]
+            sums.append(log_sums(scores, weights)[:, :, 0])
+        else:
+            scores = scores_of(layout.scatter(grouped).transpose(1, 2), keys, bias, scaling, softcap)
             # A query's own score takes the column of its position, where the past has another key, or none.
+            place = self._places_of(layout)[:, None, :, None, None].expand(*scores.shape[:-1], 1)
             own = capped(at_least_fp32((grouped * key).sum(-1)) * scaling, softcap)
             scores.scatter_(-1, place, layout.scatter(own).transpose(1, 2)[..., None])
-        weights = scores.softmax(-1)
-        sums = [] if self.prompts is None and sinks is None else [log_sums(scores, weights).transpose(1, 2)]
-        if layout is None:
-            out = mixed(weights, values)[:, :, 0]
-            sums = [each[:, 0] for each in sums]
-        else:
+            weights = scores.softmax(-1)
+            if self.prompts is not None or sinks is not None:
+                sums.append(layout.gather(log_sums(scores, weights).transpose(1, 2)))
             share = layout.gather(weights.gather(-1, place).transpose(1, 2)).to(value.dtype)
             out = mixed(weights.scatter_(-1, place, 0.0), values).transpose(1, 2)
             out = layout.gather(out) + share * value
-            sums = [layout.gather(each) for each in sums]
         parts = [out]  # [queries, key_heads, groups, value_dim]
         if self.prompts is not None and prompts is not None:
             read, total = _of_prompts(grouped, self.prompts, *prompts, biases, scaling, softcap)
@@ -239,13 +240,11 @@ class SharedPast(Past):
         bias = additive(own[:, None] if layout is None else layout.scatter(own), dtype)
         return bias, [] if prompts is None else prompts.biases(mask, dtype)
 
-    def places(self, scores: Tensor) -> Tensor:
-        """:attr:`columns` as scores are laid out, ``[rows, key_heads, ranks, groups, 1]``."""
-        if self.layout is None:
-            return self.columns[:, None, None, None, None]
+    def _places_of(self, layout: SharedLayout) -> Tensor:
+        """:attr:`columns` as laid out, ``[rows, ranks]``."""
         if self._places is None or torch.compiler.is_compiling():
-            self._places = self.layout.scatter(self.columns)
-        return self._places[:, None, :, None, None].expand(*scores.shape[:-1], 1)
+            self._places = layout.scatter(self.columns)
+        return self._places
 
 
 def _of_prompts(
