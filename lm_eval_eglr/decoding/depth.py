@@ -25,7 +25,7 @@ from eglr_selectors.options import check_finite, check_name, check_range
 from torch import Tensor
 
 from lm_eval_eglr.decoding.model.passes import Residuals
-from lm_eval_eglr.decoding.numerics import at_least_fp32, entropy, kl_divergence
+from lm_eval_eglr.decoding.numerics import at_least_fp32, entropy, kl_divergence, on_device
 
 MOST_ITERATIONS = 1024
 """Of one token: 32 times what Huginn makes of its own. A token keeps keys and values of each recurrence."""
@@ -177,7 +177,7 @@ class TopLayers:
         """x_{N−L} and x_N of recursions that continue rows of a pass, ``[recursions, dim]`` each."""
 
         def chosen(residual: Tensor, rows: np.ndarray) -> Tensor:
-            return residual[:, -1].index_select(0, torch.from_numpy(rows).to(residual.device))
+            return residual[:, -1].index_select(0, on_device(rows, residual.device))
 
         states = chosen(residuals.hidden, rows)
         distinct = set(levels.tolist())
@@ -187,7 +187,7 @@ class TopLayers:
         for level in distinct:
             places = np.flatnonzero(levels == level)
             inputs = chosen(residuals.before(level), rows[places])
-            anchors[torch.from_numpy(places).to(anchors.device)] = inputs.to(states)
+            anchors[on_device(places, anchors.device)] = inputs.to(states)
         return anchors, states
 
     def input(self, anchors: Tensor, states: Tensor) -> Tensor:

@@ -301,7 +301,7 @@ class Engine:
         if not tree.count or (before is not None and (len(recursions) or not tree.is_plain)):
             return None
         starting = np.flatnonzero(tree.active[: tree.count] == 0)
-        if len(recursions) and recursions_run_alone(len(starting), tree.count, self.stack.device):
+        if len(recursions) and recursions_run_alone(len(starting), tree.count):
             starting = starting[:0]
         slots = np.concatenate([starting, recursions.slots])
         draws = tree.draws(starting, recursions)

@@ -12,12 +12,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.config import BranchingConfig
-from lm_eval_eglr.decoding.numerics import entropy
+from lm_eval_eglr.decoding.numerics import entropy, on_device
 from lm_eval_eglr.decoding.request import Job
 from lm_eval_eglr.decoding.telemetry import COLUMN
 
@@ -58,7 +57,7 @@ def candidates(
     found = []
     gates = logprobs.new_zeros(len(entries))
     for config, places in branching:
-        index = torch.from_numpy(places).to(logprobs.device)
+        index = on_device(places, logprobs.device)
         lines = logprobs[entries[index]]
         gates[index] = top_entropy(lines, config.top_k)
         values, tokens = lines.topk(min(config.width, lines.shape[-1]))
@@ -166,8 +165,8 @@ def _others(line: Sequence[tuple[int, float]], taken: int, count: int) -> list[t
 def _write(table: CellTable, cells: Sequence[int], steps: Sequence[int], logprobs: Sequence[float]) -> None:
     """Records tokens that were chosen, not drawn."""
     records = table.telemetry
-    index, columns = (torch.tensor(each, device=records.device) for each in (cells, steps))
-    records[index, columns, COLUMN["logprob"]] = torch.tensor(logprobs, dtype=torch.float64).to(records)
+    index, columns = (on_device(np.array(each), records.device) for each in (cells, steps))
+    records[index, columns, COLUMN["logprob"]] = on_device(np.array(logprobs), records.device).to(records)
     records[index, columns, COLUMN["sampling_logprob"]] = 0.0
 
 

@@ -25,15 +25,15 @@ def at_least_fp32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def on_device(values: np.ndarray, device: torch.device) -> Tensor:
-    """An array on a device. It goes there by way of pinned memory, so that nobody waits for the other.
+def on_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """Values on a device. What the host has goes there by way of pinned memory, so that nobody waits.
 
-    On a CPU the tensor may share the array's memory.
+    On a CPU the tensor may share the memory of the values.
     """
-    tensor = torch.from_numpy(values)
-    if device.type == "cpu":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor if tensor.device == device else tensor.to(device)
 
 
 def row_blocks(values: Tensor) -> Iterator[slice]:

@@ -17,7 +17,7 @@ from lm_eval_eglr.decoding.tree import Tree
 
 PREFILL_CHUNK = 512  # positions per prefill pass
 PREFILL_TOKENS = 8192  # rows × positions per prefill pass, which bounds its activations
-SHORTEST_SHARED = 128  # tokens; the rows of a pool are quicker with a shorter prompt each than together
+SHORTEST_SHARED = 192  # tokens; the rows of a pool are quicker with a shorter prompt each than together
 
 
 Key = tuple[str, int, tuple[int, ...]]

@@ -14,7 +14,7 @@ from lm_eval_eglr.decoding.engine import Decodable
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.layer_stack import UnsupportedModelError, evaluating
 from lm_eval_eglr.decoding.model.self_check import HALF_TOLERANCE, TOLERANCE
-from lm_eval_eglr.decoding.numerics import at_least_fp32, rounding_of
+from lm_eval_eglr.decoding.numerics import at_least_fp32, on_device, rounding_of
 from lm_eval_eglr.decoding.prefill import Reading
 from lm_eval_eglr.recurrent.axis import RecurrentBlock
 from lm_eval_eglr.recurrent.config import RecurrentConfig
@@ -109,7 +109,7 @@ def check_recurrent(stack: RecurrentStack) -> float:
 def _own_logprobs(stack: RecurrentStack, row: np.ndarray, level: int) -> torch.Tensor:
     """ln p at the end of a sequence, by the model itself, ``[vocab]``."""
     adapter, device = stack.recurrent, stack.device
-    tokens, positions = torch.from_numpy(row).to(device), torch.arange(len(row), device=device)
+    tokens, positions = on_device(row, device), torch.arange(len(row), device=device)
     hidden = next(stack.model.get_input_embeddings().parameters())[:1]
     states = adapter.begin(hidden.expand(len(row), -1), positions)
     with evaluating(stack.model):

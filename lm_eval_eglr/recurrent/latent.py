@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lm_eval_eglr.decoding.numerics import on_device
+
 
 class LatentStream:
     """Truncated Gaussian states by position."""
@@ -44,7 +46,7 @@ class LatentStream:
         cast = self._cast
         if cast is None or cast.dtype != like.dtype or cast.device != like.device:
             cast = self._cast = self._table.to(like)
-        return cast.index_select(0, positions.to(cast.device))
+        return cast.index_select(0, on_device(positions, cast.device))
 
     def _state(self, position: int) -> Tensor:
         """The state of one position, ``[dim]``, in fp64."""

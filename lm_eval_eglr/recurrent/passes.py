@@ -24,6 +24,7 @@ from lm_eval_eglr.decoding.model.attention import row_attention
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.layer_stack import UnsupportedModelError
 from lm_eval_eglr.decoding.model.shared_past import SharedLayout
+from lm_eval_eglr.decoding.numerics import on_device
 
 PRELUDE, CORE, CODA = "prelude", "core", "coda"
 
@@ -89,17 +90,17 @@ class FlatPass(Cache):
         self.slots, self.positions = slots, positions
         count = len(slots)
         self.width = int(seen.max(initial=1))
-        self._index = torch.from_numpy(slots).to(self._device)
-        self.columns = torch.from_numpy(positions).to(self._device)
+        self._index = on_device(slots, self._device)
+        self.columns = on_device(positions, self._device)
         columns = torch.arange(self.width)
         mask = columns < torch.from_numpy(seen)[:, None]  # [tokens, width]
         if (slots == np.arange(count)).all():
             self._layout = None  # rows in their order: they are read as views
-            self._mask = mask[:, None, None].to(self._device)
+            self._mask = on_device(mask[:, None, None], self._device)
             return
         layout = SharedLayout.of(torch.from_numpy(slots), self._cache.rows)
         self._layout = layout.to(self._device)
-        self._mask = self._layout.scatter(mask.to(self._device))[:, None]
+        self._mask = self._layout.scatter(on_device(mask, self._device))[:, None]
 
     def enter(self, part: str, slot: int = 0) -> None:
         """Says which part of the model runs next, and in which slot it keeps its keys and values.
@@ -162,7 +163,7 @@ class FlatPass(Cache):
             made: Iterations that they have made.
             slots: Slots of the block; those from ``made`` on are filled.
         """
-        rows, columns = (torch.from_numpy(each[places]).to(self._device) for each in self._all[:2])
+        rows, columns = (on_device(each[places], self._device) for each in self._all[:2])
         for layer in range(layers):
             last = self._numbers(CORE, layer, made - 1)
             for slot in range(made, slots):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
+from lm_eval_eglr.decoding.numerics import on_device
 from lm_eval_eglr.decoding.prefill import PREFILL_TOKENS, Reading
 from lm_eval_eglr.recurrent.stack import NONE, RecurrentStack, Tokens
 
@@ -128,6 +129,6 @@ def token_logprobs(
             zeros = np.zeros(len(positions), np.int64)
             run = Tokens.causal(sequence[positions], positions, zeros, zeros + level)
             logprobs, _ = stack.run(cache, run, np.arange(len(positions)))
-            drawn = torch.from_numpy(sequence[positions + 1]).to(logprobs.device)
+            drawn = on_device(sequence[positions + 1], logprobs.device)
             found += logprobs[torch.arange(len(drawn), device=drawn.device), drawn].tolist()
     return found

@@ -18,6 +18,7 @@ from torch import Tensor
 from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.runner import Batch
+from lm_eval_eglr.decoding.numerics import on_device
 from lm_eval_eglr.decoding.sampling import BLOCK, draw_tokens, warpers
 from lm_eval_eglr.recurrent.runner import RecurrentOutput, RecurrentRunner, output_of
 from lm_eval_eglr.recurrent.stack import RecurrentStack, Tokens
@@ -155,12 +156,12 @@ def draw_ahead(table: CellTable, cells: np.ndarray, ahead: int, logprobs: Tensor
     temperatures, truncations = table.temperature[cells], table.truncation[cells]
     for kind in np.unique(truncations[temperatures > 0]):
         places = np.flatnonzero((truncations == kind) & (temperatures > 0))
-        index = torch.from_numpy(places).to(logprobs.device)
+        index = on_device(places, logprobs.device)
         uniforms = np.array([_uniform(table, cell, ahead) for cell in cells[places].tolist()])
         drawn, _, _ = draw_tokens(
             logprobs[index],
-            torch.from_numpy(temperatures[places]).to(logprobs),
-            torch.from_numpy(uniforms)[:, None].to(logprobs.device),
+            on_device(temperatures[places], logprobs.device).to(logprobs),
+            on_device(uniforms[:, None], logprobs.device),
             warpers(table.truncations[int(kind)]),
         )
         tokens[index] = drawn[:, 0]

@@ -19,7 +19,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from lm_eval_eglr.decoding.depth import Iterate
 from lm_eval_eglr.decoding.model.kv_cache import KVCache, rows_that_fit
 from lm_eval_eglr.decoding.model.layer_stack import evaluating
-from lm_eval_eglr.decoding.numerics import at_least_fp32
+from lm_eval_eglr.decoding.numerics import at_least_fp32, on_device
 from lm_eval_eglr.recurrent.config import RecurrentConfig
 from lm_eval_eglr.recurrent.models import RecurrentModel
 from lm_eval_eglr.recurrent.passes import CODA, CORE, PRELUDE, AnswerAttention, FlatPass, LayerNumbers
@@ -182,7 +182,7 @@ class RecurrentStack:
     def embed(self, running: FlatPass, tokens: Tokens) -> Tensor:
         """The prelude, ``[tokens, dim]``."""
         running.enter(PRELUDE)
-        ids = torch.from_numpy(tokens.ids).to(self.device)
+        ids = on_device(tokens.ids, self.device)
         return self.recurrent.embed(ids, running.columns, running)
 
     def predict(self, running: FlatPass, states: Tensor, wanted: Tensor) -> Tensor:
@@ -249,8 +249,8 @@ class RecurrentStack:
                 before = now
                 continue
             ended = alive[done]
-            places = torch.from_numpy(np.flatnonzero(done)).to(states.device)
-            targets = torch.from_numpy(ended).to(states.device)
+            places = on_device(np.flatnonzero(done), states.device)
+            targets = on_device(ended, states.device)
             made.states[targets] = states[places]
             made.iterations[ended] = step + 1
             if now.logprobs is not None and made.logprobs is not None:
@@ -259,7 +259,7 @@ class RecurrentStack:
             alive = alive[~done]
             if not len(alive):
                 break
-            left = torch.from_numpy(np.flatnonzero(~done)).to(states.device)
+            left = on_device(np.flatnonzero(~done), states.device)
             embedded = embedded[left]
             before = Iterate(states[left], None if now.logprobs is None else now.logprobs[left])
             running.keep(alive)
@@ -291,7 +291,7 @@ class RecurrentStack:
             embedded = self.embed(running, tokens)
             states = self.recurrent.begin(embedded, running.columns)
             made = self.iterate(running, embedded, states, tokens.levels, exits=exits)
-            index = torch.from_numpy(wanted).to(self.device)
+            index = on_device(wanted, self.device)
             if made.logprobs is not None:
                 return made.logprobs.index_select(0, index), made
             return self.predict(running, made.states, index), made

@@ -12,7 +12,7 @@ from lm_eval_eglr.decoding.prefill import SHORTEST_SHARED
 from lm_eval_eglr.decoding.stopping import StopRule
 
 STORY = "Ann sells 3 of her 12 eggs a day and bakes with 4. "
-PROMPTS = [3 * STORY, "Short", 3 * STORY + "How many are left?", 4 * STORY + "How many?"]
+PROMPTS = [4 * STORY, "Short", 4 * STORY + "How many are left?", 4 * STORY + "How many?"]
 GRID = {"spans": "0:1:3", "temperatures": "0:0.8x2:1.3", "entropy_threshold": 1.0}
 LENGTH = 12
 
@@ -165,7 +165,7 @@ def test_what_is_no_number_stays_with_its_prompt(tokenizer):
     with torch.no_grad():
         model.get_input_embeddings().weight[250] = torch.nan
     broken[-2] = 250
-    whole = tokenizer(3 * STORY).input_ids
+    whole = tokenizer(4 * STORY).input_ids
     requests = [
         decoder.request(tokens, decoder.cells, 6, StopRule(), f"d{number}")
         for number, tokens in enumerate([broken, whole])

@@ -24,7 +24,7 @@ from lm_eval_eglr.decoding.model.attention import row_mask
 from lm_eval_eglr.decoding.model.faster_modules import Backend, CannotCompile, CompiledLayers, Entered
 from lm_eval_eglr.decoding.model.kv_cache import cache_argument, rows_that_fit
 from lm_eval_eglr.decoding.model.passes import Pass, PassOutput
-from lm_eval_eglr.decoding.numerics import at_least_fp32
+from lm_eval_eglr.decoding.numerics import at_least_fp32, on_device
 from lm_eval_eglr.shards import Shards, whole_model
 
 SUPPORTED_LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -185,12 +185,13 @@ class LayerStack:
             Normed residual stream, ``[rows, queries, dim]``.
         """
         self._pass = running
+        running.offsets = on_device(running.offsets, self.device)  # whoever asks would wait for them
         try:
             as_they_are = self.compiled is None and not running.bypassed
             with nullcontext() if as_they_are else self._forwards(running):
                 output = self.decoder(
-                    input_ids=tokens.to(self.device),
-                    position_ids=positions.to(self.device),
+                    input_ids=on_device(tokens, self.device),
+                    position_ids=on_device(positions, self.device),
                     use_cache=True,
                     **{self._cache_argument: running},
                 )

@@ -22,7 +22,7 @@ from transformers import Cache
 from lm_eval_eglr.decoding.model.attention import LayerCache, Past, row_attention
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.shared_past import SharedPast
-from lm_eval_eglr.decoding.numerics import Statistics
+from lm_eval_eglr.decoding.numerics import Statistics, on_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ class PrefillPass(Pass):
         prompts = self.prompts_of(layer_idx)
         if not self._begins or prompts is None:
             return keys, values
-        before = [store[self._prompts.to(store.device), :, : self._begins] for store in prompts]
+        before = [store[on_device(self._prompts, store.device), :, : self._begins] for store in prompts]
         return torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
 
     def attend(
@@ -270,8 +270,11 @@ class DynamicPass(Pass):
         """Slots and columns of what is stored, on ``device``; made once per pass."""
         if device not in self._indices:
             slots = torch.arange(self._stored) if self._slots is None else self._slots[: self._stored]
-            slots = slots if self._stores is None else self._stores
-            self._indices[device] = (slots.to(device), self._columns[: self._stored].to(device))
+            stores = slots if self._stores is None else self._stores
+            self._indices[device] = (
+                on_device(stores, device),
+                on_device(self._columns[: self._stored], device),
+            )
         return self._indices[device]
 
     def _past(self, device: torch.device) -> Past:
@@ -280,7 +283,7 @@ class DynamicPass(Pass):
         if key not in self._pasts:
             width, columns = self._own_width, self._columns[: self._joined]
             if self._slots is None and self._prompts is None:
-                self._pasts[key] = Past(self._live, width, columns.to(device))
+                self._pasts[key] = Past(self._live, width, on_device(columns, device))
             else:
                 slots = None if self._slots is None else self._slots[: self._joined]
                 prompts = None if self._prompts is None else self._prompts[:, : self._joined]

@@ -21,19 +21,16 @@ from lm_eval_eglr.decoding.numerics import on_device
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 from lm_eval_eglr.decoding.sampler import Drawn, Draws
 
-# Below this share of rows that can start, those that are being recursed run alone.
-STARTING_SHARE_ON_CPU, STARTING_SHARE_ON_GPU = 0.5, 0.75
+STARTING_SHARE = 0.75  # of all rows; where fewer can start, those that are being recursed run alone
 
 
-def recursions_run_alone(starting: int, live: int, device: torch.device) -> bool:
+def recursions_run_alone(starting: int, live: int) -> bool:
     """Whether rows that could start wait for others, which are being recursed.
 
-    Recursions that run alone need their top layers only, and more rows start together afterwards; but it is
-    a pass more. On a GPU, where time goes by layers, that is worth it sooner than on a CPU, where it goes by
-    rows and layers, wherever they run, and a pass more costs the host as much as any other.
+    Recursions that run alone need their top layers only, and more rows start together afterwards, so that the
+    weights of the lower layers are read less often; but it is a pass more.
     """
-    share = STARTING_SHARE_ON_CPU if device.type == "cpu" else STARTING_SHARE_ON_GPU
-    return starting < share * live
+    return starting < STARTING_SHARE * live
 
 
 @dataclass(frozen=True, slots=True)

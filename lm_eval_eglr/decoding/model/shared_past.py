@@ -17,7 +17,7 @@ from lm_eval_eglr.decoding.model.attention import (
     of_heads,
     scores_of,
 )
-from lm_eval_eglr.decoding.numerics import at_least_fp32
+from lm_eval_eglr.decoding.numerics import at_least_fp32, on_device
 
 # Rows are copied to be read where they are fewer than one of so many: a copy comes as fresh memory, and takes
 # about three times as long as the products with what it holds.
@@ -60,8 +60,10 @@ class SharedLayout:
 
     def to(self, device: torch.device) -> SharedLayout:
         """The same layout on a device."""
-        rows = None if self.rows is None else self.rows.to(device)
-        return SharedLayout(rows, self.row.to(device), self.rank.to(device), self.count, self.width)
+        rows = None if self.rows is None else on_device(self.rows, device)
+        return SharedLayout(
+            rows, on_device(self.row, device), on_device(self.rank, device), self.count, self.width
+        )
 
     def scatter(self, values: Tensor) -> Tensor:
         """``[queries, ...]`` to ``[rows, ranks, ...]``, zero where a row has no query of a rank."""
@@ -101,13 +103,13 @@ class SharedPrompts:
 
     def own(self, mask: Tensor, width: int) -> Tensor:
         """What of the ``width`` columns of its row each query sees, by a mask ``[queries, positions]``."""
-        positions = self._begins.to(mask.device)[:, None] + torch.arange(width, device=mask.device)
+        positions = on_device(self._begins, mask.device)[:, None] + torch.arange(width, device=mask.device)
         last = mask.shape[1] - 1
         return mask.gather(1, positions.clamp_max(last)) & (positions <= last)
 
     def biases(self, mask: Tensor, dtype: torch.dtype) -> list[Tensor | None]:
         """What is added to the scores of each group, ``[1, queries, length]``; ``None`` where all is seen."""
-        ordered = mask[self.order.to(mask.device)]
+        ordered = mask[on_device(self.order, mask.device)]
         seen = [ordered[part, :length] for _, length, part in self.groups]
         return [None if each.all() else additive(each[None], dtype) for each in seen]
 
@@ -158,7 +160,7 @@ class SharedPast(Past):
     def to(self, device: torch.device) -> SharedPast:
         """The same on a device."""
         layout = None if self.layout is None else self.layout.to(device)
-        return SharedPast(self.live, self.width, self.columns.to(device), layout, self.prompts)
+        return SharedPast(self.live, self.width, on_device(self.columns, device), layout, self.prompts)
 
     def read(self, stores: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The keys and values of the rows that are read, ``[rows, key_heads, width, dim]``."""
