@@ -11,6 +11,7 @@ import pytest
 from stock_tasks import UNINDEXED, without_stock_tasks
 
 ROOT = Path(__file__).resolve().parents[2]
+STOCK = "(with lm_eval's own tasks)"
 FIND = """
 from lm_eval.api.registry import filter_registry, get_model
 from lm_eval.tasks import TaskManager
@@ -41,8 +42,9 @@ def script(name):
 
 
 def test_everything_is_found_from_inside_and_outside_the_checkout(tmp_path):
-    for folder, environment in ((ROOT, without_stock_tasks()), (tmp_path, {})):
-        done = run(sys.executable, "-c", FIND, cwd=folder, **environment)
+    """Beside lm_eval's own tasks, too, says the wheel's test in test_packaging."""
+    for folder in (ROOT, tmp_path):
+        done = run(sys.executable, "-c", FIND, cwd=folder, **without_stock_tasks())
         assert done.stdout.split("\n")[:3] == ["model EGLRLM", "filter True", "task True"], done.stderr
 
 
@@ -65,6 +67,7 @@ def test_a_broken_package_costs_one_warning(tmp_path):
     "command",
     [
         pytest.param([script("lm_eval")], id="lm_eval"),
+        pytest.param([script("lm_eval"), STOCK], id="lm_eval, stock tasks", marks=pytest.mark.slow),
         pytest.param([script("lm-eval")], id="lm-eval", marks=pytest.mark.slow),
         pytest.param([sys.executable, "-m", "lm_eval"], id="python -m lm_eval", marks=pytest.mark.slow),
         pytest.param([sys.executable, "-S", "-c"], id="without .pth files"),
@@ -81,7 +84,10 @@ def test_commands_know_the_tasks(command):
         )
         done = run(*command, code)
     else:
-        done = run(*command, "ls", "tasks")
+        environment = {} if STOCK in command else without_stock_tasks()
+        words = [word for word in command if word != STOCK]
+        done = run(*words, "ls", "tasks", **environment)
+        assert ("hellaswag" in done.stdout) == (STOCK in command), done.stderr
     assert "math500_eglr" in done.stdout, done.stderr
 
 
