@@ -37,7 +37,7 @@ import torch
 from models_and_prompts import TEMPERATURE, load_model, load_prompts, model_parser
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.model import attention, faster_modules
+from lm_eval_eglr.decoding.model import attention, packed_weights
 
 Clock = Counter[str]
 
@@ -155,8 +155,8 @@ def _measure(
         return done
 
     engine.step = stepping  # type: ignore[method-assign]
-    linear, plain = faster_modules._apply, torch.nn.functional.linear  # packed layers, and those that are not
-    faster_modules._apply = timed(clock, "linear", linear)
+    linear, plain = packed_weights._apply, torch.nn.functional.linear  # packed layers, and those that are not
+    packed_weights._apply = timed(clock, "linear", linear)
     torch.nn.functional.linear = timed(clock, "linear", plain)
     attentions = attention.row_attention, attention.shared_attention
     attention.row_attention, attention.shared_attention = (
@@ -165,7 +165,7 @@ def _measure(
     try:
         pools = decoder.generate(prompts, max_new_tokens=options.max_new_tokens, progress=False)
     finally:
-        faster_modules._apply, torch.nn.functional.linear = linear, plain
+        packed_weights._apply, torch.nn.functional.linear = linear, plain
         attention.row_attention, attention.shared_attention = attentions
     costs = [pool.cost for pool in pools]
     rows = sum(cost.rows for cost in costs)

@@ -47,7 +47,6 @@ TESTS = (
     ("test_ahead.py", "cuda"),
     ("test_compiled_layers.py", "cuda"),
     ("test_stored_telemetry.py", ""),
-    ("test_host_work.py", "waits"),
     ("test_shortage.py", ""),
 )
 # What is measured, by section: a name, what the table says, and the target; and the most seconds of it.

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from lm_eval_eglr.decoding.model.faster_modules import packed_linear
+from lm_eval_eglr.decoding.model.packed_weights import packed_linear
 
 WEIGHTS = 4  # used in turn, as layers are, so that they do not stay in the cache
 

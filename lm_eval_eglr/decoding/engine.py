@@ -24,13 +24,13 @@ from lm_eval_eglr.decoding.cells import CellTable
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.model.cuda_graphs import can_capture
-from lm_eval_eglr.decoding.model.faster_modules import CpuLinear
 from lm_eval_eglr.decoding.model.kv_cache import (
     KVCache,
     OutOfMemory,
     is_out_of_memory,
     release_memory,
 )
+from lm_eval_eglr.decoding.model.packed_weights import CpuLinear
 from lm_eval_eglr.decoding.model.runner import Batch, MakeRunner, RunBatch, Step, recursions_run_alone
 from lm_eval_eglr.decoding.numerics import on_device
 from lm_eval_eglr.decoding.prefill import Prompts, ReadRows, prefill

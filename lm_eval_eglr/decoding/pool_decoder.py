@@ -22,7 +22,7 @@ from transformers import (
 from lm_eval_eglr.decoding.config import SamplingConfig
 from lm_eval_eglr.decoding.depth import DepthAxis
 from lm_eval_eglr.decoding.engine import Engine
-from lm_eval_eglr.decoding.model.faster_modules import Backend
+from lm_eval_eglr.decoding.model.compiled_layers import Backend
 from lm_eval_eglr.decoding.request import DocumentKeys, Request
 from lm_eval_eglr.decoding.scheduler import Poll
 from lm_eval_eglr.decoding.stopping import StopRule

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.depth import UPDATE_RULES, TopLayers
 from lm_eval_eglr.decoding.engine import Decodable
+from lm_eval_eglr.decoding.model.compiled_layers import Backend
 from lm_eval_eglr.decoding.model.cuda_graphs import make_runner
-from lm_eval_eglr.decoding.model.faster_modules import Backend
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import DynamicPass, PrefillPass, RecursionInputs

@@ -10,14 +10,14 @@ import torch
 from tiny_models import tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.model import faster_modules
+from lm_eval_eglr.decoding.model import packed_weights
 
 PROMPTS = ["One apple", "Tom and then"]
 
 
 @pytest.fixture(autouse=True)
 def _pack_small_weights_too(monkeypatch):
-    monkeypatch.setattr(faster_modules, "SMALLEST", 0)
+    monkeypatch.setattr(packed_weights, "SMALLEST", 0)
 
 
 def decode(model, tokenizer):

@@ -1,4 +1,4 @@
-"""Laws of decoding on a CUDA device, where there is none: see tests/pretended_cuda.py for what that can tell."""
+"""Laws of decoding on a CUDA device, where there is none; tests/pretended_cuda.py says what that can tell."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def count_steps(decoder):
     return steps
 
 
-QUICK = ("mistral-sliding", "gemma2", "gpt-oss")
+QUICK = ("mistral-sliding", "gemma2-softcap", "gpt-oss")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.utils import ModelOutput
 
 from lm_eval_eglr.decoding.model.attention import row_mask
-from lm_eval_eglr.decoding.model.faster_modules import Backend, CannotCompile, CompiledLayers, Entered
+from lm_eval_eglr.decoding.model.compiled_layers import Backend, CannotCompile, CompiledLayers, Entered
 from lm_eval_eglr.decoding.model.kv_cache import cache_argument, rows_that_fit
 from lm_eval_eglr.decoding.model.passes import Pass, PassOutput
 from lm_eval_eglr.decoding.numerics import at_least_fp32, on_device

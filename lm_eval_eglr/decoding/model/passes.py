@@ -270,11 +270,8 @@ class DynamicPass(Pass):
         """Slots and columns of what is stored, on ``device``; made once per pass."""
         if device not in self._indices:
             slots = torch.arange(self._stored) if self._slots is None else self._slots[: self._stored]
-            stores = slots if self._stores is None else self._stores
-            self._indices[device] = (
-                on_device(stores, device),
-                on_device(self._columns[: self._stored], device),
-            )
+            at = slots if self._stores is None else self._stores, self._columns[: self._stored]
+            self._indices[device] = on_device(at[0], device), on_device(at[1], device)
         return self._indices[device]
 
     def _past(self, device: torch.device) -> Past:
