@@ -17,7 +17,7 @@ from lm_eval_eglr.decoding.model.runner import EagerRunner
 from lm_eval_eglr.decoding.stopping import StopRule
 
 PROMPTS = ["One apple", "What is 12 * 7? Think and then", "Tom"]
-LENGTH = 7
+LENGTH = 5
 REQUESTS = 400  # several times as many as there are rows
 GRID = {"spans": "0:1:3", "temperatures": "0:0.8:1.3", "entropy_threshold": 1.0}
 ERRORS = {
