@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import lm_eval.tasks
 import lm_eval.utils
 import pytest
-from lm_eval.tasks._index import TaskIndex
 
 from lm_eval_eglr.harness import plugin
 
@@ -52,13 +49,6 @@ def command(
     """Runs ``lm_eval ARGUMENTS`` in an empty folder; arguments are split at blanks unless given apart."""
     plugin.install()
     monkeypatch.chdir(tmp_path)
-    build = TaskIndex.build
-    theirs = Path(lm_eval.tasks.__file__).parent
-
-    def without_theirs(paths: Iterable[Path], **options: Any) -> dict[str, Any]:
-        return build([path for path in paths if Path(path) != theirs], **options)
-
-    monkeypatch.setattr(TaskIndex, "build", staticmethod(without_theirs))
     logger = logging.getLogger("lm_eval")
     before = (logger.level, logger.propagate, list(logger.handlers))
 

@@ -170,8 +170,8 @@ def test_requests_that_need_more_rows_than_those_before_wait_for_each_other(llam
     found = dict(run)
     assert max(most) == 24
     alone = PoolDecoder(llama, tokenizer, **GRID)
-    for number, request in enumerate(requests):
-        [(_, pool)] = alone.decode([request])
+    for number in (0, 7, 8, 11, 15):  # the first and the last of both kinds, and one that waited
+        [(_, pool)] = alone.decode([requests[number]])
         assert texts([found[number]]) == texts([pool])
 
 

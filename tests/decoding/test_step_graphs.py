@@ -68,7 +68,7 @@ def rollouts(model, tokenizer, make_runner=None, **options):
         decoder.engine.make_runner = make_runner
     return [
         [(rollout.cell, rollout.tokens, rollout.telemetry.recursions) for rollout in pool]
-        for pool in decoder.generate(PROMPTS, max_new_tokens=10, progress=False)
+        for pool in decoder.generate(PROMPTS, max_new_tokens=8, progress=False)
     ]
 
 

@@ -20,7 +20,7 @@ from lm_eval_command import DEMO, Command
 from stock_tasks import without_stock_tasks
 
 from lm_eval_eglr.harness.row_order import ordered_rows
-from lm_eval_eglr.progress import decoding_bar
+from lm_eval_eglr.progress import DecodingBar, decoding_bar
 
 LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d:\d\d:\d\d:\d\d (INFO|WARNING) +\[[\w.]+:\d+\] ")
 FAST = "--model_args pretrained=demo,spans=0,temperatures=0 --gen_kwargs max_gen_toks=4"
@@ -171,12 +171,11 @@ def test_the_bar_counts_tokens_from_the_first_step(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
-@pytest.mark.parametrize("store", ["", ",rollouts=runs/a"])
-def test_an_interruption_says_how_to_go_on(store: str, tmp_path: Path) -> None:
+def test_an_interruption_says_how_to_go_on(tmp_path: Path) -> None:
     run = subprocess.Popen(
         [
             *(sys.executable, "-m", "lm_eval", *DEMO.replace("--limit 2", "--limit 200").split()),
-            *("--model_args", f"pretrained=demo{store}", "--batch_size", "8"),
+            *("--model_args", "pretrained=demo,rollouts=runs/a", "--batch_size", "8"),
         ],
         cwd=tmp_path,
         env={**os.environ, **without_stock_tasks(), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
@@ -194,9 +193,24 @@ def test_an_interruption_says_how_to_go_on(store: str, tmp_path: Path) -> None:
             time.sleep(1)
             run.send_signal(signal.SIGINT)
     assert run.wait(120) == 130, said
-    last = said.rstrip().splitlines()[-1]
     assert "Traceback" not in said
-    if store:
-        assert "the same command continues with the missing ones" in last
-    else:
-        assert last == "interrupted: nothing was kept; rollouts=DIR in --model_args keeps what is finished"
+    assert "the same command continues with the missing ones" in said.rstrip().splitlines()[-1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+def test_an_interruption_without_a_store_says_what_keeps_pools(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(bar: DecodingBar, new_tokens: int, finished: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(DecodingBar, "advance", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = command(f"{DEMO} {FAST}")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.code == 130
+    assert "Traceback" not in done.err
+    last = done.err.rstrip().splitlines()[-1]
+    assert last == "interrupted: nothing was kept; rollouts=DIR in --model_args keeps what is finished"

@@ -13,6 +13,7 @@ import pytest
 from eglr_selectors import available_selectors, extract, grade
 from lm_eval import simple_evaluate
 from saved_model import evaluate_tiny
+from stock_tasks import without_stock_tasks
 
 from lm_eval_eglr.store import read_store
 from lm_eval_eglr.store.jsonl import to_records
@@ -85,9 +86,15 @@ def test_the_literal_command_on_a_real_model_and_real_problems(tmp_path):
         [
             *(str(Path(sys.executable).parent / "lm_eval"), "--model", "hf-eglr", "--model_args", arguments),
             *("--tasks", "math500_eglr", "--apply_chat_template", "--limit", "2", "--device", "cpu"),
-            *("--gen_kwargs", "max_gen_toks=24", "--metadata", "selectors=greedy,majority,oracle"),
+            *("--gen_kwargs", "max_gen_toks=6", "--metadata", "selectors=greedy,majority,oracle"),
         ],
-        env={**os.environ, "EGLR_DATA_DIR": str(SHARED), "HF_HUB_OFFLINE": "1"},
+        env={
+            **os.environ,
+            **without_stock_tasks(),
+            "EGLR_DATA_DIR": str(SHARED),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+        },
         cwd=tmp_path,
         capture_output=True,
         text=True,

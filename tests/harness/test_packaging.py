@@ -20,7 +20,9 @@ import eglr_selectors, lm_eval_eglr, _lm_eval_eglr_autoload
 from lm_eval.api.registry import filter_registry, get_model
 from lm_eval.tasks import TaskManager
 import lm_eval.models
-print(get_model("hf-eglr").__name__, "eglr_select" in filter_registry, "demo_eglr" in TaskManager().all_tasks)
+print(get_model("hf-eglr").__name__, "eglr_select" in filter_registry)
+known = TaskManager().all_tasks
+print("demo_eglr" in known, "hellaswag" in known)
 from lm_eval_eglr.decoding import PoolDecoder
 [pool] = PoolDecoder.from_pretrained("demo").generate("How many", max_new_tokens=2, progress=False)
 assert len(pool) == 16
@@ -114,8 +116,9 @@ def test_an_installed_wheel_plugs_itself_in(built, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found, files = done.stdout.splitlines()
-    assert found == "EGLRLM True True"
+    plugged, tasks, files = done.stdout.splitlines()
+    assert plugged == "EGLRLM True"
+    assert tasks == "True True", "ours beside lm_eval's own"
     assert all(file.startswith(str(packages)) for file in files.split())
 
 

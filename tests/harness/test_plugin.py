@@ -11,6 +11,7 @@ import pytest
 from stock_tasks import UNINDEXED, without_stock_tasks
 
 ROOT = Path(__file__).resolve().parents[2]
+STOCK = "(with lm_eval's own tasks)"
 FIND = """
 from lm_eval.api.registry import filter_registry, get_model
 from lm_eval.tasks import TaskManager
@@ -40,10 +41,18 @@ def script(name):
     return str(Path(sys.executable).parent / name)
 
 
-def test_everything_is_found_from_inside_and_outside_the_checkout(tmp_path):
-    for folder, environment in ((ROOT, without_stock_tasks()), (tmp_path, {})):
-        done = run(sys.executable, "-c", FIND, cwd=folder, **environment)
-        assert done.stdout.split("\n")[:3] == ["model EGLRLM", "filter True", "task True"], done.stderr
+def test_everything_is_found_in_the_checkout_and_registering_again_changes_nothing():
+    """Outside it, and beside lm_eval's own tasks, says the wheel's test in test_packaging."""
+    code = FIND + "from lm_eval_eglr.harness import plugin; plugin.install(); plugin.install()\n" + FIND
+    done = run(sys.executable, "-c", code, **without_stock_tasks())
+    lines = done.stdout.split("\n")
+    assert lines[:3] == lines[3:6] == ["model EGLRLM", "filter True", "task True"], done.stderr
+
+
+@pytest.mark.slow
+def test_everything_is_found_from_outside_the_checkout(tmp_path):
+    done = run(sys.executable, "-c", FIND, cwd=tmp_path)
+    assert done.stdout.split("\n")[:3] == ["model EGLRLM", "filter True", "task True"], done.stderr
 
 
 def test_the_switch_turns_it_off():
@@ -65,6 +74,7 @@ def test_a_broken_package_costs_one_warning(tmp_path):
     "command",
     [
         pytest.param([script("lm_eval")], id="lm_eval"),
+        pytest.param([script("lm_eval"), STOCK], id="lm_eval, stock tasks", marks=pytest.mark.slow),
         pytest.param([script("lm-eval")], id="lm-eval", marks=pytest.mark.slow),
         pytest.param([sys.executable, "-m", "lm_eval"], id="python -m lm_eval", marks=pytest.mark.slow),
         pytest.param([sys.executable, "-S", "-c"], id="without .pth files"),
@@ -81,7 +91,10 @@ def test_commands_know_the_tasks(command):
         )
         done = run(*command, code)
     else:
-        done = run(*command, "ls", "tasks")
+        environment = {} if STOCK in command else without_stock_tasks()
+        words = [word for word in command if word != STOCK]
+        done = run(*words, "ls", "tasks", **environment)
+        assert ("hellaswag" in done.stdout) == (STOCK in command), done.stderr
     assert "math500_eglr" in done.stdout, done.stderr
 
 
@@ -95,12 +108,6 @@ def test_the_hook_is_cheap_and_adds_no_imports():
     heavy = "('torch', 'lm_eval', 'logging', 'importlib.metadata')"
     code = f"import sys; print(sorted(m for m in sys.modules if 'eglr' in m or m in {heavy}))"
     assert run(sys.executable, "-c", code).stdout.strip() == "['_lm_eval_eglr_autoload']"
-
-
-def test_registering_twice_is_registering_once():
-    code = FIND + "from lm_eval_eglr.harness import plugin; plugin.install(); plugin.install()\n" + FIND
-    lines = run(sys.executable, "-c", code, **without_stock_tasks()).stdout.split("\n")
-    assert lines[:3] == lines[3:6] == ["model EGLRLM", "filter True", "task True"]
 
 
 @pytest.mark.parametrize(

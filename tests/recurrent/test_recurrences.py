@@ -26,8 +26,8 @@ def student():
     return tiny_student()
 
 
-def decode(model, tokenizer, prompts=PROMPTS, **options):
-    return PoolDecoder(model, tokenizer, **options).generate(prompts, max_new_tokens=LENGTH, progress=False)
+def decode(model, tokenizer, prompts=PROMPTS, length=LENGTH, **options):
+    return PoolDecoder(model, tokenizer, **options).generate(prompts, max_new_tokens=length, progress=False)
 
 
 # The model's own.
@@ -97,8 +97,8 @@ OPTIONS = [
 def test_neither_batch_nor_sharing_nor_company_changes_a_rollout(make, options, tokenizer):
     """Rows that exit sooner, rows of other levels, rows that wait and are read again: none sees another."""
     model = make()
-    levels = (1, 2, 4, 7) if make is tiny_student else (1, 3)
-    grid = {"recurrences": levels, "temperatures": "0:0.8x2"}
+    levels = (1, 4, 7) if make is tiny_student else (1, 3)
+    grid = {"recurrences": levels, "temperatures": "0:0.8x2", "length": 8}
     expected = texts(decode(model, tokenizer, **grid, **options))
     for changes in ({"share": False}, {"max_rows": 3 * len(levels) + 2}):
         assert texts(decode(model, tokenizer, **grid, **options, **changes)) == expected, changes
@@ -379,8 +379,9 @@ def test_cost_counts_the_iterations_that_were_made(student, tokenizer):
 
 
 def test_log_probabilities_can_be_recomputed(student, tokenizer):
+    grid = {"recurrences": "2:7", "temperatures": "0:0.8"}
     for options in ({}, {"exit": "kl", "exit_threshold": 0.3}, {"kv_budget": 2}):
-        decoder = PoolDecoder(student, tokenizer, **GRID, trace=True, **options)
+        decoder = PoolDecoder(student, tokenizer, **grid, trace=True, **options)
         pool = decoder.generate(PROMPTS[1], max_new_tokens=LENGTH, progress=False)[0]
         for rollout in pool:
             again = decoder.logprobs(PROMPTS[1], rollout)

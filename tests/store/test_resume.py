@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_run import start
 from stored_runs import contents, run_tiny
 
 from lm_eval_eglr.store import StoreError, StoreWriter, atomic_files, read_store
@@ -25,18 +22,13 @@ def whole(tiny: Path) -> Path:
 
 def test_killed_and_resumed_equals_uninterrupted(tiny: Path, whole: Path) -> None:
     killed = tiny / "killed"
-    script = Path(__file__).with_name("stored_runs.py")
-    run = subprocess.Popen(
-        [sys.executable, str(script), str(tiny), str(killed)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    run = start(tiny, killed, tiny / "killed.txt", {})
     deadline = time.monotonic() + 120
     while not list((killed / "pools").glob("*.parquet")) and time.monotonic() < deadline:
-        assert run.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
+        assert run.exitcode is None, "the run ended before it could be killed"
+        time.sleep(0.005)
+    run.kill()
+    run.join()
     left = contents(killed)
     assert 0 < len(left) < 4
     assert len(read_store(killed).missing) == 4 - len(left)

@@ -36,10 +36,11 @@ RIGHT = np.array(
 Both = tuple[Path, Path]
 
 
-@pytest.fixture
-def both(tmp_path: Path) -> Both:
-    grid = write_study(tmp_path / "grid", RIGHT, LEVELS, axis="R")
-    alone = write_study(tmp_path / "alone", RIGHT[:, ::-1], (8,), (0.0, *[0.7] * 8), axis="R")
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
+    folder = tmp_path_factory.mktemp("both")
+    grid = write_study(folder / "grid", RIGHT, LEVELS, axis="R")
+    alone = write_study(folder / "alone", RIGHT[:, ::-1], (8,), (0.0, *[0.7] * 8), axis="R")
     return grid, alone
 
 
