@@ -37,7 +37,9 @@ import torch
 from models_and_prompts import TEMPERATURE, load_model, load_prompts, model_parser
 
 from lm_eval_eglr.decoding import PoolDecoder
-from lm_eval_eglr.decoding.model import attention, packed_weights
+from lm_eval_eglr.decoding.model import packed_weights
+from lm_eval_eglr.decoding.model.attention import Past
+from lm_eval_eglr.decoding.model.shared_past import SharedPast
 
 Clock = Counter[str]
 
@@ -158,15 +160,15 @@ def _measure(
     linear, plain = packed_weights._apply, torch.nn.functional.linear  # packed layers, and those that are not
     packed_weights._apply = timed(clock, "linear", linear)
     torch.nn.functional.linear = timed(clock, "linear", plain)
-    attentions = attention.row_attention, attention.shared_attention
-    attention.row_attention, attention.shared_attention = (
+    attentions = Past.attend, SharedPast.attend
+    Past.attend, SharedPast.attend = (  # type: ignore[method-assign]
         timed(clock, "attention", each) for each in attentions
     )
     try:
         pools = decoder.generate(prompts, max_new_tokens=options.max_new_tokens, progress=False)
     finally:
         packed_weights._apply, torch.nn.functional.linear = linear, plain
-        attention.row_attention, attention.shared_attention = attentions
+        Past.attend, SharedPast.attend = attentions  # type: ignore[method-assign]
     costs = [pool.cost for pool in pools]
     rows = sum(cost.rows for cost in costs)
     recursed = sum(cost.recursion_layer_tokens for cost in costs)
