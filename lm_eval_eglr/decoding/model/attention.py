@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import Cache
 
-from lm_eval_eglr.decoding.numerics import at_least_fp32, on_device
+from lm_eval_eglr.decoding.numerics import at_least_fp32
 
 
 def row_mask(
@@ -38,7 +38,7 @@ def row_mask(
     Returns:
         Boolean mask, true where attended, ``[batch_size, 1, q_length, kv_length]``.
     """
-    offset = on_device(torch.as_tensor(q_offset), device).reshape(-1, 1, 1, 1)
+    offset = torch.as_tensor(q_offset, device=device).reshape(-1, 1, 1, 1)
     queries = offset + torch.arange(q_length, device=device)[None, None, :, None]
     keys = torch.arange(kv_offset, kv_offset + kv_length, device=device)[None, None, None, :]
     rows = torch.arange(batch_size, device=device)[:, None, None, None]
