@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
+from recorded import recorded, written
 from tiny_models import tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder
@@ -56,15 +55,7 @@ class Runs:
     def pools(self, ahead, *, until=(), length=14, **options):
         decoder = self.decoder(ahead, **options)
         found = decoder.generate(PROMPTS, max_new_tokens=length, until=until, progress=False)
-        return [([written(rollout) for rollout in pool], dataclasses.asdict(pool.cost)) for pool in found]
-
-
-def written(rollout):
-    telemetry = {
-        name: [f"{value:.7g}" for value in (values if isinstance(values, tuple) else (values,))]
-        for name, values in dataclasses.asdict(rollout.telemetry).items()
-    }
-    return str(rollout.cell), rollout.tokens, rollout.text, rollout.finish_reason, telemetry
+        return recorded(found)
 
 
 @pytest.fixture

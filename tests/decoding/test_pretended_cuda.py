@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from pretended_cuda import pretended_cuda, put
+from recorded import recorded
 from tiny_models import CONFIGS, DEPTH, tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder
@@ -29,15 +28,7 @@ def model_of(family="llama"):
 
 def decode(decoder, *, length=10, until=()):
     pools = decoder.generate(PROMPTS, max_new_tokens=length, until=until, progress=False)
-    return [([written(rollout) for rollout in pool], dataclasses.asdict(pool.cost)) for pool in pools]
-
-
-def written(rollout):
-    telemetry = {
-        name: [f"{value:.6g}" for value in (values if isinstance(values, tuple) else (values,))]
-        for name, values in dataclasses.asdict(rollout.telemetry).items()
-    }
-    return str(rollout.cell), rollout.tokens, rollout.finish_reason, telemetry
+    return recorded(pools)
 
 
 @pytest.mark.parametrize(
