@@ -23,13 +23,14 @@ from lm_eval_eglr.store.pool_schema import (
     COST,
     COST_PREFIX,
     LISTS,
+    OF_ROLLOUTS,
     REQUIRED,
     ROW_TEXTS,
-    SCALARS,
     SCHEMA,
     TELEMETRY,
     TRACES,
     check_columns,
+    joined,
     text_bytes,
 )
 
@@ -152,11 +153,13 @@ def decode(path: Path) -> tuple[PoolKey, RolloutPool]:
         table = read_columns(data, SCHEMA, REQUIRED)
         check_columns(table)
         head, first = _head(path, table, size_limit(data))
-        # Arrow makes Python objects of lists slowly, and the head is the same in every row.
-        lists = {name: _lists(table[name]) for name in LISTS if name in table.column_names}
-        rows = table.select([name for name in SCALARS if name in table.column_names]).to_pylist()
-        for i, row in enumerate(rows):
-            row.update({name: values[i] for name, values in lists.items()})
+        # By column and by numpy: Arrow makes Python objects slowly. The head is the same in every row.
+        columns = {
+            name: _lists(column) if name in LISTS else _scalars(column)
+            for name, column in zip(table.column_names, table.columns, strict=True)
+            if name in OF_ROLLOUTS
+        }
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         rollouts = tuple(_rollout(row) for row in sorted(rows, key=lambda row: row["place"]))
         # Pools of older versions neither branch nor look at the reference.
         pool = RolloutPool(rollouts, first["prompt"], _cost(first), bool(first.get("uses_reference")))
@@ -171,11 +174,11 @@ def decode_cost(path: Path) -> tuple[int, int, PoolCost | None]:
     """
     data = read_named_by_checksum(path)
     with _refused(f"{path}: not a pool of a rollout store"):
-        names = [name for name in SCHEMA.names if name == "tokens" or name not in {*SCALARS, *LISTS}]
+        names = [name for name in SCHEMA.names if name == "tokens" or name not in OF_ROLLOUTS]
         table = read_columns(data, SCHEMA, REQUIRED, names)
         check_columns(table)
         _, first = _head(path, table, size_limit(data))
-        return table.num_rows, len(table["tokens"].combine_chunks().flatten()), _cost(first)
+        return table.num_rows, len(joined(table["tokens"]).flatten()), _cost(first)
 
 
 @contextlib.contextmanager
@@ -192,10 +195,11 @@ def _refused(what: str) -> Iterator[None]:
 
 def _head(path: Path, table: pa.Table, limit: int) -> tuple[PoolKey, dict[str, Any]]:
     """What a pool belongs to, and its first row, if all texts together are no longer than ``limit`` bytes."""
-    one = table.select([name for name in table.column_names if name not in {*SCALARS, *LISTS}]).slice(0, 1)
-    texts = [table[name] for name in ROW_TEXTS if name in table.column_names]
+    names = table.column_names
+    one = table.select([name for name in names if name not in OF_ROLLOUTS]).slice(0, 1)
+    texts = [table[name] for name in ROW_TEXTS if name in names]
     for column in one.columns:
-        flat = column.combine_chunks().flatten() if pa.types.is_list(column.type) else column
+        flat = joined(column).flatten() if pa.types.is_list(column.type) else column
         if pa.types.is_string(flat.type) or pa.types.is_dictionary(flat.type):
             texts.append(pa.chunked_array([flat]) if isinstance(flat, pa.Array) else flat)
     if (size := sum(map(text_bytes, texts))) > limit:
@@ -214,8 +218,16 @@ def _cost(row: dict[str, Any]) -> PoolCost | None:
     return PoolCost(**{name: value for name, value in values.items() if value is not None})
 
 
+def _scalars(column: pa.ChunkedArray) -> list[Any]:
+    if column.null_count or not pa.types.is_primitive(column.type):
+        values: list[Any] = column.to_pylist()
+    else:
+        values = column.to_numpy().tolist()
+    return values
+
+
 def _lists(column: pa.ChunkedArray) -> list[tuple[Any, ...] | None]:
-    lists = column.combine_chunks()
+    lists = joined(column)
     offsets = lists.offsets.to_pylist()
     values = lists.values.to_numpy(zero_copy_only=False).tolist()
     present = lists.is_valid().to_pylist()

@@ -58,7 +58,9 @@ SCHEMA = pa.schema(
 )
 ROW_TEXTS = ("path", AXIS, "text", "finish_reason")
 SCALARS = ["place", "span", "temperature", "sample", *ROW_TEXTS, "score", *(TELEMETRY.keys() - {*TRACES})]
-LISTS = ["tokens", *TRACES]
+LISTS = frozenset(("tokens", *TRACES))
+OF_ROLLOUTS = LISTS.union(SCALARS)
+"""Columns that say something of a row's rollout; all others are of the pool, the same in all rows."""
 # Columns that every version has written, and never empty. Those that came later are unknown where missing.
 FILLED = {
     *("task", "doc_id", "repeat", "place", "span", "sample", "text", "tokens", "finish_reason"),
@@ -80,8 +82,7 @@ def check_columns(table: pa.Table) -> None:
     """
     if not table.num_rows:
         raise ValueError("no rows, expected one per rollout")
-    for name in table.column_names:
-        column = table[name]
+    for name, column in zip(table.column_names, table.columns, strict=True):
         if name in FILLED and column.null_count:
             raise ValueError(f"{name}: null in {column.null_count} of {table.num_rows} rows")
         if name in SHARED and len(pc.unique(column)) > 1:
@@ -113,6 +114,11 @@ def _check_numbers(name: str, values: pa.ChunkedArray, nulls: bool) -> None:
         for value in pc.unique(values).to_pylist():
             if value is not None and not (value >= 0 and math.isfinite(value)):
                 raise ValueError(f"{name}={value}: expected a finite number >= 0")
+
+
+def joined(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array; what is one already, as is usual, is not copied."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def text_bytes(column: pa.ChunkedArray) -> int:
