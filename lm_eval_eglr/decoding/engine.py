@@ -160,6 +160,7 @@ class Engine:
         self._read = decodable.read
         self._make_recursions = decodable.recursions
         self.costs = CostModel(stack.depth, stack.layer_parameters(), stack.head_parameters())
+        self._head = self.costs.head_parameters / self.costs.layer_parameters  # its cost in layers
         self.prompts = Prompts(shared=share and decodable.shares_prompts)
         shards = stack.shards
         self._agree = shards.agree if shards.size > 1 else None
@@ -301,8 +302,11 @@ class Engine:
         if not tree.count or (before is not None and (len(recursions) or not tree.is_plain)):
             return None
         starting = np.flatnonzero(tree.active[: tree.count] == 0)
-        if len(recursions) and recursions_run_alone(len(starting), tree.count):
-            starting = starting[:0]
+        if len(recursions):
+            deepest = self.axis.layers(int(recursions.spans[0]))
+            full, alone = self.stack.base_layers + self._head, deepest + self._head
+            if recursions_run_alone(len(starting), tree.count, full, alone):
+                starting = starting[:0]
         slots = np.concatenate([starting, recursions.slots])
         draws = tree.draws(starting, recursions)
         batch = Batch(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -69,26 +68,15 @@ def kl_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
     return by_blocks(divergence, logprobs, reference)
 
 
-class Statistics(NamedTuple):
-    """What is known of distributions, nats, ``[rows]`` each.
+def statistics(logprobs: Tensor) -> Tensor:
+    """What is known of distributions ``[rows, vocab]``, nats: ``[4, rows]``.
 
-    Attributes:
-        entropy: H(p); NaN where a distribution is not finite.
-        confidence: Mean negative log-probability of the 20 likeliest tokens.
-        certainty: Self-certainty, the divergence from the uniform distribution.
-        lead: How far the likeliest token is ahead of the second.
+    Returns:
+        H(p), NaN where a distribution is not finite; mean negative log-probability of the 20 likeliest
+        tokens; self-certainty, the divergence from the uniform distribution; and the lead of the likeliest
+        token over the second.
     """
-
-    entropy: Tensor
-    confidence: Tensor
-    certainty: Tensor
-    lead: Tensor
-
-
-def statistics(logprobs: Tensor) -> Statistics:
-    """Statistics of distributions ``[rows, vocab]``."""
-    found = by_blocks(_statistics, logprobs)
-    return Statistics(found[0], found[1], found[2], found[3])
+    return by_blocks(_statistics, logprobs)
 
 
 def largest(values: Tensor, count: int) -> Tensor:

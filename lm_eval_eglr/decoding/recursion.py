@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.depth import UPDATE_RULES, Iterate, TopLayers
 from lm_eval_eglr.decoding.model.passes import PassOutput
-from lm_eval_eglr.decoding.numerics import Statistics, on_device, statistics
+from lm_eval_eglr.decoding.numerics import on_device, statistics
+from lm_eval_eglr.decoding.telemetry import COLUMN
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +26,35 @@ class Verdict:
     Attributes:
         gated: Whether each row is uncertain enough to be recursed, ``[rows]``.
         ended: Whether each recursion has made its last iteration, ``[recursions]``.
-        statistics: Of each distribution, ``[rows + recursions]``.
-        plain_entropies: Of p_0 of each one's row, nats.
-        iterations: Iterations so far; 0 of rows.
-        divergences: Distance of the last iteration by the rule of exit; 0 of rows, and without a rule.
-        converged: Whether it fell below the threshold.
-        near: Whether rounding decides the gate or an exit.
+        records: The first seven of :data:`~lm_eval_eglr.decoding.telemetry.FIELDS` of each distribution,
+            ``[7, rows + recursions]``. The last three, which say how its recursion goes, are 0 of rows.
+        leads: How far the likeliest token is ahead of the second, nats, ``[rows + recursions]``.
+        near: Whether rounding decides the gate or an exit, ``[rows + recursions]``.
     """
 
     gated: Tensor
     ended: Tensor
-    statistics: Statistics
-    plain_entropies: Tensor
-    iterations: Tensor
-    divergences: Tensor
-    converged: Tensor
+    records: Tensor
+    leads: Tensor
     near: Tensor
+
+    @classmethod
+    def of(
+        cls, gated: Tensor, ended: Tensor, found: Tensor, plain: Tensor, recursed: Tensor, near: Tensor
+    ) -> Verdict:
+        """Puts one together.
+
+        Args:
+            gated: As above, and so are ``ended`` and ``near``.
+            found: Statistics of each distribution, ``[4, rows + recursions]``.
+            plain: Entropy of p_0 of each one's row, ``[rows + recursions]``.
+            recursed: Iterations, divergence and whether it has converged of each, ``[3, rows + recursions]``.
+        """
+        return cls(gated, ended, torch.cat([plain[None], found[:3], recursed]), found[3], near)
+
+    def field(self, name: str) -> Tensor:
+        """One of the fields of :attr:`records`, ``[rows + recursions]``."""
+        return self.records[COLUMN[name]]
 
 
 class ActiveRecursions:
@@ -92,41 +105,36 @@ class ActiveRecursions:
     def step(self, output: PassOutput, starting: int) -> Verdict:
         """Gates the rows of a pass, its first ``starting`` ones, and ends an iteration of the others."""
         config, logprobs = self._config, output.logprobs
-        found = output.statistics or statistics(logprobs)
-        entropies = found.entropy
+        found = statistics(logprobs) if output.statistics is None else output.statistics
+        entropies = found[0]
         plain = entropies[:starting]
-        precise = plain.double()  # compared as the numbers that users see
-        gated = precise > config.entropy_threshold
-        near = (precise - config.entropy_threshold).abs() <= 2 * self._rounding
+        above = plain.double() - config.entropy_threshold  # compared as the numbers that users see
+        gated, near = above > 0, above.abs() <= 2 * self._rounding
+        recursed = found.new_zeros(3, len(entropies))  # 0 of rows
         if not len(self):
-            nothing = torch.zeros_like(entropies)
-            return Verdict(gated, gated[:0], found, entropies, nothing, nothing, nothing, near)
-        recursed = logprobs[starting:]
+            return Verdict.of(gated, gated[:0], found, entropies, recursed, near)
+        refined = logprobs[starting:]
         rule, threshold = config.rule, config.threshold
         if rule is None:
             distances = torch.zeros_like(entropies[starting:])
             converged = torch.zeros_like(distances, dtype=torch.bool)
         else:
-            now, before = Iterate(output.states, recursed), Iterate(self.states, self._logprobs)
-            distances = rule.distance(now, before).to(entropies.device)
-            precise = distances.double()
-            converged = precise < threshold
-            reach = rule.rounding(threshold, self._rounding)
-            self._near = self._near | ((precise - threshold).abs() <= reach)
+            now, before = Iterate(output.states, refined), Iterate(self.states, self._logprobs)
+            distances = rule.distance(now, before).to(entropies)
+            above = distances.double() - threshold
+            converged = above < 0
+            self._near = self._near | (above.abs() <= rule.rounding(threshold, self._rounding))
         self.states = output.states
-        self._logprobs = recursed
+        self._logprobs = refined
 
         made = on_device(self.iterations, logprobs.device)
-        of_recursions = torch.stack([made.to(entropies), distances.to(entropies), converged.to(entropies)])
-        iterations, divergences, ends = F.pad(of_recursions, (starting, 0)).unbind()  # 0 of rows
-        return Verdict(
+        recursed[:, starting:] = torch.stack([made.to(entropies), distances, converged.to(entropies)])
+        return Verdict.of(
             gated,
             converged | (made >= config.max_recursions),
             found,
             torch.cat([plain, self._entropies]),
-            iterations,
-            divergences,
-            ends,
+            recursed,
             torch.cat([near, self._near]),
         )
 
@@ -167,7 +175,7 @@ class ActiveRecursions:
         device, starting = output.logprobs.device, verdict.gated.shape[0]
         entries = on_device(np.concatenate([starting + kept, rows])[order], device)
         self._logprobs = output.logprobs.index_select(0, entries)
-        self._entropies = verdict.plain_entropies.index_select(0, entries)
+        self._entropies = verdict.field("entropy").index_select(0, entries)
         self._near = verdict.near.index_select(0, entries)
         held = [self._anchors, self.states]
         if len(rows):

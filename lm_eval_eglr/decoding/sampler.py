@@ -149,11 +149,11 @@ class Sampler:
         if draws.plan is None:
             draws.plan = _Plan.of(draws, table, logprobs)
         plan = draws.plan
-        # The column of each draw's record, and where in the table its uniform is.
-        places = np.array([lengths, draws.cells * BLOCK + lengths % BLOCK])
-        columns, uniforms_at = on_device(places, logprobs.device)
-        found = verdict.statistics
-        tokens, ties, drawn = self._tokens(plan, logprobs, found.lead, uniforms_at)
+        columns = table.telemetry.shape[1]
+        # Where in the table each draw's record goes, and where its uniform is.
+        places = np.array([draws.cells * columns + lengths, draws.cells * BLOCK + lengths % BLOCK])
+        records_at, uniforms_at = on_device(places, logprobs.device)
+        tokens, ties, drawn = self._tokens(plan, logprobs, verdict.leads, uniforms_at)
         changed = gates = torch.zeros_like(drawn)
         if plan.deep is not None:
             table.plain.index_copy_(0, plan.cells[: draws.plain], tokens[: draws.plain])
@@ -162,17 +162,11 @@ class Sampler:
         forks: list[Tensor] = []
         if draws.branching:
             forks, gates = candidates(draws.branching, logprobs, plan.entries)
-        of_entries = torch.stack(
-            [
-                *(verdict.plain_entropies, *found[:3]),
-                *(verdict.iterations, verdict.divergences, verdict.converged),
-            ]
-        )
         chosen = logprobs[plan.entries, tokens]
         of_draws = torch.stack([chosen, drawn, ties.to(drawn), changed, gates])
-        record = torch.cat([plan.pick(of_entries), of_draws]).T.contiguous()  # [draws, fields]
-        table.telemetry[plan.cells, columns] = record
-        flags = tokens.masked_fill(record[:, COLUMN["refined_entropy"]].isnan(), FAILED)
+        records = torch.cat([plan.pick(verdict.records), of_draws])  # [fields, draws]
+        table.telemetry.view(-1, len(records)).index_copy_(0, records_at, records.T)
+        flags = tokens.masked_fill(records[COLUMN["refined_entropy"]].isnan(), FAILED)
         flags = torch.cat([verdict.gated, verdict.ended, flags, *(each.flatten() for each in forks)])
         return Drawn.send(flags if self._agree is None else self._agree(flags), tokens, table.growth)
 
@@ -243,7 +237,7 @@ class _Group:
         entries, heat = draws.entries[places], temperatures[places]
         line = rank = None
         most = 1
-        if len(entries) > 1 and not (entries[1:] > entries[:-1]).all():
+        if not same and (entries[1:] <= entries[:-1]).any():
             order = np.lexsort((heat, entries))
             ordered = entries[order], heat[order]
             begins = np.ones(len(order), bool)
@@ -303,7 +297,8 @@ class _Plan:
     def of(cls, draws: Draws, table: CellTable, logprobs: Tensor) -> _Plan:
         """Plans the draws from ``logprobs``."""
         cells, entries = on_device(np.array([draws.cells, draws.entries]), logprobs.device)
-        same = len(draws.entries) == len(logprobs) and bool((draws.entries == np.arange(len(logprobs))).all())
+        # Draws are in the order of the distributions, each of which has one at least.
+        same = len(draws.entries) == len(logprobs)
         spans = table.span[draws.cells] > 0
         deep = on_device(spans, logprobs.device) if spans.any() else None
         temperatures, truncations = table.temperature[draws.cells], table.truncation[draws.cells]

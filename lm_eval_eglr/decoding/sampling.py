@@ -90,11 +90,10 @@ def draw_tokens(
         log-probability under the tempered, truncated and renormalised distribution, nats. All
         ``[items, draws]``.
     """
-    draws = [
-        _draw(logprobs[rows], temperatures[rows, None], uniforms[rows], warp) for rows in row_blocks(logprobs)
-    ]
-    if len(draws) == 1:
-        return draws[0]
+    blocks = list(row_blocks(logprobs))
+    if len(blocks) <= 1:
+        return _draw(logprobs, temperatures[:, None], uniforms, warp)
+    draws = [_draw(logprobs[rows], temperatures[rows, None], uniforms[rows], warp) for rows in blocks]
     tokens, margins, drawn = (torch.cat(each) for each in zip(*draws, strict=True))
     return tokens, margins, drawn
 

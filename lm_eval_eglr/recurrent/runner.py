@@ -71,8 +71,6 @@ class NoRecursions(ActiveRecursions):
         """What the pass has decided already."""
         assert isinstance(output, RecurrentOutput)
         found = statistics(output.logprobs)
-        nothing = torch.zeros_like(found.entropy, dtype=torch.bool)
-        iterations, divergences, converged, near = output.made.unbind(-1)
-        return Verdict(
-            nothing, nothing[:0], found, found.entropy, iterations, divergences, converged, near > 0
-        )
+        nothing = torch.zeros_like(found[0], dtype=torch.bool)
+        made = output.made.T
+        return Verdict.of(nothing, nothing[:0], found, found[0], made[:3], made[3] > 0)

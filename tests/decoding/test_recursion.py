@@ -183,15 +183,15 @@ def test_one_ends_when_it_has_converged_or_has_had_all_iterations() -> None:
     for step in range(3):
         new = [EVEN, logs(0.9, 0.1) if step % 2 == 0 else logs(0.1, 0.9)]
         verdict = iterate(active, torch.stack(new[-len(active) :]), torch.full((len(active), 2), float(step)))
-        assert verdict.divergences[-1].item() == pytest.approx(wanted[step])
-        assert verdict.iterations.tolist() == [step + 1] * (2 if step == 0 else 1)
-        assert verdict.plain_entropies.tolist() == pytest.approx([math.log(2)] * len(verdict.ended))
+        assert verdict.field("divergence")[-1].item() == pytest.approx(wanted[step])
+        assert verdict.field("iterations").tolist() == [step + 1] * (2 if step == 0 else 1)
+        assert verdict.field("entropy").tolist() == pytest.approx([math.log(2)] * len(verdict.ended))
         if step == 0:
-            assert verdict.converged.tolist() == [1, 0]
+            assert verdict.field("converged").tolist() == [1, 0]
             assert verdict.ended.tolist() == [True, False]
-            assert verdict.divergences[0] == 0
+            assert verdict.field("divergence")[0] == 0
         else:
-            assert not verdict.converged.any()
+            assert not verdict.field("converged").any()
         assert active.slots.tolist() == ([1] if step < 2 else [])
 
 
@@ -200,7 +200,7 @@ def test_a_divergence_at_the_tolerance_has_not_converged() -> None:
     for tolerance, converged in ((step, False), (math.nextafter(step, INF), True)):
         active = begun(1, config=RecursionConfig(tolerance=tolerance, max_recursions=1))
         verdict = iterate(active, logs(0.6, 0.4)[None])
-        assert (bool(verdict.converged), len(active)) == (converged, 0)
+        assert (bool(verdict.field("converged")), len(active)) == (converged, 0)
 
 
 def test_distributions_that_are_not_finite_end_with_the_iterations() -> None:
@@ -208,8 +208,8 @@ def test_distributions_that_are_not_finite_end_with_the_iterations() -> None:
     for _ in range(3):
         verdict = iterate(active, torch.full((1, 2), math.nan, dtype=torch.float64))
     assert len(active) == 0
-    assert not verdict.converged
-    assert verdict.statistics.entropy.isnan().all()
+    assert not verdict.field("converged")
+    assert verdict.field("refined_entropy").isnan().all()
 
 
 def test_those_that_ended_are_forgotten_while_others_join() -> None:

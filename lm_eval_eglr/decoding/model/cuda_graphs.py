@@ -25,7 +25,7 @@ from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import PassOutput, Residuals, StaticAddresses, StaticPass
 from lm_eval_eglr.decoding.model.runner import Batch, EagerRunner, MakeRunner, RunBatch
 from lm_eval_eglr.decoding.model.shared_past import SharedLayout, SharedPast, rank_within_group
-from lm_eval_eglr.decoding.numerics import Statistics, on_device, statistics
+from lm_eval_eglr.decoding.numerics import on_device, statistics
 
 logger = logging.getLogger(__name__)
 
@@ -151,9 +151,9 @@ class GraphRunner:
             known.compute()
         count = len(batch.tokens)
         states = known.states[batch.starting : count].clone() if len(batch.recursions) else torch.empty(0)
-        assert known.statistics is not None
-        statistics = Statistics(*(each[:count] for each in known.statistics))
-        return PassOutput(known.logprobs[:count], states, known.residuals, statistics=statistics)
+        return PassOutput(
+            known.logprobs[:count], states, known.residuals, statistics=known.statistics[:, :count]
+        )
 
     def _pass(self, shape: Shape, batch: Batch) -> _CapturedPass:
         """The graph of a shape or of a larger one, or one that is not captured yet."""
@@ -220,8 +220,7 @@ class _CapturedPass:
         size = (shape.rows, stack.model.config.get_text_config().hidden_size)
         self._inputs = torch.zeros(size, dtype=stack.model.dtype, device=device)
         self._before = torch.zeros_like(self._inputs)
-        self.logprobs = self.states = torch.empty(0)
-        self.statistics: Statistics | None = None
+        self.logprobs = self.statistics = self.states = torch.empty(0)
         self.residuals = Residuals(stack.depth)
 
     def fill(self, batch: Batch) -> None:

@@ -22,7 +22,7 @@ from transformers import Cache
 from lm_eval_eglr.decoding.model.attention import LayerCache, Past, row_attention
 from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.model.shared_past import SharedPast
-from lm_eval_eglr.decoding.numerics import Statistics, on_device
+from lm_eval_eglr.decoding.numerics import on_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,14 @@ class PassOutput:
         residuals: The residual stream of the rows.
         work: Layers and heads that each row took beyond those that every token takes, ``[rows, 2]``, on the
             host; ``None`` for none.
-        statistics: Of the distributions, where the runner has computed them with the pass.
+        statistics: Of the distributions, ``[4, rows + recursions]``, where the runner has computed them.
     """
 
     logprobs: Tensor
     states: Tensor
     residuals: Residuals
     work: np.ndarray | None = None
-    statistics: Statistics | None = None
+    statistics: Tensor | None = None
 
 
 class Pass(Cache):

@@ -21,16 +21,21 @@ from lm_eval_eglr.decoding.numerics import on_device
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 from lm_eval_eglr.decoding.sampler import Drawn, Draws
 
-STARTING_SHARE = 0.75  # of all rows; where fewer can start, those that are being recursed run alone
 
-
-def recursions_run_alone(starting: int, live: int) -> bool:
+def recursions_run_alone(starting: int, live: int, full: float, alone: float) -> bool:
     """Whether rows that could start wait for others, which are being recursed.
 
     Recursions that run alone need their top layers only, and more rows start together afterwards, so that the
-    weights of the lower layers are read less often; but it is a pass more.
+    weights of the lower layers are read less often; but it is a pass more. So rows wait where a full pass now
+    starts fewer for its cost than one after it would, if it started all of them, for the cost of both.
+
+    Args:
+        starting: Rows that could start.
+        live: All rows.
+        full: Cost of a pass through all layers and the head, in layers.
+        alone: Cost of one of the recursions alone.
     """
-    return starting < STARTING_SHARE * live
+    return starting * (full + alone) < live * full
 
 
 @dataclass(frozen=True, slots=True)
