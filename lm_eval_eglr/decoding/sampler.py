@@ -165,7 +165,7 @@ class Sampler:
         chosen = logprobs[plan.entries, tokens]
         of_draws = torch.stack([chosen, drawn, ties.to(drawn), changed, gates])
         records = torch.cat([plan.pick(verdict.records), of_draws])  # [fields, draws]
-        table.telemetry.view(-1, len(records)).index_copy_(0, records_at, records.T)
+        table.telemetry.view(-1, len(records)).index_copy_(0, records_at, records.T.contiguous())
         flags = tokens.masked_fill(records[COLUMN["refined_entropy"]].isnan(), FAILED)
         flags = torch.cat([verdict.gated, verdict.ended, flags, *(each.flatten() for each in forks)])
         return Drawn.send(flags if self._agree is None else self._agree(flags), tokens, table.growth)
