@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +12,10 @@ from numpy.typing import ArrayLike
 
 from eglr_selectors.options import check_count, check_number
 
-_CHUNK = 2**22
-"""Resampled values held at once: 32 MiB."""
+_CHUNK = 2**21
+"""Resampled places at once: 48 MiB with their counts."""
+_KEPT = 2**21
+"""Counts that are kept for the next figure of as many problems: 16 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +71,35 @@ def bootstrap(
     known = known[~np.isnan(known)]
     if not len(known):
         return Interval(math.nan, math.nan, math.nan, 0, "no problem is defined")
-    rng = np.random.default_rng(seed)
-    rows = max(1, _CHUNK // len(known))
-    means = np.concatenate(
-        [
-            known[rng.integers(len(known), size=(min(rows, samples - start), len(known)))].mean(axis=1)
-            for start in range(0, samples, rows)
-        ]
-    )
+    means = np.concatenate([drawn @ known for drawn in _resamples(len(known), samples, seed)]) / len(known)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(known.mean()), float(low), float(high), len(known))
+
+
+def _resamples(problems: int, samples: int, seed: int) -> Iterable[np.ndarray]:
+    """How often each resample has each problem, ``[resamples, problems]``, some resamples at a time.
+
+    A table asks for the same ones for every figure: they are kept if they are few.
+    """
+    if samples * problems <= _KEPT:
+        return _kept_resamples(problems, samples, seed)
+    return _new_resamples(problems, samples, seed)
+
+
+@functools.lru_cache(maxsize=2)
+def _kept_resamples(problems: int, samples: int, seed: int) -> list[np.ndarray]:
+    return list(_new_resamples(problems, samples, seed))
+
+
+def _new_resamples(problems: int, samples: int, seed: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    rows = max(1, _CHUNK // problems)
+    for start in range(0, samples, rows):
+        count = min(rows, samples - start)
+        places = rng.integers(problems, size=(count, problems))
+        places += np.arange(count)[:, None] * problems
+        drawn = np.bincount(places.ravel(), minlength=count * problems)
+        yield drawn.reshape(count, problems).astype(np.float64)
 
 
 def paired_bootstrap(
