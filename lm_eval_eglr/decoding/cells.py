@@ -128,6 +128,7 @@ class CellTable:
         """Adds cells of a job, which wait for a row; returns their lines."""
         self.reserve(len(cells))
         request = job.request
+        self.widen(min(request.max_new_tokens, BLOCK))  # to grow step by step would copy all records
         truncation, stop = self._truncation(job), self._stop(job)
         found = []
         for cell, order in zip(cells, orders, strict=True):

@@ -46,13 +46,15 @@ def telemetry_of(
         branches: Whether the rollout may branch; then they are kept anyway, to go on from it.
     """
     count = len(records)
-    columns = dict(zip(FIELDS, np.ascontiguousarray(records.T, np.float64), strict=True))
+    lines = np.ascontiguousarray(records.T, np.float64)
+    columns = dict(zip(FIELDS, lines, strict=True))
+    totals = dict(zip(FIELDS, lines.sum(1).tolist(), strict=True))
 
     def mean(name: str) -> float:
         return math.fsum(columns[name].tolist()) / count if count else math.nan
 
     def total(name: str) -> int:
-        return int(columns[name].sum())  # of whole numbers
+        return int(totals[name])  # of whole numbers, whose sum is exact
 
     iterations = total("iterations")
     layers, heads = axis.work(level, iterations, count)
