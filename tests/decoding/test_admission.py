@@ -79,6 +79,7 @@ def test_rows_wait_while_too_many_others_are_being_recursed(tokenizer):
     head = model.lm_head.weight.numel() / sum(each.numel() for each in model.model.layers[0].parameters())
     full, alone = model.config.num_hidden_layers + head, 2 + head
     assert min(started[:tokens]) >= full / (full + alone) * 3 * CELLS
+    assert min(started[:tokens]) < 3 * CELLS, "rows always waited for all others"
     assert len(started) < len(passes), "recursions never ran alone"
 
 
