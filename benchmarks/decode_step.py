@@ -36,6 +36,7 @@ from typing import Any
 import torch
 from models_and_prompts import TEMPERATURE, load_model, load_prompts, model_parser
 
+from lm_eval_eglr.calibration import calibrate
 from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.model import packed_weights
 from lm_eval_eglr.decoding.model.attention import Past
@@ -74,12 +75,12 @@ def main() -> None:
         return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.dtype}")
     print(f"{'gate':>5} {'linear':>7} {'attention':>9} {'other':>6} {'per layer-token':>16} {'per FLOP':>9}")
-    entropies = _entropies(model, tokenizer, prompts, options)
+    traced = _traced(model, tokenizer, prompts, options)
     _measure(model, tokenizer, prompts, options, math.inf)  # the first run pages in what the others use
     plain = _measure(model, tokenizer, prompts, options, math.inf)
     print(_line(0.0, plain, plain))
     for rate in options.gate_rates:
-        found = _measure(model, tokenizer, prompts, options, float(entropies.quantile(1 - rate)))
+        found = _measure(model, tokenizer, prompts, options, calibrate(traced, rate).threshold)
         print(_line(rate, found, plain), flush=True)
 
 
@@ -128,10 +129,9 @@ def _compare_compiled(model: Any, tokenizer: Any, prompts: list[str], options: a
     print(f"ratio {compiled / own:.2f}; compiling took {first[True] - first[False]:.0f} s, less from a cache")
 
 
-def _entropies(model: Any, tokenizer: Any, prompts: list[str], options: argparse.Namespace) -> torch.Tensor:
+def _traced(model: Any, tokenizer: Any, prompts: list[str], options: argparse.Namespace) -> Any:
     decoder = PoolDecoder(model, tokenizer, spans="0", temperatures=[TEMPERATURE] * 4, trace=True)
-    pools = decoder.generate(prompts, max_new_tokens=options.max_new_tokens, progress=False)
-    return torch.tensor([h for pool in pools for rollout in pool for h in rollout.telemetry.token_entropies])
+    return decoder.generate(prompts, max_new_tokens=options.max_new_tokens, progress=False)
 
 
 def _measure(

@@ -197,13 +197,14 @@ class Check:
 
     def grid(self, model: Any) -> dict[str, Any]:
         """Options of the grid, its gate open at a fifth of the tokens."""
+        from lm_eval_eglr.calibration import calibrate
+
         decoder = self.decoder(model, 16, spans="0", temperatures="0.7x4", trace=True)
         pools = decoder.generate(self.prompts[:4], max_new_tokens=self.tokens // 2, progress=False)
-        entropies = [h for pool in pools for rollout in pool for h in rollout.telemetry.token_entropies]
         return {
             "spans": "0:1:2:4" if self.small else "0:2:4:8",
             "temperatures": f"0.7x{self.samples // 4}",
-            "entropy_threshold": float(torch.tensor(entropies).quantile(0.8)),
+            "entropy_threshold": calibrate(pools, 0.2).threshold,
         }
 
     def floor(self, model: Any, rows: int) -> float:

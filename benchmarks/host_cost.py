@@ -64,6 +64,7 @@ def measure(case: str) -> float:
     import torch
     from models_and_prompts import stub_model, stub_tokenizer
 
+    from lm_eval_eglr.calibration import calibrate
     from lm_eval_eglr.decoding import PoolDecoder
 
     torch.set_num_threads(1)
@@ -75,8 +76,7 @@ def measure(case: str) -> float:
         return decoder.generate(prompts, max_new_tokens=tokens, progress=False)
 
     pools = decode(20, spans="0", temperatures="1x4", trace=True)
-    entropies = [h for pool in pools for rollout in pool for h in rollout.telemetry.token_entropies]
-    options = {**CASES[case], "entropy_threshold": float(torch.tensor(entropies).quantile(0.8))}
+    options = {**CASES[case], "entropy_threshold": calibrate(pools, 0.2).threshold}
     decode(4, **options)
     clock = [0.0]
     with timed([model.get_decoder(), model], clock):  # the head is what the model itself runs besides

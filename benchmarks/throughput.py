@@ -34,7 +34,7 @@ import torch
 from models_and_prompts import TEMPERATURE, load_model, load_prompts, model_parser
 from transformers import GenerationConfig
 
-from lm_eval_eglr.calibration import measured_gate_rate
+from lm_eval_eglr.calibration import calibrate, measured_gate_rate
 from lm_eval_eglr.decoding import PoolDecoder
 
 
@@ -75,8 +75,7 @@ class Systems:
             self.model, self.tokenizer, spans="0", temperatures=[TEMPERATURE] * 4, trace=True
         )
         pools = decoder.generate(self.prompts, max_new_tokens=self.options.max_new_tokens, progress=False)
-        entropies = [h for pool in pools for rollout in pool for h in rollout.telemetry.token_entropies]
-        return float(torch.tensor(entropies).quantile(1 - self.options.gate_rate))
+        return calibrate(pools, self.options.gate_rate).threshold
 
     def _pools(self, spans: str, samples: int, **changes: Any) -> dict[str, float]:
         decoder = PoolDecoder(

@@ -21,6 +21,7 @@ from unittest.mock import patch
 import torch
 from models_and_prompts import TEMPERATURE, load_model, load_prompts, model_parser
 
+from lm_eval_eglr.calibration import calibrate
 from lm_eval_eglr.decoding import PoolDecoder, engine
 from lm_eval_eglr.decoding.model.runner import recursions_run_alone
 
@@ -44,8 +45,7 @@ def main() -> None:
 
     plain = PoolDecoder(model, tokenizer, spans="0", trace=True, **common)
     pools = plain.generate(prompts, max_new_tokens=options.tokens, progress=False)
-    entropies = [h for pool in pools for rollout in pool for h in rollout.telemetry.token_entropies]
-    threshold = float(torch.tensor(entropies).quantile(1 - GATED))
+    threshold = calibrate(pools, GATED).threshold
     decoder = PoolDecoder(model, tokenizer, spans=options.spans, entropy_threshold=threshold, **common)
 
     rules: dict[str, Rule] = {"the rule": recursions_run_alone}

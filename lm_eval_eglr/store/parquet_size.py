@@ -66,8 +66,8 @@ def _pages(data: bytes, chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[int, in
 def _struct(data: bytes, position: int, depth: int = 0) -> tuple[dict[int, Any], int]:
     """Reads a struct of Thrift's compact protocol, as far as page headers need it.
 
-    A pool's file has seventy headers, which take a fifth of the time of reading it: hence no object that
-    holds the position, and numbers of one byte, which most are, are read where they stand.
+    A pool's file has seventy headers; by an object that holds the position they took a fifth of the time of
+    reading it.
 
     Returns:
         Numbers of fields to integers, truth values and structs, other values left out; and where it ends.
@@ -82,14 +82,9 @@ def _struct(data: bytes, position: int, depth: int = 0) -> tuple[dict[int, Any],
             if head >> 4:
                 number += head >> 4
             else:
-                value, position = _varint(data, position)
-                number = (value >> 1) ^ -(value & 1)
+                number, position = _integer(data, position)
             if BYTE < kind <= I64:
-                value = data[position]
-                position += 1
-                if value >= 0x80:
-                    value, position = _varint(data, position - 1)
-                fields[number] = (value >> 1) ^ -(value & 1)
+                fields[number], position = _integer(data, position)
             elif kind == STRUCT:
                 fields[number], position = _struct(data, position, depth + 1)
             elif kind in (TRUE, FALSE):
@@ -107,6 +102,15 @@ def _struct(data: bytes, position: int, depth: int = 0) -> tuple[dict[int, Any],
     except IndexError:
         raise ValueError("a page header that ends early") from None
     return fields, position + 1
+
+
+def _integer(data: bytes, position: int) -> tuple[int, int]:
+    """Reads a signed number, of one byte mostly, and says where it ends."""
+    value = data[position]
+    position += 1
+    if value >= 0x80:
+        value, position = _varint(data, position - 1)
+    return (value >> 1) ^ -(value & 1), position
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

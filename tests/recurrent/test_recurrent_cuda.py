@@ -30,6 +30,5 @@ def decode(model, tokenizer, options):
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_rollouts_are_those_of_a_cpu(options, tokenizer, monkeypatch):
     expected = decode(tiny_student(), tokenizer, options)
-    with pretended_cuda(monkeypatch) as device:
+    with pretended_cuda(monkeypatch):
         assert decode(put(tiny_student()), tokenizer, options) == expected
-    print(device.waits, device.arrived)
