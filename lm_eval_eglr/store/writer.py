@@ -31,6 +31,8 @@ from lm_eval_eglr.store.vocabulary import write_vocabulary
 
 logger = logging.getLogger(__name__)
 
+# Another process of the run may hold our lock for a moment, to drop what a killed run left under our rank.
+LOCK_SECONDS = 2.0
 SUMMING = ".totals.lock"
 SILENT_SECONDS = 2.0  # other processes of the run are done by then
 SUMMING_SECONDS = 60.0
@@ -328,7 +330,7 @@ class StoreWriter:
                 if rank == str(self.rank):
                     self._drop(part)
                 elif rank.isdigit():
-                    with self._locked(int(rank)):
+                    with self._locked(int(rank), seconds=0.0):
                         self._drop(part)
 
     def _drop(self, part: Path) -> None:
@@ -336,9 +338,9 @@ class StoreWriter:
         logger.warning("%s: dropped a record that a killed run had not finished", part)
 
     @contextlib.contextmanager
-    def _locked(self, rank: int) -> Iterator[None]:
+    def _locked(self, rank: int, seconds: float = LOCK_SECONDS) -> Iterator[None]:
         try:
-            with FileLock(self.folder / f".rank{rank}.lock", timeout=0):
+            with FileLock(self.folder / f".rank{rank}.lock", timeout=seconds):
                 yield
         except Timeout:
             raise StoreError(

@@ -7,12 +7,14 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pandas
 import pytest
 from eglr_selectors import RolloutPool, Telemetry
+from filelock import FileLock
 from stored_runs import ANSWERS, MANIFEST, small_head, small_pool, write_small
 
 from lm_eval_eglr.store import Manifest, StoreError, StoreWriter, atomic_files, read_store
@@ -126,6 +128,20 @@ def test_two_runs_at_once_are_refused_and_a_dead_one_holds_nothing(tmp_path: Pat
         holder.stdout.close()
     with StoreWriter(tmp_path).writing(MANIFEST):
         pass
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_process_waits_for_one_that_drops_what_a_killed_run_left(opened: bool, tmp_path: Path) -> None:
+    write_small(tmp_path)
+    # The process of rank 1 holds it for a moment, while this one starts.
+    dropping = FileLock(tmp_path / ".rank0.lock", thread_local=False)
+    writer = StoreWriter(tmp_path) if opened else None
+    dropping.acquire()
+    timer = threading.Timer(0.3, dropping.release)
+    timer.start()
+    with (writer or StoreWriter(tmp_path)).writing(MANIFEST):
+        assert not dropping.is_locked
+    timer.join()
 
 
 def test_shards_of_several_processes_are_one_store(tmp_path: Path) -> None:
