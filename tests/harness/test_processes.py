@@ -21,12 +21,20 @@ from lm_eval_eglr.store.reader import read_store
 pytestmark = pytest.mark.slow  # every process imports torch and lm_eval
 
 LAUNCH_FILE = Path(__file__).parents[2] / "examples" / "launch" / "several_hosts.sh"
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "lm_eval"]
 ACCELERATE = [
-    *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"),
-    *("--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+    *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+    *("--main_process_port", "0", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
     *("-m", "lm_eval"),
 ]
+
+
+def torchrun(processes: int) -> list[str]:
+    """On a port that is free, as ACCELERATE: by default two runs at once would both listen on 29500."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*launcher, "--nproc-per-node", str(processes), "-m", "lm_eval"]
+
+
+TORCHRUN = torchrun(2)
 
 
 def arguments(model: str, store: Path, limit: int = 3, max_gen_toks: int = 12, more: str = "") -> list[str]:
@@ -43,13 +51,7 @@ def launch(command: list[str], output: Path, **environment: str) -> subprocess.P
     with output.open("w") as file:
         return subprocess.Popen(
             command,
-            env={
-                **os.environ,
-                **without_stock_tasks(),
-                **settings,
-                "MASTER_PORT": str(free_port()),
-                **environment,
-            },
+            env={**os.environ, **without_stock_tasks(), **settings, **environment},
             stdout=file,
             stderr=subprocess.STDOUT,
         )
@@ -97,8 +99,7 @@ def shareable(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def several(processes: int, arguments: list[str], output: Path) -> None:
-    torchrun = [*TORCHRUN[:4], str(processes), *TORCHRUN[5:]]
-    assert launch([*torchrun, *arguments], output).wait(600) == 0, output.read_text()
+    assert launch([*torchrun(processes), *arguments], output).wait(600) == 0, output.read_text()
 
 
 GRID = ""
@@ -133,7 +134,7 @@ def test_processes_that_cannot_hold_a_model_together_say_so(tiny_folder: str, tm
     ]:
         output = tmp_path / "output"
         given = arguments(tiny_folder, tmp_path / "store", more=more)
-        assert launch([*TORCHRUN[:4], "4", *TORCHRUN[5:], *given], output).wait(600) != 0
+        assert launch([*torchrun(4), *given], output).wait(600) != 0
         assert message in output.read_text(), output.read_text()
 
 

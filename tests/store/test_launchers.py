@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,10 +24,11 @@ pytestmark = [
 
 PROBLEMS = 12
 GRID = "spans=0:2,temperatures=0:0.7x2,entropy_threshold=0.1,dtype=float32"
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+# Each takes a port that is free: by default two runs at once would both listen on 29500.
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ACCELERATE = [
     *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
-    *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+    *("--main_process_port", "0", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
 ]
 # lm_eval, in which the second process may use no more memory than it has when its first pool is done.
 STARVED = """
@@ -69,19 +69,11 @@ def one(tiny: Path) -> dict[str, bytes]:
 
 
 def launch(launcher: list[str], program: list[str], tiny: Path, store: Path) -> subprocess.Popen[Any]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
     arguments = [
         *("--model", "hf-eglr", "--model_args", f"pretrained={tiny / 'model'},{GRID},rollouts={store}"),
         *("--tasks", "toy_eglr", "--include_path", str(tiny / "tasks"), "--device", "cpu"),
     ]
-    settings = {
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-        "MASTER_PORT": str(port),
-    }
+    settings = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     with store.with_suffix(".log").open("a") as file:
         return subprocess.Popen(
             [*launcher, *program, *arguments], env={**os.environ, **settings}, stdout=file, stderr=file
