@@ -95,6 +95,7 @@ class PretendedCuda(TorchDispatchMode):
     Attributes:
         waits: How often the host waited for the device, by what for.
         arrived: Copies to pinned memory.
+        sent: Copies to the device.
         captures: Graphs that were captured.
         replays: How often one was replayed.
         fails_at: The replay that will find no memory; ``None`` for none.
@@ -106,7 +107,7 @@ class PretendedCuda(TorchDispatchMode):
         super().__init__()
         PretendedCuda.there = self
         self.waits: Counter[str] = Counter()
-        self.arrived = self.captures = self.replays = 0
+        self.arrived = self.sent = self.captures = self.replays = 0
         self.fails_at: int | None = None
         self.on_their_way: list[Callable[[], object]] = []
         self._recording: list[Operation] | None = None
@@ -204,6 +205,7 @@ class PretendedCuda(TorchDispatchMode):
         return memory
 
     def _send(self, source: Tensor, non_blocking: bool) -> None:
+        self.sent += 1
         if not (non_blocking and source.data_ptr() in self._pinned):
             self._wait("a copy to the device")
 

@@ -25,7 +25,13 @@ from eglr_selectors.options import check_finite, check_name, check_range
 from torch import Tensor
 
 from lm_eval_eglr.decoding.model.passes import Residuals
-from lm_eval_eglr.decoding.numerics import at_least_fp32, entropy, kl_divergence, on_device
+from lm_eval_eglr.decoding.numerics import (
+    at_least_fp32,
+    entropy,
+    kl_divergence,
+    on_device,
+    together_on_device,
+)
 
 MOST_ITERATIONS = 1024
 """Of one token: 32 times what Huginn makes of its own. A token keeps keys and values of each recurrence."""
@@ -176,19 +182,22 @@ class TopLayers:
     def begin(self, residuals: Residuals, rows: np.ndarray, levels: np.ndarray) -> tuple[Tensor, Tensor]:
         """x_{N−L} and x_N of recursions that continue rows of a pass, ``[recursions, dim]`` each."""
 
-        def chosen(residual: Tensor, rows: np.ndarray) -> Tensor:
+        def chosen(residual: Tensor, rows: Tensor) -> Tensor:
             return residual[:, -1].index_select(0, on_device(rows, residual.device))
 
-        states = chosen(residuals.hidden, rows)
-        distinct = set(levels.tolist())
-        if len(distinct) == 1:
-            return chosen(residuals.before(*distinct), rows).to(states), states
-        anchors = torch.empty_like(states)
-        for level in distinct:
-            places = np.flatnonzero(levels == level)
-            inputs = chosen(residuals.before(level), rows[places])
-            anchors[on_device(places, anchors.device)] = inputs.to(states)
-        return anchors, states
+        device = residuals.hidden.device
+        if (levels == levels[0]).all():
+            index = on_device(rows, device)
+            states = chosen(residuals.hidden, index)
+            return chosen(residuals.before(int(levels[0])), index).to(states), states
+        order, back = np.argsort(levels, kind="stable"), np.empty_like(levels)
+        back[order] = np.arange(len(order))
+        distinct, counts = np.unique(levels, return_counts=True)
+        index, by_level, places = together_on_device([rows, rows[order], back], device)
+        states = chosen(residuals.hidden, index)
+        parts = zip(distinct.tolist(), by_level.split(counts.tolist()), strict=True)
+        anchors = [chosen(residuals.before(level), part).to(states) for level, part in parts]
+        return torch.cat(anchors).index_select(0, places), states
 
     def input(self, anchors: Tensor, states: Tensor) -> Tensor:
         """z_k by the update rule: what the next iteration's layers are applied to, ``[recursions, dim]``."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.depth import UPDATE_RULES, Iterate, TopLayers
 from lm_eval_eglr.decoding.model.passes import PassOutput
-from lm_eval_eglr.decoding.numerics import on_device, statistics
+from lm_eval_eglr.decoding.numerics import on_device, statistics, together_on_device
 from lm_eval_eglr.decoding.telemetry import COLUMN
 
 
@@ -173,7 +173,8 @@ class ActiveRecursions:
         self.iterations = np.concatenate([self.iterations[kept] + 1, np.ones(len(rows), np.int64)])[order]
         # Whether one goes on or begins, the pass has its distribution and what was decided about it.
         device, starting = output.logprobs.device, verdict.gated.shape[0]
-        entries = on_device(np.concatenate([starting + kept, rows])[order], device)
+        places = np.concatenate([kept, np.arange(count, count + len(rows))])[order]
+        entries, index = together_on_device([np.concatenate([starting + kept, rows])[order], places], device)
         self._logprobs = output.logprobs.index_select(0, entries)
         self._entropies = verdict.field("entropy").index_select(0, entries)
         self._near = verdict.near.index_select(0, entries)
@@ -181,7 +182,7 @@ class ActiveRecursions:
         if len(rows):
             fresh = self.axis.begin(output.residuals, rows, spans)
             held = [torch.cat(each) for each in zip(held, fresh, strict=True)] if count else list(fresh)
-        index = on_device(np.concatenate([kept, np.arange(count, count + len(rows))])[order], held[0].device)
+        index = on_device(index, held[0].device)
         self._anchors, self.states = (values.index_select(0, index) for values in held)
 
     def move(self, slot_of: np.ndarray) -> None:

@@ -18,7 +18,7 @@ from lm_eval_eglr.decoding.cells import CellTable, Written
 from lm_eval_eglr.decoding.config import BranchingConfig
 from lm_eval_eglr.decoding.forking import candidates
 from lm_eval_eglr.decoding.model.passes import PassOutput
-from lm_eval_eglr.decoding.numerics import on_device
+from lm_eval_eglr.decoding.numerics import on_device, together_on_device
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 from lm_eval_eglr.decoding.sampling import BLOCK, draw_tokens, warpers
 from lm_eval_eglr.decoding.telemetry import COLUMN
@@ -177,12 +177,8 @@ class Sampler:
         made = [self._group(group, plan, logprobs, leads, uniforms_at) for group in plan.groups]
         if len(made) == 1:
             return made[0]
-        tokens = torch.zeros_like(plan.cells)
-        ties = torch.zeros_like(plan.cells, dtype=torch.bool)
-        drawn = logprobs.new_zeros(len(plan.cells))
-        for group, (some_tokens, some_ties, some_drawn) in zip(plan.groups, made, strict=True):
-            tokens[group.places], ties[group.places] = some_tokens, some_ties
-            drawn[group.places] = some_drawn
+        assert plan.back is not None
+        tokens, ties, drawn = (torch.cat(each).index_select(0, plan.back) for each in zip(*made, strict=True))
         return tokens, ties, drawn
 
     def _group(
@@ -192,9 +188,9 @@ class Sampler:
         rows = logprobs if group.rows is None else logprobs.index_select(0, group.rows)
         if group.warp is None:
             tokens = group.gather(rows.argmax(-1))
-            entries = plan.entries[group.places]
+            entries = group.of_these(plan.entries)
             return tokens, leads[entries] <= 2 * self._rounding, torch.zeros_like(leads[entries])
-        uniforms = self._table.uniforms.view(-1).index_select(0, uniforms_at[group.places])
+        uniforms = self._table.uniforms.view(-1).index_select(0, group.of_these(uniforms_at))
         tokens, margins, drawn = draw_tokens(rows, group.temperatures, group.spread(uniforms), group.warp)
         ties = margins <= self._rounding
         return group.gather(tokens), group.gather(ties), group.gather(drawn)
@@ -205,60 +201,26 @@ class _Group:
     """Draws that are made alike, laid out by the tempered distribution that they are from, computed once.
 
     Attributes:
-        places: Which draws they are.
+        places: Which draws they are; ``None`` for all.
         rows: Distribution of each line, ``[lines]``; ``None`` where they are all, in their order.
-        warp: Truncation; ``None`` of greedy draws.
         temperatures: Of each line.
         line: Which line each draw is from, ``[draws]``; ``None`` where each has one of its own.
         rank: Its rank among those of its line.
+        warp: Truncation; ``None`` of greedy draws.
         most: Most draws of a line.
     """
 
-    places: slice | Tensor
+    places: Tensor | None
     rows: Tensor | None
-    warp: LogitsProcessorList | None
     temperatures: Tensor
     line: Tensor | None
     rank: Tensor | None
+    warp: LogitsProcessorList | None
     most: int
 
-    @classmethod
-    def of(
-        cls,
-        places: np.ndarray,
-        draws: Draws,
-        temperatures: np.ndarray,
-        warp: LogitsProcessorList | None,
-        logprobs: Tensor,
-        same: bool,
-    ) -> _Group:
-        """Lays out the draws at ``places``; ``same`` says whether draw i is from distribution i."""
-        device = logprobs.device
-        entries, heat = draws.entries[places], temperatures[places]
-        line = rank = None
-        most = 1
-        if not same and (entries[1:] <= entries[:-1]).any():
-            order = np.lexsort((heat, entries))
-            ordered = entries[order], heat[order]
-            begins = np.ones(len(order), bool)
-            begins[1:] = (ordered[0][1:] != ordered[0][:-1]) | (ordered[1][1:] != ordered[1][:-1])
-            first = np.flatnonzero(begins)
-            counts = np.diff(first, append=len(order))
-            group, within = np.empty_like(order), np.empty_like(order)
-            group[order] = np.repeat(np.arange(len(first)), counts)
-            within[order] = np.arange(len(order)) - np.repeat(first, counts)
-            entries, heat = ordered[0][first], ordered[1][first]
-            line, rank, most = on_device(group, device), on_device(within, device), int(counts.max())
-        everyone = len(entries) == len(logprobs) and (same or (entries == np.arange(len(entries))).all())
-        return cls(
-            slice(None) if len(places) == len(draws.cells) else on_device(places, device),
-            None if everyone else on_device(entries, device),
-            warp,
-            on_device(heat, device).to(logprobs.dtype),
-            line,
-            rank,
-            most,
-        )
+    def of_these(self, values: Tensor) -> Tensor:
+        """What of all draws' values is theirs."""
+        return values if self.places is None else values[self.places]
 
     def spread(self, values: Tensor) -> Tensor:
         """``[draws]`` to ``[lines, most]``."""
@@ -285,6 +247,7 @@ class _Plan:
         same: Whether draw i is from distribution i.
         deep: Whether each draw's cell has a span; ``None`` where none has.
         groups: The draws that are made alike.
+        back: Where each draw is among those of all groups, one after the other; ``None`` of a single group.
     """
 
     cells: Tensor
@@ -292,25 +255,69 @@ class _Plan:
     same: bool
     deep: Tensor | None
     groups: list[_Group]
+    back: Tensor | None
 
     @classmethod
     def of(cls, draws: Draws, table: CellTable, logprobs: Tensor) -> _Plan:
-        """Plans the draws from ``logprobs``."""
-        cells, entries = on_device(np.array([draws.cells, draws.entries]), logprobs.device)
+        """Plans the draws from ``logprobs``; all that the device has to know goes there at once."""
         # Draws are in the order of the distributions, each of which has one at least.
         same = len(draws.entries) == len(logprobs)
         spans = table.span[draws.cells] > 0
-        deep = on_device(spans, logprobs.device) if spans.any() else None
         temperatures, truncations = table.temperature[draws.cells], table.truncation[draws.cells]
+        temperatures = temperatures.astype(np.float32 if logprobs.dtype == torch.float32 else np.float64)
         kinds = np.where(temperatures == 0, -1, truncations)
-        groups = []
-        for kind in range(-1, len(table.truncations)):
-            places = np.flatnonzero(kinds == kind)
+        made: list[tuple[LogitsProcessorList | None, int]] = []
+        arrays = [draws.cells, draws.entries, spans if spans.any() else None]
+        chosen = [np.flatnonzero(kinds == kind) for kind in range(-1, len(table.truncations))]
+        several = sum(len(places) > 0 for places in chosen) > 1
+        arrays.append(np.argsort(np.concatenate(chosen)) if several else None)
+        for kind, places in enumerate(chosen, -1):
             if len(places):
-                warp = None if kind < 0 else warpers(table.truncations[kind])
-                groups.append(_Group.of(places, draws, temperatures, warp, logprobs, same))
-        return cls(cells, entries, same, deep, groups)
+                layout, most = _lay_out(draws.entries[places], temperatures[places], len(logprobs), same)
+                made.append((None if kind < 0 else warpers(table.truncations[kind]), most))
+                arrays += [places if several else None, *layout]
+        sent = iter(together_on_device([each for each in arrays if each is not None], logprobs.device))
+        cells, entries, deep, back, *rest = [None if each is None else next(sent) for each in arrays]
+        assert cells is not None
+        assert entries is not None
+        groups = []
+        for number, (warp, most) in enumerate(made):
+            places_sent, rows, heat, line, rank = rest[5 * number : 5 * number + 5]
+            assert heat is not None
+            groups.append(_Group(places_sent, rows, heat, line, rank, warp, most))
+        return cls(cells, entries, same, deep, groups, back)
 
     def pick(self, values: Tensor) -> Tensor:
         """What each draw has of its distribution, ``[..., rows]`` to ``[..., draws]``."""
         return values if self.same else values.index_select(-1, self.entries)
+
+
+def _lay_out(
+    entries: np.ndarray, temperatures: np.ndarray, count: int, same: bool
+) -> tuple[list[np.ndarray | None], int]:
+    """Lays out draws by their tempered distributions.
+
+    Args:
+        entries: Distribution of each draw, ``[draws]``.
+        temperatures: Of each draw.
+        count: Number of distributions.
+        same: Whether draw i is from distribution i.
+
+    Returns:
+        :attr:`_Group.rows` and the three that follow it; and :attr:`_Group.most`.
+    """
+    line = rank = None
+    most = 1
+    if not same and (entries[1:] <= entries[:-1]).any():
+        order = np.lexsort((temperatures, entries))
+        ordered = entries[order], temperatures[order]
+        begins = np.ones(len(order), bool)
+        begins[1:] = (ordered[0][1:] != ordered[0][:-1]) | (ordered[1][1:] != ordered[1][:-1])
+        first = np.flatnonzero(begins)
+        counts = np.diff(first, append=len(order))
+        line, rank = np.empty_like(order), np.empty_like(order)
+        line[order] = np.repeat(np.arange(len(first)), counts)
+        rank[order] = np.arange(len(order)) - np.repeat(first, counts)
+        entries, temperatures, most = ordered[0][first], ordered[1][first], int(counts.max())
+    everyone = len(entries) == count and (same or bool((entries == np.arange(count)).all()))
+    return [None if everyone else entries, temperatures, line, rank], most

@@ -74,6 +74,27 @@ def count_steps(decoder):
     return steps
 
 
+@pytest.mark.parametrize(("options", "most"), [(PLAIN, 4), (GRID, 6)], ids=["temperatures", "grid"])
+def test_a_step_sends_the_device_little(options, most, tokenizer, monkeypatch):
+    """A transfer of little costs what it takes to begin one; where rows begin, fork or end there are more."""
+    with pretended_cuda(monkeypatch) as device:
+        decoder = PoolDecoder(put(model_of()), tokenizer, **options)
+        engine, quiet = decoder.engine, []
+        step = engine.step
+
+        def counted():
+            before = device.sent, device.captures, engine.tree.events
+            done = step()
+            if (device.captures, engine.tree.events) == before[1:]:
+                quiet.append(device.sent - before[0])
+            return done
+
+        engine.step = counted
+        decode(decoder, length=40)
+    assert len(quiet) >= 10
+    assert max(quiet) <= most
+
+
 QUICK = ("mistral-sliding", "gemma2-softcap", "gpt-oss")
 
 

@@ -236,9 +236,9 @@ class _CapturedPass:
             self._inputs[batch.starting : count] = active.inputs()
             self._before[batch.starting : count] = active.states
         self._numbers.copy_(on_device(numbers, self._numbers.device))
-        if batch.newest is not None:
+        if batch.newest is not None and batch.discarded is not None:
             self._numbers[0, : batch.starting] = batch.newest
-            self._numbers[4, : batch.starting] = batch.stores(scratch)
+            self._numbers[4, : batch.starting].masked_fill_(batch.discarded, scratch)
 
     def compute(self) -> None:
         """Runs the pass on what was filled in; everything that it uses is on the device."""
