@@ -72,11 +72,9 @@ def patched_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[workers.WorkerPool
 def test_a_failing_job_is_given_up_and_its_neighbours_are_not(
     patched_pool: workers.WorkerPool, job: str, reason: str
 ) -> None:
-    start = time.monotonic()
     replies = patched_pool.run([("1", "good"), ("1", job), ("1", "print"), ("1", "good")])
     assert [reply.equal for reply in replies] == [True, None, True, True]
     assert reason in replies[1].reason
-    assert time.monotonic() - start < 20
 
 
 def test_a_job_that_waits_is_ended_by_the_wall_clock(
@@ -151,10 +149,8 @@ def test_a_forgotten_worker_is_not_killed_and_ends_with_its_input(patched_pool: 
 
 @pytest.mark.slow
 def test_a_job_that_holds_the_interpreter_is_killed(patched_pool: workers.WorkerPool) -> None:
-    start = time.monotonic()
     replies = patched_pool.run([("1", "hold"), ("1", "good")])
     assert [reply.equal for reply in replies] == [None, True]
-    assert time.monotonic() - start < 15
 
 
 def test_ungraded_is_returned_counted_and_raised_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
