@@ -16,6 +16,8 @@ from torch import Tensor
 
 ELEMENTS = 1 << 18  # of a block of rows: 1 MiB in fp32
 CONFIDENCE_TOKENS = 20  # DeepConf, arXiv 2508.15260, section 3
+LARGE_VOCABULARY = 5120  # from which a few tokens are sought chunk by chunk first
+CHUNK = 128
 SMALL_VOCABULARY = 512  # up to which numpy sorts all of a row as fast as it finds the largest
 
 
@@ -69,7 +71,7 @@ def entropy(logprobs: Tensor) -> Tensor:
     """H(p) = -Σ p ln p in nats: ``[..., vocab]`` to ``[...]``. Impossible tokens count 0."""
     # Clamped, because 0 times minus infinity is not a number; a NaN stays one.
     low = torch.finfo(logprobs.dtype).min
-    return by_blocks(lambda rows: -torch.linalg.vecdot(rows.exp(), rows.clamp_min(low)), logprobs)
+    return by_blocks(lambda rows: -rows.exp().mul_(rows.clamp_min(low)).sum(-1), logprobs)
 
 
 def kl_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
@@ -77,7 +79,8 @@ def kl_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
     low = torch.finfo(logprobs.dtype).min
 
     def divergence(rows: Tensor, other: Tensor) -> Tensor:
-        return torch.linalg.vecdot(rows.exp(), rows.clamp_min(low) - other.clamp_min(low)).clamp_min(0.0)
+        apart = rows.clamp_min(low).sub_(other.clamp_min(low))
+        return rows.exp().mul_(apart).sum(-1).clamp_min(0.0)
 
     return by_blocks(divergence, logprobs, reference)
 
@@ -95,12 +98,24 @@ def statistics(logprobs: Tensor) -> Tensor:
 
 def largest(values: Tensor, count: int) -> Tensor:
     """The ``count`` largest of each row, in falling order: ``[rows, width]`` to ``[rows, count]``."""
+    if values.shape[-1] >= max(LARGE_VOCABULARY, 2 * count * CHUNK):
+        values = _with_largest(values, count)
     if values.device.type != "cpu":
         return values.topk(count).values
     # torch takes up to ten times as long.
     rows, before = values.numpy(), values.shape[-1] - count
     upper = rows if values.shape[-1] <= SMALL_VOCABULARY else np.partition(rows, before, -1)[:, before:]
     return torch.from_numpy(np.sort(upper, -1)[:, : -count - 1 : -1].copy())
+
+
+def _with_largest(values: Tensor, count: int) -> Tensor:
+    """A few of the values of each row, with its ``count`` largest: to find these takes many passes, and one
+    is enough to find the chunks with the largest maxima, which have them all."""
+    whole = values.shape[-1] // CHUNK * CHUNK
+    chunks = values[:, :whole].unflatten(-1, (-1, CHUNK))
+    places = chunks.amax(-1).topk(count).indices
+    found = chunks.gather(1, places[..., None].expand(-1, -1, CHUNK)).flatten(1)
+    return torch.cat([found, values[:, whole:]], -1)
 
 
 def _statistics(logprobs: Tensor) -> Tensor:

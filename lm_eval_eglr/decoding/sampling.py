@@ -16,8 +16,9 @@ from torch import Tensor
 from transformers import LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from lm_eval_eglr.decoding.config import SamplingConfig
-from lm_eval_eglr.decoding.numerics import row_blocks
+from lm_eval_eglr.decoding.numerics import CHUNK, LARGE_VOCABULARY, row_blocks
 
+LARGE_ON_CPU = 1 << 16  # vocabulary; a block there has few rows, for which more and smaller steps pay later
 BLOCK = 256  # uniforms of a cell that are made at a time
 BELOW_ONE = {dtype: 1 - torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.float64)}
 Truncation = tuple[int, float, float]
@@ -108,15 +109,12 @@ def _draw(
     # Weights relative to the likeliest token, in place: a distribution over a vocabulary is large, and each
     # pass over it costs. No warper writes into its input, so what it returns is ours.
     weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
-    cumulative = weights.cumsum(-1)
-    total = cumulative[:, -1:]
     # A uniform may round up to 1, where there is no token. Any total times the number just below 1 rounds to
     # less than that total.
-    targets = uniforms.to(total.dtype).clamp_max(BELOW_ONE[total.dtype]) * total
-    tokens = torch.searchsorted(cumulative, targets, right=True)
-    # Only distributions that are not finite have no such token.
-    tokens = tokens.clamp_max(weights.shape[-1] - 1)
-    upper = cumulative.gather(-1, tokens)
+    uniforms = uniforms.to(weights.dtype).clamp_max(BELOW_ONE[weights.dtype])
+    large = LARGE_ON_CPU if weights.device.type == "cpu" else LARGE_VOCABULARY
+    invert = _inverse_by_chunks if weights.shape[-1] >= large else _inverse
+    tokens, upper, targets, total = invert(weights, uniforms)
     own = weights.gather(-1, tokens)
     above = upper - targets
     below = own - above
@@ -126,3 +124,43 @@ def _draw(
     margins = torch.minimum(above, below) * (temperatures / 2) * total / (edge * (total - edge))
     # Summed again: what a cumulative sum of a long row ends with has lost some digits.
     return tokens, margins, (own / weights.sum(-1, keepdim=True)).log()
+
+
+def _inverse(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The first tokens whose cumulative weight exceeds a share of the total.
+
+    Args:
+        weights: ``[items, vocab]``.
+        uniforms: The shares, below 1, ``[items, draws]``.
+
+    Returns:
+        The tokens, the cumulative weights up to and with them, and those that they exceed, all
+        ``[items, draws]``; and the totals, ``[items, 1]``.
+    """
+    cumulative = weights.cumsum(-1)
+    total = cumulative[:, -1:]
+    targets = uniforms * total
+    # Only distributions that are not finite have no such token.
+    tokens = torch.searchsorted(cumulative, targets, right=True).clamp_max(weights.shape[-1] - 1)
+    return tokens, cumulative.gather(-1, tokens), targets, total
+
+
+def _inverse_by_chunks(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same, first among the sums of chunks, then in the chunk: a sum is one pass over the weights, while
+    what is cumulative is written, too. Sums of sums have lost fewer digits."""
+    width = weights.shape[-1]
+    whole = width // CHUNK * CHUNK
+    sums = weights[:, :whole].unflatten(-1, (-1, CHUNK)).sum(-1)
+    if whole < width:
+        sums = torch.cat([sums, weights[:, whole:].sum(-1, keepdim=True)], -1)
+    chunks, upto, targets, total = _inverse(sums, uniforms)
+    mass = sums.gather(-1, chunks)
+    before = upto - mass
+    places = chunks[..., None] * CHUNK + torch.arange(CHUNK, device=weights.device)  # [items, draws, CHUNK]
+    inside = weights.gather(-1, places.clamp_max(width - 1).flatten(1)).view(places.shape)
+    inside = inside.masked_fill_(places >= width, 0.0).flatten(0, 1)
+    # Of the chunk's own total, which its last token must exceed whatever the sums were rounded to.
+    shares = ((targets - before) / mass).clamp(0.0, BELOW_ONE[weights.dtype])
+    found, reached, _, _ = _inverse(inside, shares.reshape(-1, 1))
+    tokens = (chunks * CHUNK + found.view(chunks.shape)).clamp_max(width - 1)
+    return tokens, torch.minimum(before + reached.view(chunks.shape), total), targets, total

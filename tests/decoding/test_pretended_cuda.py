@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pretended_cuda import pretended_cuda, put
+from pretended_cuda import OnDevice, pretended_cuda, put
 from recorded import recorded
 from tiny_models import CONFIGS, DEPTH, tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.decoding.numerics import statistics
+from lm_eval_eglr.decoding.sampling import draw_tokens, warpers
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a real CUDA device is there to test on")
 
@@ -93,6 +95,21 @@ def test_a_step_sends_the_device_little(options, most, tokenizer, monkeypatch):
         decode(decoder, length=40)
     assert len(quiet) >= 10
     assert max(quiet) <= most
+
+
+def test_a_large_vocabulary_is_searched_as_on_a_cpu_without_waiting(monkeypatch):
+    """The models of these tests have a small one."""
+    rows = torch.randn(5, 6001, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    given = rows.log_softmax(-1), torch.full((5,), 0.8, dtype=torch.float64), rows[:, :7].sigmoid()
+    expected = [*draw_tokens(*given, warpers((0, 1.0, 0.0))), statistics(given[0])]
+    with pretended_cuda(monkeypatch) as device:
+        there = [OnDevice(each) for each in given]
+        found = [*draw_tokens(*there, warpers((0, 1.0, 0.0))), statistics(there[0])]
+        assert not device.waits
+        found = [each.cpu() for each in found]
+    assert torch.equal(found[0], expected[0])
+    for mine, its in zip(found[1:], expected[1:], strict=True):
+        assert torch.allclose(mine, its)
 
 
 QUICK = ("mistral-sliding", "gemma2-softcap", "gpt-oss")

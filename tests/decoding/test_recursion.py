@@ -13,7 +13,7 @@ from lm_eval_eglr.decoding import PoolDecoder
 from lm_eval_eglr.decoding.config import RecursionConfig
 from lm_eval_eglr.decoding.depth import UPDATE_RULES, update_rule
 from lm_eval_eglr.decoding.model.passes import PassOutput, Residuals
-from lm_eval_eglr.decoding.numerics import entropy, kl_divergence
+from lm_eval_eglr.decoding.numerics import entropy, kl_divergence, statistics
 from lm_eval_eglr.decoding.recursion import ActiveRecursions, Verdict
 
 INF = math.inf
@@ -53,6 +53,24 @@ def test_what_is_not_a_number_stays_so() -> None:
     broken = torch.tensor([math.nan, -1.0], dtype=torch.float64)
     assert entropy(broken).isnan()
     assert kl_divergence(broken, logs(0.5, 0.5)).isnan()
+
+
+@pytest.mark.parametrize("width", [3, 20, 700, 5119, 5120, 40_001])
+def test_statistics_are_those_of_the_definitions(width: int) -> None:
+    """Of even rows, of rows with equal and impossible tokens, and whose likeliest tokens are side by side."""
+    rows = torch.randn(4, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rows[1] = rows[1].round()
+    rows[2, 1::2] = -INF
+    rows[3] = rows[3].sort().values
+    rows = rows.log_softmax(-1)
+    likeliest = rows.sort(-1, descending=True).values[:, :20]
+    found = statistics(rows)
+    assert torch.equal(found[0], entropy(rows))
+    assert torch.allclose(found[1], -likeliest.mean(-1))
+    assert torch.allclose(found[2], -rows.mean(-1) - math.log(width))
+    assert torch.equal(found[3], likeliest[:, 0] - likeliest[:, 1])
+    rows[0, -1] = math.nan
+    assert statistics(rows)[0].isnan().tolist() == [True, False, False, False]
 
 
 @pytest.mark.parametrize("update", ["replace", "damped"])

@@ -6,7 +6,9 @@ import pytest
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
+from lm_eval_eglr.decoding import sampling
 from lm_eval_eglr.decoding.config import SamplingConfig
+from lm_eval_eglr.decoding.numerics import CHUNK
 from lm_eval_eglr.decoding.sampling import draw_tokens, truncation_of, warpers
 
 
@@ -49,3 +51,44 @@ def test_rows_have_temperatures_of_their_own():
     warp = warpers((0, 1.0, 0.0))
     cold, hot = draw_tokens(logprobs, torch.tensor([0.05, 5.0]), uniforms, warp)[0]
     assert len(set(cold.tolist())) < 5 < len(set(hot.tolist()))
+
+
+def wide_rows():
+    """Even ones, sorted ones, ones whose tokens are mostly impossible, and a single possible token."""
+    rows = 3 * torch.randn(4, 70_001, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows[1] = rows[1].sort().values
+    rows[2, torch.arange(70_001) % 500 != 3] = -torch.inf
+    rows[3] = -torch.inf
+    rows[3, -1] = 0.0
+    return rows.log_softmax(-1)
+
+
+@pytest.mark.parametrize("options", [(0, 1.0, 0.0), (40, 0.9, 0.0)])
+def test_a_large_vocabulary_is_drawn_from_as_a_small_one(options, monkeypatch):
+    """By chunks, or by what is cumulative over all."""
+    uniforms = torch.rand(4, 500, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    uniforms[:, :2] = torch.tensor([0.0, 1 - 2.0**-53])
+    given = wide_rows(), torch.tensor([0.7, 1.0, 1.3, 1.0], dtype=torch.float64), uniforms, warpers(options)
+    tokens, margins, drawn = draw_tokens(*given)
+    monkeypatch.setattr(sampling, "LARGE_ON_CPU", 1 << 40)
+    others, their_margins, theirs = draw_tokens(*given)
+    assert torch.equal(tokens, others)
+    assert torch.allclose(drawn, theirs)
+    near = their_margins < 1e-2
+    assert near.any()
+    assert torch.allclose(margins[near], their_margins[near], rtol=1e-6, atol=1e-11)
+    assert not (margins < 9e-3)[:, 2:][~near[:, 2:]].any()
+
+
+def test_of_a_large_vocabulary_nothing_impossible_is_drawn_whatever_rounding_does():
+    """At the ends of the unit interval, and where a chunk ends, perhaps with impossible tokens."""
+    logprobs = wide_rows().float()
+    weights = (logprobs.double() / 0.3).exp()
+    ends = weights.cumsum(-1)[:, CHUNK - 1 :: CHUNK] / weights.sum(-1, keepdim=True)
+    steps = [ends + number * 1e-8 for number in range(-12, 13)]
+    uniforms = torch.cat([torch.tensor([[0.0, 1.0]]).expand(4, -1), *steps], -1).clamp(0, 1 - 2.0**-53)
+    uniforms = uniforms.sort().values
+    tokens, _, drawn = draw_tokens(logprobs, torch.full((4,), 0.3), uniforms, warpers((0, 1.0, 0.0)))
+    assert logprobs.gather(-1, tokens).isfinite().all()
+    assert drawn.isfinite().all()
+    assert (tokens.diff() >= 0).all()
