@@ -204,7 +204,10 @@ class Engine:
         self._run_batch: RunBatch = self.make_runner(self.stack, self._cache)
 
     def run(
-        self, requests: Iterable[Request] | Poll, progress: Progress | None = None
+        self,
+        requests: Iterable[Request] | Poll,
+        progress: Progress | None = None,
+        to_come: Iterable[Request] = (),
     ) -> Iterator[tuple[int, RolloutPool]]:
         """Decodes all requests.
 
@@ -212,6 +215,7 @@ class Engine:
             requests: Taken one by one as room is made: an iterable, which may be a generator, or a function
                 that returns the next one, or ``None`` as long as there is none.
             progress: Called after each step with the tokens and the rollouts that it finished.
+            to_come: What is known of them: room for the longest is made at once.
 
         Yields:
             Each pool with the number of its request, in the order in which pools finish.
@@ -225,6 +229,7 @@ class Engine:
             source = iter(requests)
             poll = lambda: next(source, None)  # noqa: E731
         self._reset(poll)
+        self._cache.expected = max(map(self.prompts.columns_of, to_come), default=0)
         self._run = run = self._run + 1
         try:
             while jobs := self._decode(progress):

@@ -245,7 +245,13 @@ class PoolDecoder:
         known = all(isinstance(plan, FixedPlan) for plan in plans)
         total = sum(len(plan.cells) for plan in plans) if known else None
         return Rounds(
-            lambda requests: self.decode(requests, progress=progress, rollouts=total, limit=limit),
+            lambda requests: self.decode(
+                requests,
+                progress=progress,
+                rollouts=total,
+                limit=limit,
+                to_come=[assignment.request for assignment in assignments],
+            ),
             self.engine.costs,
             own=None if self.plan.budget == "none" else self.plan.own,
             trace=self.engine.trace,
@@ -304,6 +310,7 @@ class PoolDecoder:
         progress: bool = False,
         rollouts: int | None = None,
         limit: float = 0,
+        to_come: Iterable[Request] = (),
     ) -> Iterator[tuple[int, RolloutPool]]:
         """Decodes requests as room is made; yields pools with their request's number as they finish.
 
@@ -313,9 +320,10 @@ class PoolDecoder:
             progress: Whether to show a bar of tokens and rollouts, if the standard error is a terminal.
             rollouts: Total number of rollouts, for the bar.
             limit: Length limit of a rollout, tokens, for the bar's first guess.
+            to_come: What is known of the requests: room for the longest is made at once.
         """
         with decoding_bar(show=progress, rollouts=rollouts, limit=limit) as bar:
-            yield from bar.watch(self.engine.run(requests, bar.advance))
+            yield from bar.watch(self.engine.run(requests, bar.advance, to_come))
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The token ids of a prompt, as :meth:`generate` decodes it: a text or chat messages."""

@@ -60,6 +60,11 @@ class Prompts:
         several = max(request.rows, request.pool_rows) > 1
         return self.shared and several and request.prompt_length >= SHORTEST_SHARED
 
+    def columns_of(self, request: Request) -> int:
+        """Columns that a row of a request may come to need: positions that it does not share."""
+        shared = request.prompt_length - 1 if self.are_shared(request) else 0
+        return request.prompt_length - shared + request.max_new_tokens
+
     def slot(self, key: Key) -> int | None:
         """Where a prompt is held; ``None`` if it is not."""
         return self._held[key].slot if key in self._held else None
@@ -147,8 +152,7 @@ def prefill(
         [*(each.place for each in groups), *(each.place for each in groups for _ in each.rows[1:])],
     )
     longest = max(len(each.prefix) - each.begins for each in groups)
-    limits = [each.request.prompt_length - each.begins + each.request.max_new_tokens for each in groups]
-    cache.expected = max(cache.expected, *limits)
+    cache.expected = max(cache.expected, *(prompts.columns_of(each.request) for each in groups))
     cache.reserve(tree.count, longest + 1)
     _read_prompts(read, cache, [each for each in groups if each.reads_prompt])
     slot = start

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tiny_models import tiny_model
 
 from lm_eval_eglr.decoding import PoolDecoder
+from lm_eval_eglr.decoding.model.kv_cache import KVCache
 from lm_eval_eglr.decoding.stopping import StopRule
 
 ROWS = 16
@@ -123,3 +124,23 @@ def test_rows_that_are_recursed_take_none_from_those_that_are_live(tokenizer):
     busy = passes[: begun[-1]]
     assert {live for live, _ in busy} == {ROWS}
     assert max(recursions for _, recursions in busy) >= ROWS / 4
+
+
+def test_room_for_the_longest_prompt_is_made_before_it_comes(llama, tokenizer, monkeypatch):
+    """Else all that is stored would be copied when it comes, and graphs be captured again."""
+    copied = []
+    original = KVCache.reserve
+
+    def reserve(cache, rows, length):
+        before, holds = cache.growth, bool(cache.keys)
+        original(cache, rows, length)
+        if holds and cache.growth > before:
+            copied.append(cache.length)
+
+    monkeypatch.setattr(KVCache, "reserve", reserve)
+    decoder = PoolDecoder(
+        llama, tokenizer, spans="0:1", temperatures="1x2", max_rows=4, entropy_threshold=1.0
+    )
+    pools = decoder.generate(["a", "a" * 20, "a" * 70], max_new_tokens=5, progress=False)
+    assert [len(pool) for pool in pools] == [4, 4, 4]
+    assert not copied

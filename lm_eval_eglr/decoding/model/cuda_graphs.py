@@ -10,7 +10,6 @@ what a pass is given is written into tensors that stay.
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lm_eval_eglr.decoding.model.attention import Past
-from lm_eval_eglr.decoding.model.kv_cache import KVCache, is_out_of_memory
+from lm_eval_eglr.decoding.model.kv_cache import COLUMNS, KVCache, is_out_of_memory, padded
 from lm_eval_eglr.decoding.model.layer_stack import LayerStack
 from lm_eval_eglr.decoding.model.passes import PassOutput, Residuals, StaticAddresses, StaticPass
 from lm_eval_eglr.decoding.model.runner import Batch, EagerRunner, MakeRunner, RunBatch
@@ -29,9 +28,7 @@ from lm_eval_eglr.decoding.numerics import on_device, statistics
 
 logger = logging.getLogger(__name__)
 
-# Sizes that rows and columns are padded to; beyond the last one, multiples of a quarter of it.
-ROWS = (8, 16, 32, 48, 64, 96, 128, 192, 256)
-COLUMNS = (128, 256, 384, 512, 768, 1024)
+ROWS = (8, 16, 32, 48, 64, 96, 128, 192, 256)  # that passes are padded to
 # Passes that a graph of a larger shape runs for a smaller one before that gets its own: what is padded costs
 # little as long as reading the weights takes most of the time, and a capture costs as much as ten passes.
 CAPTURE_AFTER = 64
@@ -71,8 +68,8 @@ class Shape(NamedTuple):
         """
         spans = tuple(sorted(batch.spans))
         recursed = bool(len(batch.recursions))
-        live = min(_padded(batch.live, ROWS), max(batch.live, max_rows))
-        rows = _padded(len(batch.tokens), ROWS)
+        live = min(padded(batch.live, ROWS), max(batch.live, max_rows))
+        rows = padded(len(batch.tokens), ROWS)
         if not recursed:
             rows = live
         elif batch.starting:
@@ -80,7 +77,7 @@ class Shape(NamedTuple):
         return cls(
             live,
             rows,
-            _padded(batch.width, COLUMNS),
+            padded(batch.width, COLUMNS),
             # A row waits for its own spans and does not run beside them, so there are no more than these.
             max(1, len(spans)) if recursed else 0,
             0 if batch.starting else depth - spans[-1],
@@ -262,15 +259,6 @@ class _CapturedPass:
         self.logprobs = torch.log_softmax(scores, -1, out=self._output.like(scores))
         self.statistics = statistics(self.logprobs)
         self.states, self.residuals = running.states, running.residuals
-
-
-def _padded(count: int, sizes: tuple[int, ...]) -> int:
-    """The next of the sizes, or of the multiples of a quarter of the last one."""
-    place = bisect_left(sizes, count)
-    if place < len(sizes):
-        return sizes[place]
-    step = sizes[-1] // 4
-    return -(-count // step) * step
 
 
 def make_runner(cuda_graphs: bool = True) -> MakeRunner:

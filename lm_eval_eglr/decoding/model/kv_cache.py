@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import inspect
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+# Columns that passes are padded to on a GPU, and that rows have there: graphs are captured for few sizes.
+COLUMNS = (128, 256, 384, 512, 768, 1024)
 MOST_ROWS = 256  # beyond it throughput hardly grows and a step's logits do
 FREE_SHARE = 0.6  # what is left is for activations and for everyone else
 # What torch's allocator on a CPU says; it raises no type of its own.
@@ -81,9 +84,10 @@ class KVCache:
             grown_rows = max(rows, self.max_rows if on_cpu else min(2 * before, self.max_rows))
         grown_length = self.length
         if length > self.length:
-            grown_length = max(length, min(2 * self.length, self.length + 1024))
-            if self.expected > grown_length and self._fits(grown_rows, self.expected):
-                grown_length = self.expected
+            grown_length = self._rounded(max(length, min(2 * self.length, self.length + 1024)))
+            expected = self._rounded(self.expected)
+            if expected > grown_length and self._fits(grown_rows, expected):
+                grown_length = expected
         self.growth += 1
         self.rows, self.length = grown_rows, grown_length
         for store in (self.keys, self.values):
@@ -91,6 +95,10 @@ class KVCache:
                 new = _zeros(old, self._shape(old))
                 new[:before, :, : old.shape[2]] = old[:before]
                 store[layer] = new
+
+    def _rounded(self, length: int) -> int:
+        on_gpu = any(device.type == "cuda" for device in self._sizes)
+        return padded(length, COLUMNS) if on_gpu else length
 
     def _fits(self, rows: int, length: int) -> bool:
         """Whether devices have memory for so much, by the share that :func:`rows_that_fit` counts on."""
@@ -155,6 +163,15 @@ class KVCache:
         if rows and self.keys:
             tensors = [*self.keys.values(), *self.values.values()]
             torch._foreach_zero_([tensor[row] for row in rows for tensor in tensors])
+
+
+def padded(count: int, sizes: tuple[int, ...]) -> int:
+    """The next of the sizes, or of the multiples of a quarter of the last one."""
+    place = bisect_left(sizes, count)
+    if place < len(sizes):
+        return sizes[place]
+    step = sizes[-1] // 4
+    return -(-count // step) * step
 
 
 def cache_argument(module: nn.Module) -> str:
