@@ -81,10 +81,12 @@ class StoreWriter:
         """
         with self._locked(self.rank):
             with self._guarded():
+                # Asked first: another process of this run may be writing both, the manifest before any pool.
+                has_pools = next(pool_paths(self.folder), None) is not None
                 if (self.folder / NAME).is_file():
                     self._refuse_other(manifest)
                 else:
-                    self._refuse_unnamed()
+                    self._refuse_unnamed(has_pools)
                     manifest.write(self.folder, self._scratch)
                 self._manifest = manifest
                 self._began = True
@@ -301,9 +303,9 @@ class StoreWriter:
                 "name another folder"
             )
 
-    def _refuse_unnamed(self) -> None:
+    def _refuse_unnamed(self, has_pools: bool) -> None:
         """Pools name their documents and not their model, which stands in the manifest alone."""
-        if next(pool_paths(self.folder), None) is not None:
+        if has_pools:
             raise StoreError(
                 f"rollouts={str(self.folder)!r}: holds pools but no {NAME}, so their model is not known; "
                 "put the manifest back, or name another folder"

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from eglr_selectors import RolloutPool, Telemetry
 from filelock import FileLock
 from stored_runs import ANSWERS, MANIFEST, small_head, small_pool, write_small
 
-from lm_eval_eglr.store import Manifest, StoreError, StoreWriter, atomic_files, read_store
+from lm_eval_eglr.store import Manifest, StoreError, StoreWriter, atomic_files, read_store, writer
+from lm_eval_eglr.store.folder import PoolPath
 from lm_eval_eglr.store.pool_file import encode
 
 
@@ -142,6 +144,24 @@ def test_a_process_waits_for_one_that_drops_what_a_killed_run_left(opened: bool,
     with (writer or StoreWriter(tmp_path)).writing(MANIFEST):
         assert not dropping.is_locked
     timer.join()
+
+
+def test_a_process_that_starts_late_finds_what_another_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = StoreWriter(tmp_path, rank=1)
+    original = writer.pool_paths
+
+    def looks_while_another_begins(folder: Path) -> Iterator[PoolPath]:
+        with monkeypatch.context() as patched:
+            patched.setattr(writer, "pool_paths", original)
+            write_small(tmp_path)
+        return original(folder)
+
+    monkeypatch.setattr(writer, "pool_paths", looks_while_another_begins)
+    with late.writing(MANIFEST):
+        monkeypatch.undo()
+    assert len(read_store(tmp_path).pools) == len(ANSWERS)
 
 
 def test_shards_of_several_processes_are_one_store(tmp_path: Path) -> None:
