@@ -45,7 +45,7 @@ class Shape(NamedTuple):
         live: Rows of the cache that are read.
         rows: Rows and recursions that run.
         width: Columns that are read.
-        most: Recursions that may attend to one row; 0 where all live rows run and nothing else.
+        most: Queries that may attend to one row; 0 where all live rows run and nothing else.
         bypassed: Layers that are left out, where recursions run alone.
         spans: Spans at which recursions may join.
     """
@@ -68,6 +68,11 @@ class Shape(NamedTuple):
         """
         spans = tuple(sorted(batch.spans))
         recursed = bool(len(batch.recursions))
+        # A row waits for its own spans and does not run beside them, so it has no more queries than these,
+        # and mostly one, since its cells soon draw apart.
+        most = 0
+        if recursed:
+            most = 1 if np.bincount(batch.slots).max() == 1 else len(spans)
         live = min(padded(batch.live, ROWS), max(batch.live, max_rows))
         rows = padded(len(batch.tokens), ROWS)
         if not recursed:
@@ -78,8 +83,7 @@ class Shape(NamedTuple):
             live,
             rows,
             padded(batch.width, COLUMNS),
-            # A row waits for its own spans and does not run beside them, so there are no more than these.
-            max(1, len(spans)) if recursed else 0,
+            most,
             0 if batch.starting else depth - spans[-1],
             spans,
         )
@@ -87,7 +91,7 @@ class Shape(NamedTuple):
     def covers(self, other: Shape) -> bool:
         """Whether a pass of the other shape can run in this one."""
         fits = self.live >= other.live and self.rows >= other.rows and self.width >= other.width
-        able = self.most == other.most or not other.most
+        able = self.most >= other.most
         return fits and able and self.bypassed == other.bypassed and self.spans == other.spans
 
     def size(self) -> tuple[int, int]:
@@ -224,7 +228,7 @@ class _CapturedPass:
         """Writes what the next computation is of; the rows that are left over run token 0 for nobody."""
         count, scratch, active = len(batch.tokens), self._cache.scratch_slot, batch.recursions
         numbers = np.zeros((6, self.shape.rows), np.int64)
-        numbers[3, count:], numbers[4], numbers[5] = self.shape.most, scratch, EMBEDDED
+        numbers[2, count:], numbers[4], numbers[5] = self.shape.live, scratch, EMBEDDED
         numbers[:3, :count] = batch.tokens, batch.positions, batch.slots
         numbers[4, : batch.starting] = batch.slots[: batch.starting]
         if len(active):
@@ -248,7 +252,7 @@ class _CapturedPass:
 
         past = Past(shape.live, shape.width, positions)
         if shape.most:
-            layout = SharedLayout(None, slots, ranks, shape.live, shape.most + 1)
+            layout = SharedLayout(None, slots, ranks, shape.live, shape.most, strays=True)
             past = SharedPast(shape.live, shape.width, positions, layout)
         addresses = StaticAddresses(past, stores, first)
         running = StaticPass(

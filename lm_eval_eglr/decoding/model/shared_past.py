@@ -36,6 +36,7 @@ class SharedLayout:
         rank: The query's rank within its row, ``[queries]``.
         count: Number of rows read.
         width: Most queries of a row.
+        strays: Whether some queries read no row: theirs is ``count``, and what they get is nobody's.
     """
 
     rows: Tensor | None
@@ -43,6 +44,7 @@ class SharedLayout:
     rank: Tensor
     count: int
     width: int
+    strays: bool = False
 
     @classmethod
     def of(cls, rows: Tensor, live: int) -> SharedLayout:
@@ -67,13 +69,14 @@ class SharedLayout:
 
     def scatter(self, values: Tensor) -> Tensor:
         """``[queries, ...]`` to ``[rows, ranks, ...]``, zero where a row has no query of a rank."""
-        spread = values.new_zeros(self.count, self.width, *values.shape[1:])
+        spread = values.new_zeros(self.count + self.strays, self.width, *values.shape[1:])
         spread[self.row, self.rank] = values
-        return spread
+        return spread[: self.count]
 
     def gather(self, values: Tensor) -> Tensor:
         """``[rows, ranks, ...]`` back to ``[queries, ...]``."""
-        return values[self.row, self.rank]
+        row = self.row.clamp_max(self.count - 1) if self.strays else self.row
+        return values[row, self.rank]
 
     def read(self, store: Tensor, columns: int) -> Tensor:
         """The first columns of the rows that are read, ``[rows, key_heads, columns, dim]``."""
