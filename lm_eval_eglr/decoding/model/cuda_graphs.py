@@ -252,7 +252,8 @@ class _CapturedPass:
 
         past = Past(shape.live, shape.width, positions)
         if shape.most:
-            layout = SharedLayout(None, slots, ranks, shape.live, shape.most, strays=True)
+            taken = slots.clamp_max(shape.live - 1)
+            layout = SharedLayout(None, slots, ranks, shape.live, shape.most, taken)
             past = SharedPast(shape.live, shape.width, positions, layout)
         addresses = StaticAddresses(past, stores, first)
         running = StaticPass(

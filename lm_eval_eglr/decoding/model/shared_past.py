@@ -36,7 +36,8 @@ class SharedLayout:
         rank: The query's rank within its row, ``[queries]``.
         count: Number of rows read.
         width: Most queries of a row.
-        strays: Whether some queries read no row: theirs is ``count``, and what they get is nobody's.
+        taken: The row that each one's result is taken from, where some read none: their ``row`` is ``count``,
+            and what they get is nobody's. ``None`` where all read one.
     """
 
     rows: Tensor | None
@@ -44,7 +45,7 @@ class SharedLayout:
     rank: Tensor
     count: int
     width: int
-    strays: bool = False
+    taken: Tensor | None = None
 
     @classmethod
     def of(cls, rows: Tensor, live: int) -> SharedLayout:
@@ -69,14 +70,14 @@ class SharedLayout:
 
     def scatter(self, values: Tensor) -> Tensor:
         """``[queries, ...]`` to ``[rows, ranks, ...]``, zero where a row has no query of a rank."""
-        spread = values.new_zeros(self.count + self.strays, self.width, *values.shape[1:])
+        rows = self.count + (self.taken is not None)
+        spread = values.new_zeros(rows, self.width, *values.shape[1:])
         spread[self.row, self.rank] = values
         return spread[: self.count]
 
     def gather(self, values: Tensor) -> Tensor:
         """``[rows, ranks, ...]`` back to ``[queries, ...]``."""
-        row = self.row.clamp_max(self.count - 1) if self.strays else self.row
-        return values[row, self.rank]
+        return values[self.row if self.taken is None else self.taken, self.rank]
 
     def read(self, store: Tensor, columns: int) -> Tensor:
         """The first columns of the rows that are read, ``[rows, key_heads, columns, dim]``."""
