@@ -16,9 +16,9 @@ PROMPTS = ["Tom has 3 apples and buys 4 more, so", "What is 12 * 7?", "x"]
 PLAIN = {"spans": "0", "temperatures": "0:1x2"}
 GRID = {"spans": f"0:1:{DEPTH}", "temperatures": "0:1", "entropy_threshold": 1.0, "tolerance": 0.02}
 IN_FP32 = ("qwen3-moe", "gpt-oss", "mixtral")  # torch's grouped products take no fp64
-# Kinds of passes (one row or several, columns that are all of the cache's or fewer, shared pasts) times kinds
-# of layers.
-MOST = 6
+# Kinds of passes (one row or several, columns that are all of the cache's or fewer, shared pasts with one
+# query a row or more) times kinds of layers.
+MOST = 8
 
 
 class Compiler:
