@@ -85,8 +85,9 @@ class StoreWriter:
                 has_pools = next(pool_paths(self.folder), None) is not None
                 if (self.folder / NAME).is_file():
                     self._refuse_other(manifest)
+                elif has_pools:
+                    self._refuse_unnamed()
                 else:
-                    self._refuse_unnamed(has_pools)
                     manifest.write(self.folder, self._scratch)
                 self._manifest = manifest
                 self._began = True
@@ -303,13 +304,12 @@ class StoreWriter:
                 "name another folder"
             )
 
-    def _refuse_unnamed(self, has_pools: bool) -> None:
+    def _refuse_unnamed(self) -> NoReturn:
         """Pools name their documents and not their model, which stands in the manifest alone."""
-        if has_pools:
-            raise StoreError(
-                f"rollouts={str(self.folder)!r}: holds pools but no {NAME}, so their model is not known; "
-                "put the manifest back, or name another folder"
-            )
+        raise StoreError(
+            f"rollouts={str(self.folder)!r}: holds pools but no {NAME}, so their model is not known; "
+            "put the manifest back, or name another folder"
+        )
 
     def _refuse_document(self, before: PoolKey, head: PoolKey) -> NoReturn:
         keys = sorted({*before.settings, *head.settings})
