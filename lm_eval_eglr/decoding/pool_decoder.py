@@ -240,18 +240,11 @@ class PoolDecoder:
         """
         assignments = list(assignments)
         plans = [assignment.plan for assignment in assignments]
-        limits = [assignment.request.max_new_tokens for assignment in assignments]
-        limit = sum(limits) / len(limits) if limits else 0
+        to_come = [assignment.request for assignment in assignments]
         known = all(isinstance(plan, FixedPlan) for plan in plans)
         total = sum(len(plan.cells) for plan in plans) if known else None
         return Rounds(
-            lambda requests: self.decode(
-                requests,
-                progress=progress,
-                rollouts=total,
-                limit=limit,
-                to_come=[assignment.request for assignment in assignments],
-            ),
+            lambda requests: self.decode(requests, progress=progress, rollouts=total, to_come=to_come),
             self.engine.costs,
             own=None if self.plan.budget == "none" else self.plan.own,
             trace=self.engine.trace,
@@ -309,8 +302,7 @@ class PoolDecoder:
         *,
         progress: bool = False,
         rollouts: int | None = None,
-        limit: float = 0,
-        to_come: Iterable[Request] = (),
+        to_come: Sequence[Request] = (),
     ) -> Iterator[tuple[int, RolloutPool]]:
         """Decodes requests as room is made; yields pools with their request's number as they finish.
 
@@ -319,9 +311,10 @@ class PoolDecoder:
                 the next one, or ``None`` as long as there is none.
             progress: Whether to show a bar of tokens and rollouts, if the standard error is a terminal.
             rollouts: Total number of rollouts, for the bar.
-            limit: Length limit of a rollout, tokens, for the bar's first guess.
-            to_come: What is known of the requests: room for the longest is made at once.
+            to_come: What is known of the requests: room for the longest is made at once, and the bar's first
+                guess is that rollouts are as long as they may be.
         """
+        limit = sum(request.max_new_tokens for request in to_come) / max(1, len(to_come))
         with decoding_bar(show=progress, rollouts=rollouts, limit=limit) as bar:
             yield from bar.watch(self.engine.run(requests, bar.advance, to_come))
 
