@@ -45,11 +45,8 @@ def undivided(function: Callable[[], object]) -> object:
 def parts_of(scores: torch.Tensor) -> list[Callable[[], object]]:
     """What is done with the distributions of a step, in the order of the table."""
     logprobs, before = scores.log_softmax(-1), scores.roll(1, 0).log_softmax(-1)
-    heat, uniforms, warp = (
-        scores.new_full((len(scores),), 0.7),
-        torch.rand_like(scores[:, :1]),
-        warpers((0, 1.0, 0.0)),
-    )
+    heat, uniforms = scores.new_full((len(scores),), 0.7), torch.rand_like(scores[:, :1])
+    warp = warpers((0, 1.0, 0.0))
 
     def described() -> object:
         return numerics.statistics(logprobs)

@@ -111,11 +111,16 @@ def largest(values: Tensor, count: int) -> Tensor:
 def _with_largest(values: Tensor, count: int) -> Tensor:
     """A few of the values of each row, with its ``count`` largest: to find these takes many passes, and one
     is enough to find the chunks with the largest maxima, which have them all."""
-    whole = values.shape[-1] // CHUNK * CHUNK
-    chunks = values[:, :whole].unflatten(-1, (-1, CHUNK))
+    chunks, rest = in_chunks(values)
     places = chunks.amax(-1).topk(count).indices
     found = chunks.gather(1, places[..., None].expand(-1, -1, CHUNK)).flatten(1)
-    return torch.cat([found, values[:, whole:]], -1)
+    return torch.cat([found, rest], -1)
+
+
+def in_chunks(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Views of ``[rows, width]``: whole chunks, ``[rows, chunks, CHUNK]``, and what is left behind them."""
+    whole = values.shape[-1] // CHUNK * CHUNK
+    return values[:, :whole].unflatten(-1, (-1, CHUNK)), values[:, whole:]
 
 
 def _statistics(logprobs: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from lm_eval_eglr.decoding.config import SamplingConfig
-from lm_eval_eglr.decoding.numerics import CHUNK, LARGE_VOCABULARY, row_blocks
+from lm_eval_eglr.decoding.numerics import CHUNK, LARGE_VOCABULARY, in_chunks, row_blocks
 
 LARGE_ON_CPU = 1 << 16  # vocabulary; a block there has few rows, for which more and smaller steps pay later
 BLOCK = 256  # uniforms of a cell that are made at a time
@@ -113,8 +113,12 @@ def _draw(
     # less than that total.
     uniforms = uniforms.to(weights.dtype).clamp_max(BELOW_ONE[weights.dtype])
     large = LARGE_ON_CPU if weights.device.type == "cpu" else LARGE_VOCABULARY
-    invert = _inverse_by_chunks if weights.shape[-1] >= large else _inverse
-    tokens, upper, targets, total = invert(weights, uniforms)
+    if weights.shape[-1] >= large:
+        sums = _sums_of_chunks(weights)
+        tokens, upper, targets, total = _inverse_by_chunks(weights, sums, uniforms)
+    else:
+        sums = weights
+        tokens, upper, targets, total = _inverse(weights, uniforms)
     own = weights.gather(-1, tokens)
     above = upper - targets
     below = own - above
@@ -123,7 +127,7 @@ def _draw(
     edge = torch.where(above <= below, upper, upper - own).clamp_min(0.0)
     margins = torch.minimum(above, below) * (temperatures / 2) * total / (edge * (total - edge))
     # Summed again: what a cumulative sum of a long row ends with has lost some digits.
-    return tokens, margins, (own / weights.sum(-1, keepdim=True)).log()
+    return tokens, margins, (own / sums.sum(-1, keepdim=True)).log()
 
 
 def _inverse(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -145,14 +149,18 @@ def _inverse(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor,
     return tokens, cumulative.gather(-1, tokens), targets, total
 
 
-def _inverse_by_chunks(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _sums_of_chunks(weights: Tensor) -> Tensor:
+    """Sums of chunks of ``[items, vocab]``, that of what is left behind them last."""
+    chunks, rest = in_chunks(weights)
+    return torch.cat([chunks.sum(-1), rest.sum(-1, keepdim=True)], -1)
+
+
+def _inverse_by_chunks(
+    weights: Tensor, sums: Tensor, uniforms: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same, first among the sums of chunks, then in the chunk: a sum is one pass over the weights, while
     what is cumulative is written, too. Sums of sums have lost fewer digits."""
     width = weights.shape[-1]
-    whole = width // CHUNK * CHUNK
-    sums = weights[:, :whole].unflatten(-1, (-1, CHUNK)).sum(-1)
-    if whole < width:
-        sums = torch.cat([sums, weights[:, whole:].sum(-1, keepdim=True)], -1)
     chunks, upto, targets, total = _inverse(sums, uniforms)
     mass = sums.gather(-1, chunks)
     before = upto - mass
